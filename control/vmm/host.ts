@@ -1,0 +1,74 @@
+/**
+ * What the reconciler asks of the guests' edge, and what it is told. `process.ts` is the real body (QEMU),
+ * `double.ts` the one for tests. The reconciler knows nothing of QMP, the edge nothing of resources.
+ */
+
+/** All that is needed to start one guest; two equal plans start the same guest. */
+export interface BootPlan {
+  name: string;
+  cpus: number;
+  memory_bytes: number;
+  accel: 'auto' | 'kvm' | 'tcg';
+  /** Direct kernel boot; null boots the first disk. */
+  kernel: { path: string; initrd: string | null; cmdline: string } | null;
+  /** In order: /dev/vda, /dev/vdb, … Served by NBD at `socketPath`. */
+  disks: readonly { socketPath: string; nbdName: string; readOnly: boolean }[];
+  /** In order. The guest's QEMU listens at `socketPath`; the dataplane connects. */
+  nics: readonly { socketPath: string; mac: string }[];
+}
+
+/**
+ *   stopped --start--> starting --QMP answers--> running <--> paused
+ *   running --powerdown asked--> stopping --exit--> stopped
+ *   any --QEMU gone without being asked--> crashed        any --QMP silent past its deadline--> unresponsive
+ */
+export type GuestState =
+  'stopped' | 'starting' | 'running' | 'paused' | 'stopping' | 'crashed' | 'unresponsive';
+
+export interface ObservedGuest {
+  name: string;
+  state: GuestState;
+  /** In words: why it is not running, or what is wrong; null when there is nothing to say. */
+  reason: string | null;
+  /** How the last run ended: the guest powered off by itself, was asked to, was killed, or QEMU died. */
+  ended: 'guest-poweroff' | 'stopped' | 'killed' | 'crashed' | null;
+  pid: number | null;
+  /** New with each boot of QEMU; the same across a restart of weftd and a reset. */
+  bootId: string | null;
+  startedAt_ms: number | null;
+  accel: 'kvm' | 'tcg' | null;
+  /** Why that accelerator was taken. */
+  accelReason: string | null;
+  /** The plan that it was booted with, for RestartRequired. */
+  plan: BootPlan | null;
+  /** QMP `query-status` in QEMU's word (`running`, `io-error`, …). */
+  qemuStatus: string | null;
+}
+
+export interface GuestHost {
+  /** Take over what an earlier weftd left running. Call once before anything else. */
+  adopt(): Promise<void>;
+  /** What is known now; never waits for a guest. */
+  list(): readonly ObservedGuest[];
+  /** Start it. Resolves when QMP answers and the guest's CPUs run; rejects with a VmmError in words. */
+  start(plan: BootPlan): Promise<void>;
+  /** Ask the guest to power off (ACPI), and wait at most so long; rejects with VMM_STOP_TIMEOUT, guest untouched. */
+  stop(name: string, timeout_ms: number): Promise<void>;
+  /** End QEMU at once. */
+  kill(name: string): Promise<void>;
+  reset(name: string): Promise<void>;
+  pause(name: string): Promise<void>;
+  resume(name: string): Promise<void>;
+  /** The guest's run directory is removed; refused while it runs. */
+  forget(name: string): Promise<void>;
+  /** Which user owns this guest's QEMU (its disks' sockets are given to it); null: our own. */
+  owner(name: string): { uid: number; gid: number } | null;
+  /** Paths under the guest's run directory. */
+  paths(name: string): { directory: string; serialSocket: string; serialLog: string; qemuLog: string };
+  nicSocket(name: string, index: number): string;
+  diskSocket(name: string, index: number): string;
+  /** Called after anything in `list()` changed. Returns how to stop listening. */
+  onChange(listener: (name: string) => void): () => void;
+  /** Let go of all monitors without touching the guests. */
+  detach(): Promise<void>;
+}
