@@ -1,7 +1,11 @@
 /**
  * What the reconciler asks of the guests' edge, and what it is told. `process.ts` is the real body (QEMU),
  * `double.ts` the one for tests. The reconciler knows nothing of QMP, the edge nothing of resources.
+ *
+ * The order of a start: `prepare(name)` makes run/machines/NAME and settles whose it is; the disks' sockets
+ * are put there, given to `owner(name)`; `start(plan)`; QEMU makes the NICs' sockets, the dataplane dials them.
  */
+import type { Duplex } from 'node:stream';
 
 /** All that is needed to start one guest; two equal plans start the same guest. */
 export interface BootPlan {
@@ -43,30 +47,45 @@ export interface ObservedGuest {
   plan: BootPlan | null;
   /** QMP `query-status` in QEMU's word (`running`, `io-error`, …). */
   qemuStatus: string | null;
+  /** Disk requests that failed and were reported to the guest since it was booted (as far as we saw them). */
+  diskErrors: { count: number; last: string } | null;
 }
 
 export interface GuestHost {
   /** Take over what an earlier weftd left running. Call once before anything else. */
   adopt(): Promise<void>;
-  /** What is known now; never waits for a guest. */
+  /** What is known now, of every guest prepared or started and not forgotten; never waits for a guest. */
   list(): readonly ObservedGuest[];
+  /** Make the guest's run directory and settle its user; the same again is no change. Before sockets are put there. */
+  prepare(name: string): Promise<void>;
   /** Start it. Resolves when QMP answers and the guest's CPUs run; rejects with a VmmError in words. */
   start(plan: BootPlan): Promise<void>;
-  /** Ask the guest to power off (ACPI), and wait at most so long; rejects with VMM_STOP_TIMEOUT, guest untouched. */
+  /**
+   * Ask the guest to power off (ACPI), and wait at most so long; rejects with VMM_STOP_TIMEOUT, guest untouched.
+   * A paused guest is resumed first, since it cannot hear. One that does not run is left as it is.
+   */
   stop(name: string, timeout_ms: number): Promise<void>;
-  /** End QEMU at once. */
+  /** End QEMU at once, as by pulling the plug. One that does not run is left as it is. */
   kill(name: string): Promise<void>;
   reset(name: string): Promise<void>;
   pause(name: string): Promise<void>;
   resume(name: string): Promise<void>;
   /** The guest's run directory is removed; refused while it runs. */
   forget(name: string): Promise<void>;
-  /** Which user owns this guest's QEMU (its disks' sockets are given to it); null: our own. */
+  /**
+   * Which user owns this guest's QEMU (its disks' sockets are given to it); null: our own.
+   * Throws VMM_UNKNOWN before `prepare`.
+   */
   owner(name: string): { uid: number; gid: number } | null;
   /** Paths under the guest's run directory. */
   paths(name: string): { directory: string; serialSocket: string; serialLog: string; qemuLog: string };
   nicSocket(name: string, index: number): string;
   diskSocket(name: string, index: number): string;
+  /**
+   * The serial line, both ways. One at a time: rejects with VMM_CONSOLE_BUSY while another is open, with
+   * VMM_NOT_RUNNING when there is none. Destroy it to hang up; it ends when QEMU does.
+   */
+  console(name: string): Promise<Duplex>;
   /** Called after anything in `list()` changed. Returns how to stop listening. */
   onChange(listener: (name: string) => void): () => void;
   /** Let go of all monitors without touching the guests. */
