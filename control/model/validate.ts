@@ -1,0 +1,278 @@
+/**
+ * What can only be judged by looking at the whole configuration: references, one disk with two writers, things
+ * of the host claimed twice. Pure; the places of the problems are paths into the configuration, the caller
+ * knows in which file they stand.
+ *
+ * One function per rule, each over all specs, so that a rule can be read alone. None is worse than
+ * O(n log n): a configuration may have thousands of machines.
+ */
+import type { Kind } from './spec.js';
+import type { Specs } from './resource.js';
+import { keyOf } from './resource.js';
+import { didYouMean, someOf } from './nearest.js';
+import { durationOf_ms, sizeOf } from './meaning.js';
+import { macOf } from './mac.js';
+import { SOCKET_PATH_MAX_BYTES, exportSocket, machineSocketLength, poolDirectory } from './layout.js';
+import type { Layout } from './layout.js';
+
+export interface Fault {
+  path: (string | number)[];
+  blame: 'key' | 'value';
+  message: string;
+}
+
+/** 802.1Q-2022 8.8.3. */
+const AGEING_MIN_MS = 10_000;
+const AGEING_MAX_MS = 1_000_000_000;
+const VOLUME_UNIT_BYTES = 4096;
+const VOLUME_MAX_BYTES = 2 ** 46;
+const MEMORY_UNIT_BYTES = 2 ** 20;
+const MEMORY_MIN_BYTES = 16 * 2 ** 20;
+const MEMORY_MAX_BYTES = 2 ** 44;
+const STOP_TIMEOUT_MAX_MS = 3_600_000;
+
+export interface World {
+  layout: Layout;
+  /** Names that stand in a file but could not be read: not missing, only faulty. */
+  mentioned: ReadonlySet<string>;
+}
+
+type Rule = (specs: Specs, world: World) => Iterable<Fault>;
+
+function value(path: (string | number)[], message: string): Fault {
+  return { path, blame: 'value', message };
+}
+
+function missing(specs: Specs, kind: Kind, name: string): string {
+  const there = [...specs[kind].keys()];
+  const hint = didYouMean(name, there);
+  const rest =
+    hint !== ''
+      ? hint
+      : there.length === 0
+        ? `; there is no ${kind} at all`
+        : `; there are: ${someOf(there)}`;
+  return `no ${kind} named "${name}"${rest}`;
+}
+
+function* references(specs: Specs, { mentioned }: World): Generator<Fault> {
+  const lost = (kind: Kind, name: string): boolean =>
+    !specs[kind].has(name) && !mentioned.has(keyOf(kind, name));
+  for (const [name, volume] of specs.volume) {
+    if (lost('pool', volume.pool)) yield value(['volume', name, 'pool'], missing(specs, 'pool', volume.pool));
+    if (volume.image === undefined) continue;
+    const image = specs.image.get(volume.image);
+    const at = ['volume', name, 'image'];
+    if (lost('image', volume.image)) yield value(at, missing(specs, 'image', volume.image));
+    else if (image !== undefined && !('disk' in image))
+      yield value(
+        at,
+        `image "${volume.image}" is a kernel to boot; a volume is filled from an image with "disk"`,
+      );
+  }
+  for (const [name, { volume }] of specs.export)
+    if (lost('volume', volume)) yield value(['export', name, 'volume'], missing(specs, 'volume', volume));
+  for (const [name, machine] of specs.machine) {
+    if (machine.image !== undefined) {
+      const image = specs.image.get(machine.image);
+      const at = ['machine', name, 'image'];
+      if (lost('image', machine.image)) yield value(at, missing(specs, 'image', machine.image));
+      else if (image !== undefined && 'disk' in image)
+        yield value(
+          at,
+          `image "${machine.image}" is a disk; fill a volume from it (volume: image:) and boot from that volume`,
+        );
+    }
+    for (const [index, disk] of machine.disks.entries())
+      if (lost('volume', disk.volume))
+        yield value(['machine', name, 'disks', index, 'volume'], missing(specs, 'volume', disk.volume));
+    for (const [index, nic] of machine.nics.entries())
+      if (lost('switch', nic.switch))
+        yield value(['machine', name, 'nics', index, 'switch'], missing(specs, 'switch', nic.switch));
+  }
+}
+
+function* sizes(specs: Specs): Generator<Fault> {
+  for (const [name, { size }] of specs.volume) {
+    const size_bytes = sizeOf(size);
+    const at = ['volume', name, 'size'];
+    if (size_bytes < VOLUME_UNIT_BYTES) yield value(at, `"${size}" is too small: the least is 4KiB`);
+    else if (size_bytes > VOLUME_MAX_BYTES) yield value(at, `"${size}" is too big: the most is 64TiB`);
+    else if (size_bytes % VOLUME_UNIT_BYTES !== 0)
+      yield value(
+        at,
+        `"${size}" is not a multiple of 4KiB; the next is ${Math.ceil(size_bytes / 4096) * 4}KiB`,
+      );
+  }
+  for (const [name, { memory, stopTimeout }] of specs.machine) {
+    const memory_bytes = sizeOf(memory);
+    const at = ['machine', name, 'memory'];
+    if (memory_bytes < MEMORY_MIN_BYTES) yield value(at, `"${memory}" is too small: the least is 16MiB`);
+    else if (memory_bytes > MEMORY_MAX_BYTES) yield value(at, `"${memory}" is too big: the most is 16TiB`);
+    else if (memory_bytes % MEMORY_UNIT_BYTES !== 0)
+      yield value(at, `"${memory}" is not a whole number of MiB`);
+    if (durationOf_ms(stopTimeout) > STOP_TIMEOUT_MAX_MS)
+      yield value(['machine', name, 'stopTimeout'], `"${stopTimeout}" is too long: the most is 1h`);
+  }
+  for (const [name, { ageing }] of specs.switch) {
+    const ageing_ms = durationOf_ms(ageing);
+    if (ageing_ms < AGEING_MIN_MS || ageing_ms > AGEING_MAX_MS || ageing_ms % 1000 !== 0)
+      yield value(
+        ['switch', name, 'ageing'],
+        `"${ageing}" is out of range: whole seconds from 10s to 1000000s (802.1Q)`,
+      );
+  }
+}
+
+function* bootable(specs: Specs): Generator<Fault> {
+  for (const [name, machine] of specs.machine)
+    if (machine.image === undefined && machine.disks.length === 0)
+      yield {
+        path: ['machine', name],
+        blame: 'key',
+        message: 'nothing to boot: give it an image (kernel or tiny), or a disk as the first of its disks',
+      };
+}
+
+/** At most one writer for a volume: a second one's cache would destroy the first one's file system. */
+function* writers(specs: Specs): Generator<Fault> {
+  const writer = new Map<string, { who: string; machine: boolean }>();
+  const attached = new Set<string>();
+  for (const [name, machine] of specs.machine)
+    for (const [index, disk] of machine.disks.entries()) {
+      const at = ['machine', name, 'disks', index, 'volume'];
+      const pair = `${name} ${disk.volume}`;
+      if (attached.has(pair)) {
+        yield value(at, `volume "${disk.volume}" is a disk of this machine already`);
+        continue;
+      }
+      attached.add(pair);
+      if (disk.readOnly) continue;
+      const other = writer.get(disk.volume);
+      if (other === undefined) writer.set(disk.volume, { who: `machine "${name}"`, machine: true });
+      else yield value(at, twoWriters(disk.volume, other.who));
+    }
+  for (const [name, spec] of specs.export) {
+    if (spec.readOnly) continue;
+    const other = writer.get(spec.volume);
+    if (other?.machine === true) yield value(['export', name, 'volume'], twoWriters(spec.volume, other.who));
+  }
+}
+
+function twoWriters(volume: string, other: string): string {
+  return `volume "${volume}" is writable by ${other} already; two writers destroy each other's data: set readOnly: true on one`;
+}
+
+/** Names that only one of us can have, each with who has it. */
+class Claims {
+  readonly #held = new Map<string, string>();
+
+  *claim(what: string, who: string, path: (string | number)[], words: string): Generator<Fault> {
+    const holder = this.#held.get(what);
+    if (holder === undefined) this.#held.set(what, who);
+    else yield value(path, `${words} is used by ${holder} already`);
+  }
+}
+
+function* hostThings(specs: Specs): Generator<Fault> {
+  const claims = new Claims();
+  for (const [name, { ports }] of specs.switch)
+    for (const [portName, port] of Object.entries(ports)) {
+      const at = ['switch', name, 'ports', portName];
+      const who = `port "${portName}" of switch "${name}"`;
+      if (port.tap !== undefined)
+        yield* claims.claim(`tap ${port.tap}`, who, [...at, 'tap'], `interface "${port.tap}"`);
+      if (port.stream !== undefined)
+        yield* claims.claim(
+          `path ${port.stream.path}`,
+          who,
+          [...at, 'stream', 'path'],
+          `socket "${port.stream.path}"`,
+        );
+      if (port.pcap !== undefined)
+        yield* claims.claim(`path ${port.pcap}`, who, [...at, 'pcap'], `file "${port.pcap}"`);
+      if (port.mtu !== undefined && port.tap === undefined)
+        yield value([...at, 'mtu'], 'only a tap has an mtu');
+    }
+}
+
+function* exportNames(specs: Specs, { layout }: World): Generator<Fault> {
+  const claims = new Claims();
+  for (const [name, spec] of specs.export) {
+    const exportName = spec.exportName ?? name;
+    const who = `export "${name}"`;
+    const path = exportSocket(layout, name, spec.unix);
+    const called = `under the export name "${exportName}"`;
+    yield* claims.claim(
+      `unix ${path} ${exportName}`,
+      who,
+      ['export', name, ...(spec.unix === undefined ? [] : ['unix'])],
+      `socket "${path}" ${called}`,
+    );
+    if (spec.tcp === undefined) continue;
+    const { host, port } = spec.tcp;
+    yield* claims.claim(
+      `tcp ${host} ${port} ${exportName}`,
+      who,
+      ['export', name, 'tcp'],
+      `${host}:${port} ${called}`,
+    );
+  }
+}
+
+function* poolDirectories(specs: Specs, { layout }: World): Generator<Fault> {
+  const claims = new Claims();
+  for (const [name, { directory }] of specs.pool) {
+    const path = poolDirectory(layout, name, directory).replace(/\/+$/, '');
+    const at = ['pool', name, ...(directory === undefined ? [] : ['directory'])];
+    yield* claims.claim(path, `pool "${name}"`, at, `directory "${path}"`);
+  }
+}
+
+function* macs(specs: Specs): Generator<Fault> {
+  const holder = new Map<string, string>();
+  for (const [name, { nics }] of specs.machine)
+    for (const [index, nic] of nics.entries()) {
+      const mac = macOf(name, index, nic.mac);
+      const other = holder.get(mac);
+      if (other === undefined) holder.set(mac, `nic ${index} of machine "${name}"`);
+      else if (nic.mac !== undefined)
+        yield value(['machine', name, 'nics', index, 'mac'], `${mac} is the address of ${other} already`);
+      else
+        yield value(
+          ['machine', name, 'nics', index],
+          `the address derived for this card, ${mac}, is that of ${other} already; choose one with mac:`,
+        );
+    }
+}
+
+function* socketPaths(specs: Specs, { layout }: World): Generator<Fault> {
+  const tooLong = (what: string, length: number): string =>
+    `the path of its ${what} would be ${length} bytes long, a Unix socket's is at most ${SOCKET_PATH_MAX_BYTES}: shorten the name or move the state directory (${layout.state})`;
+  for (const name of specs.machine.keys()) {
+    const length = machineSocketLength(layout, name);
+    if (length > SOCKET_PATH_MAX_BYTES)
+      yield { path: ['machine', name], blame: 'key', message: tooLong('sockets', length) };
+  }
+  for (const [name, { unix }] of specs.export) {
+    const length = Buffer.byteLength(exportSocket(layout, name, unix));
+    if (length > SOCKET_PATH_MAX_BYTES)
+      yield { path: ['export', name], blame: 'key', message: tooLong('socket', length) };
+  }
+}
+
+const RULES: readonly Rule[] = [
+  references,
+  sizes,
+  bootable,
+  writers,
+  hostThings,
+  exportNames,
+  poolDirectories,
+  macs,
+  socketPaths,
+];
+
+export function validate(specs: Specs, world: World): Fault[] {
+  return RULES.flatMap(rule => [...rule(specs, world)]);
+}
