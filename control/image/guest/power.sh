@@ -1,0 +1,3 @@
+#!/bin/busybox sh
+# acpid runs this when the power button is pressed.
+exec /bin/poweroff
