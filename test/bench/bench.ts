@@ -1,0 +1,132 @@
+/**
+ * What a benchmark is made of, and how its runs are taken: in turn (ours, peer A, peer B, ours, …), so that
+ * whatever else the machine does meanwhile falls on all alike; the median speaks for them.
+ *
+ * A benchmark (switch/, nbd/) brings cases and contenders; one contender is ours. This file knows nothing
+ * of switches or disks.
+ */
+import { readFileSync } from 'node:fs';
+import type { Lab } from '../lab/harness/lab.js';
+
+export const OURS = 'weft';
+
+export interface Sample {
+  /** In the case's unit. */
+  readonly value: number;
+  /** How long the load ran. */
+  readonly seconds: number;
+  /** The same with the load generator's own start and end. */
+  readonly elapsed_s: number;
+  /** User and system time of the process under test during the run; null when it is in the kernel. */
+  readonly processCpu_s: number | null;
+  /** The same of the whole machine: the load's generator, the kernel, and whatever else ran. */
+  readonly machineCpu_s: number;
+}
+
+/** A program under test that is up and ready to be measured. */
+export interface Contender<C extends Case> {
+  readonly name: string;
+  measure(useCase: C, seconds: number): Promise<Sample>;
+}
+
+export interface Case {
+  readonly name: string;
+  readonly unit: string;
+  readonly better: 'higher' | 'lower';
+}
+
+export interface ContenderSource<C extends Case> {
+  readonly name: string;
+  /** In words why it cannot take part; false when it can. */
+  missing(): string | false;
+  start(lab: Lab, options: RunOptions): Promise<Contender<C>>;
+}
+
+export interface RunOptions {
+  readonly quick: boolean;
+}
+
+export interface Bench<C extends Case> {
+  readonly name: string;
+  readonly about: string;
+  readonly cases: readonly C[];
+  /** Ours first. */
+  readonly contenders: readonly ContenderSource<C>[];
+  readonly defaults: { readonly full: Rounds; readonly quick: Rounds };
+  /** Which directory measured files lie in, when any do. */
+  readonly home?: string;
+}
+
+export interface Rounds {
+  readonly rounds: number;
+  readonly seconds: number;
+}
+
+export interface Row {
+  readonly name: string;
+  readonly samples: readonly Sample[];
+}
+
+export interface CaseResult {
+  readonly case: Case;
+  /** Ours first, if it took part. */
+  readonly rows: readonly Row[];
+}
+
+export async function runCase<C extends Case>(
+  useCase: C,
+  contenders: readonly Contender<C>[],
+  { rounds, seconds }: Rounds,
+  tell: (text: string) => void,
+): Promise<CaseResult> {
+  const samples = contenders.map((): Sample[] => []);
+  for (let round = 0; round < rounds; round++) {
+    for (const [at, contender] of contenders.entries()) {
+      tell(`${useCase.name}: round ${round + 1} of ${rounds}, ${contender.name}`);
+      samples[at]!.push(await contender.measure(useCase, seconds));
+    }
+  }
+  return {
+    case: useCase,
+    rows: contenders.map((contender, at) => ({ name: contender.name, samples: samples[at] ?? [] })),
+  };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** sysconf(_SC_CLK_TCK): 100 on every Linux that Node runs on. */
+const CLOCK_TICKS_PER_S = 100;
+
+/** proc(5), /proc/stat: user, nice, system, irq and softirq of all processors; not idle, iowait or stolen time. */
+export function machineCpuTime_s(): number {
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = (
+    readFileSync('/proc/stat', 'latin1').split('\n')[0] ?? ''
+  )
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return (user + nice + system + irq + softirq) / CLOCK_TICKS_PER_S;
+}
+
+/** Run `work` and say how much processor time went by meanwhile. `processCpu_s` is null for the kernel's own. */
+export async function meter(
+  processCpu_s: (() => number | null) | null,
+  work: () => Promise<{ value: number; seconds: number }>,
+): Promise<Sample> {
+  const startedAt_ms = performance.now();
+  const machineBefore_s = machineCpuTime_s();
+  const before_s = processCpu_s?.() ?? null;
+  const { value, seconds } = await work();
+  const after_s = processCpu_s?.() ?? null;
+  return {
+    value,
+    seconds,
+    elapsed_s: (performance.now() - startedAt_ms) / 1000,
+    processCpu_s: before_s === null || after_s === null ? null : after_s - before_s,
+    machineCpu_s: machineCpuTime_s() - machineBefore_s,
+  };
+}

@@ -1,0 +1,83 @@
+/** The load that is put on a disk server: fio with its nbd engine. See bench.ts for the picture. */
+import { run } from '../../lab/harness/processes.js';
+import { meter } from '../bench.js';
+import type { Case, Contender } from '../bench.js';
+
+export interface NbdCase extends Case {
+  readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
+  readonly block: string;
+  readonly depth: number;
+}
+
+/** A server that is up and has the volume filled. */
+export interface Served {
+  readonly uri: string;
+  readonly processCpu_s: () => number | null;
+  /** Whose file system the volume lies on. */
+  readonly directory: string;
+}
+
+interface FioDirection {
+  readonly iops: number;
+  readonly bw_bytes: number;
+  readonly runtime: number;
+  readonly total_ios: number;
+}
+
+interface FioReport {
+  readonly jobs: readonly {
+    readonly error: number;
+    readonly read: FioDirection;
+    readonly write: FioDirection;
+  }[];
+}
+
+/** fio prints notes before its JSON. */
+function parseFio(stdout: string): FioReport {
+  const at = stdout.indexOf('{');
+  if (at < 0) throw new Error(`fio printed no JSON: ${stdout.slice(0, 500)}`);
+  return JSON.parse(stdout.slice(at)) as FioReport;
+}
+
+export function fio(
+  uri: string,
+  size_bytes: number,
+  options: Readonly<Record<string, string | number>>,
+): string[] {
+  const all = { name: 'bench', ioengine: 'nbd', uri, size: size_bytes, 'output-format': 'json', ...options };
+  return ['fio', ...Object.entries(all).map(([name, value]) => `--${name}=${value}`)];
+}
+
+export const VOLUME_BYTES = 2 ** 30;
+
+/** Every block with its own bytes, by sequential writes, and flushed. */
+export async function fill(uri: string): Promise<void> {
+  const whole = { rw: 'write', bs: '1M', iodepth: 4, end_fsync: 1, refill_buffers: 1 };
+  await run(fio(uri, VOLUME_BYTES, whole), { timeout_ms: 120_000 });
+}
+
+export function nbdContender(name: string, served: Served): Contender<NbdCase> {
+  return {
+    name,
+    measure: async ({ rw, block, depth }, seconds) => {
+      await run(['sync', '--file-system', served.directory]);
+      return meter(served.processCpu_s, async () => {
+        const timed = { time_based: 1, runtime: `${Math.round(seconds * 1000)}ms` };
+        // Random offsets with repetition: fio's map of blocks done costs more than some servers.
+        const job = { rw, bs: block, iodepth: depth, norandommap: 1, randrepeat: 0, ...timed };
+        const { stdout } = await run(fio(served.uri, VOLUME_BYTES, job), {
+          timeout_ms: (seconds + 60) * 1000,
+        });
+        const done = parseFio(stdout).jobs[0];
+        const direction = rw.endsWith('read') ? done?.read : done?.write;
+        if (done === undefined || direction === undefined || done.error !== 0 || direction.total_ios === 0) {
+          throw new Error(
+            `fio against ${name}: error ${done?.error}, ${direction?.total_ios ?? 0} requests done`,
+          );
+        }
+        const value = block === '4k' ? direction.iops / 1e3 : direction.bw_bytes / 1e6;
+        return { value, seconds: direction.runtime / 1000 };
+      });
+    },
+  };
+}

@@ -1,0 +1,105 @@
+/**
+ * The load that is put on a switch, and how what arrives is counted. See bench.ts for the picture.
+ *
+ * - tcp: one TCP stream of iperf3, as the receiver counts it.
+ * - frames: frames of 64 bytes (without FCS) that arrive, while a sender in a process of its own offers more
+ *   than any switch here takes. Both addresses are learned before, so it is unicast.
+ */
+import { fileURLToPath } from 'node:url';
+import { frame, toHex } from '../../lab/harness/frames.js';
+import type { Namespace } from '../../lab/harness/network.js';
+import { meter } from '../bench.js';
+import type { Case, Contender, Sample } from '../bench.js';
+
+export interface SwitchCase extends Case {
+  readonly load: 'tcp' | 'frames';
+}
+
+export const ADDRESS_A = '10.99.0.1';
+export const ADDRESS_B = '10.99.0.2';
+
+const FRAME_BYTES = 64;
+/** Until the sender is at full speed, and after the window until it ends. */
+const MARGIN_S = 0.3;
+
+const SENDER = fileURLToPath(new URL('../../lab/harness/send-frames.js', import.meta.url));
+
+/** Two namespaces joined by a switch that is up, whichever it is. */
+export interface Joined {
+  readonly a: Namespace;
+  readonly ifA: string;
+  readonly b: Namespace;
+  readonly ifB: string;
+  readonly processCpu_s: (() => number | null) | null;
+}
+
+const pause = (seconds: number): Promise<void> => new Promise(resolve => setTimeout(resolve, seconds * 1000));
+
+async function measureTcp({ a, processCpu_s }: Joined, seconds: number): Promise<Sample> {
+  return meter(processCpu_s, async () => {
+    const client = [
+      'iperf3',
+      '--json',
+      '--client',
+      ADDRESS_B,
+      '--time',
+      String(Math.max(1, Math.round(seconds))),
+    ];
+    const { stdout } = await a.run(client, { timeout_ms: (seconds + 30) * 1000 });
+    const { end } = JSON.parse(stdout) as {
+      end: { sum_received: { bits_per_second: number; seconds: number } };
+    };
+    return { value: end.sum_received.bits_per_second / 1e9, seconds: end.sum_received.seconds };
+  });
+}
+
+interface SenderCounts {
+  readonly accepted: number;
+  readonly refused: number;
+  readonly seconds: number;
+}
+
+async function measureFrames(joined: Joined, seconds: number): Promise<Sample> {
+  const { a, ifA, b, ifB, processCpu_s } = joined;
+  const [macA, macB] = [await a.macOf(ifA), await b.macOf(ifB)];
+  const toB = toHex(frame({ to: macB, from: macA, length_bytes: FRAME_BYTES }));
+  const toA = toHex(frame({ to: macA, from: macB, length_bytes: FRAME_BYTES }));
+  await b.run([process.execPath, SENDER, ifB], { input: toA });
+  await a.run([process.execPath, SENDER, ifA], { input: toB });
+
+  const before = b.receivedPackets(ifB);
+  const sender = a.start([process.execPath, SENDER, ifA, '--for', String(seconds + 2 * MARGIN_S)]);
+  sender.child.stdin?.end(toB);
+  while (sender.isRunning && b.receivedPackets(ifB) === before) await pause(0.01);
+  await pause(MARGIN_S);
+  const sample = await meter(processCpu_s, async () => {
+    const [from, from_ms] = [b.receivedPackets(ifB), performance.now()];
+    await pause(seconds);
+    const [to, to_ms] = [b.receivedPackets(ifB), performance.now()];
+    return { value: (to - from) / (to_ms - from_ms), seconds: (to_ms - from_ms) / 1000 };
+  });
+  const { stdout, stderr, status } = await sender.ended;
+  if (status !== 0) throw new Error(`the sender of frames failed: ${stderr}`);
+  checkOffer(JSON.parse(stdout) as SenderCounts, sample, b.receivedPackets(ifB) - before);
+  return sample;
+}
+
+/** A figure is worth nothing when frames came that nobody sent. */
+function checkOffer(sent: SenderCounts, sample: Sample, arrived: number): void {
+  // A few more than were sent: what the host's own stack says to its neighbours now and then.
+  const slack = 16;
+  if (arrived > sent.accepted + slack) {
+    throw new Error(
+      `${arrived} frames arrived of ${sent.accepted} sent: the switch multiplies or something else sends`,
+    );
+  }
+  if (sample.value === 0) throw new Error('no frame arrived');
+}
+
+export function switchContender(name: string, joined: Joined): Contender<SwitchCase> {
+  return {
+    name,
+    measure: async ({ load }, seconds) =>
+      load === 'tcp' ? measureTcp(joined, seconds) : measureFrames(joined, seconds),
+  };
+}
