@@ -15,7 +15,7 @@
  * threads of libuv's pool and hold up the end of the process.
  */
 import koffi from 'koffi';
-import { EIO } from './errno.js';
+import { EINVAL, EIO, HostError } from './errno.js';
 
 const process_ = koffi.load(null);
 
@@ -90,6 +90,12 @@ const cIoctl = process_.func('int ioctl(int fd, unsigned long request, ...)') as
 /** ioctl(2) whose third argument is an address or a plain integer. */
 export function ioctl(fd: number, request: number, argument: number): number {
   return orErrno(cIoctl(fd, request, 'uintptr_t', argument));
+}
+
+/** C strings end at the first zero byte: a name with one inside would silently become another name. */
+export function cString(text: string, what: string): string {
+  if (text.includes('\0')) throw new HostError(what, EINVAL, JSON.stringify(text), 'it holds a zero byte');
+  return text;
 }
 
 /** Layouts and syscall numbers are known for these two; both are little-endian and 64-bit. */

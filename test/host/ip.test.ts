@@ -22,7 +22,7 @@ await t.test('parse of format is the same', async t => {
   );
 });
 
-await t.test('every spelling of an address is read, and nothing else', async t => {
+await t.test('every spelling of an address is read, and nothing else', async () => {
   fc.assert(fc.property(fc.ipV6(), text => parseIp(text)?.length === 16));
   fc.assert(fc.property(fc.ipV4(), text => parseIp(text)?.length === 4));
   const junk = fc.array(fc.constantFrom(...'0123456789abcdefg.:/%'.split('')), { maxLength: 45 });
