@@ -64,6 +64,8 @@ export interface TapOptions {
   ifname: string;
   /** Ask for vnet headers. */
   vnetHdr: boolean;
+  /** How long they are, if not VNET_HDR_BYTES: what goes beyond the header's fields is padding. */
+  vnetHdrSize?: number;
   /** Each open of the same name is one queue more, up to 256. */
   multiQueue?: boolean;
   offloads?: Partial<TapOffloads>;
@@ -75,7 +77,7 @@ export interface Tap {
   /** Non-blocking, close-on-exec. */
   fd: number;
   ifname: string;
-  /** 0 or 12: bytes before each frame, both ways. */
+  /** Bytes before each frame, both ways; 0 without vnet headers. */
   vnetHdrSize: number;
   /** What the kernel accepted of what was asked for. */
   offloads: TapOffloads;
@@ -117,7 +119,7 @@ function advice(errno: number, multiQueue: boolean): string {
 }
 
 export function openTap(options: TapOptions): Tap {
-  const { ifname, vnetHdr, multiQueue = false, exclusive = false } = options;
+  const { ifname, vnetHdr, vnetHdrSize = VNET_HDR_BYTES, multiQueue = false, exclusive = false } = options;
   checkIfname(ifname, 'TUNSETIFF');
   const fd = openDevice();
   try {
@@ -143,11 +145,11 @@ export function openTap(options: TapOptions): Tap {
 
     let offloads: TapOffloads = { checksum: false, tso: false, uso: false };
     if (withHeader) {
-      scratch.i32[0] = VNET_HDR_BYTES;
+      scratch.i32[0] = vnetHdrSize;
       check(ioctl(fd, TUNSETVNETHDRSZ, scratch.address), 'TUNSETVNETHDRSZ', actual);
       offloads = setTapOffloads(fd, options.offloads ?? {}, shortfalls);
     }
-    return { fd, ifname: actual, vnetHdrSize: withHeader ? VNET_HDR_BYTES : 0, offloads, shortfalls };
+    return { fd, ifname: actual, vnetHdrSize: withHeader ? vnetHdrSize : 0, offloads, shortfalls };
   } catch (error) {
     raw.close(fd);
     throw error;
