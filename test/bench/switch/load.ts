@@ -5,9 +5,10 @@
  * - frames: frames of 64 bytes (without FCS) that arrive, while a sender in a process of its own offers more
  *   than any switch here takes. Both addresses are learned before, so it is unicast.
  */
-import { fileURLToPath } from 'node:url';
-import { frame, toHex } from '../../lab/harness/frames.js';
+import { frame } from '../../lab/harness/frames.js';
 import type { Namespace } from '../../lab/harness/network.js';
+import { floodCounts, sendFrames, startFlood } from '../../lab/harness/sender.js';
+import type { SenderCounts } from '../../lab/harness/sender.js';
 import { meter } from '../bench.js';
 import type { Case, Contender, Sample } from '../bench.js';
 
@@ -21,8 +22,6 @@ export const ADDRESS_B = '10.99.0.2';
 const FRAME_BYTES = 64;
 /** Until the sender is at full speed, and after the window until it ends. */
 const MARGIN_S = 0.3;
-
-const SENDER = fileURLToPath(new URL('../../lab/harness/send-frames.js', import.meta.url));
 
 /** Two namespaces joined by a switch that is up, whichever it is. */
 export interface Joined {
@@ -53,23 +52,16 @@ async function measureTcp({ a, processCpu_s }: Joined, seconds: number): Promise
   });
 }
 
-interface SenderCounts {
-  readonly accepted: number;
-  readonly refused: number;
-  readonly seconds: number;
-}
-
 async function measureFrames(joined: Joined, seconds: number): Promise<Sample> {
   const { a, ifA, b, ifB, processCpu_s } = joined;
   const [macA, macB] = [await a.macOf(ifA), await b.macOf(ifB)];
-  const toB = toHex(frame({ to: macB, from: macA, length_bytes: FRAME_BYTES }));
-  const toA = toHex(frame({ to: macA, from: macB, length_bytes: FRAME_BYTES }));
-  await b.run([process.execPath, SENDER, ifB], { input: toA });
-  await a.run([process.execPath, SENDER, ifA], { input: toB });
+  const toB = frame({ to: macB, from: macA, length_bytes: FRAME_BYTES });
+  const toA = frame({ to: macA, from: macB, length_bytes: FRAME_BYTES });
+  await sendFrames(b, ifB, [toA]);
+  await sendFrames(a, ifA, [toB]);
 
   const before = b.receivedPackets(ifB);
-  const sender = a.start([process.execPath, SENDER, ifA, '--for', String(seconds + 2 * MARGIN_S)]);
-  sender.child.stdin?.end(toB);
+  const sender = startFlood(a, ifA, toB, seconds + 2 * MARGIN_S);
   while (sender.isRunning && b.receivedPackets(ifB) === before) await pause(0.01);
   await pause(MARGIN_S);
   const sample = await meter(processCpu_s, async () => {
@@ -78,9 +70,7 @@ async function measureFrames(joined: Joined, seconds: number): Promise<Sample> {
     const [to, to_ms] = [b.receivedPackets(ifB), performance.now()];
     return { value: (to - from) / (to_ms - from_ms), seconds: (to_ms - from_ms) / 1000 };
   });
-  const { stdout, stderr, status } = await sender.ended;
-  if (status !== 0) throw new Error(`the sender of frames failed: ${stderr}`);
-  checkOffer(JSON.parse(stdout) as SenderCounts, sample, b.receivedPackets(ifB) - before);
+  checkOffer(await floodCounts(sender), sample, b.receivedPackets(ifB) - before);
   return sample;
 }
 

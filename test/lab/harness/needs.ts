@@ -3,36 +3,22 @@
  *
  *   t.test('…', { skip: missing({ root: true, programs: ['tshark'] }) }, async t => …)
  */
-import { accessSync, constants, existsSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** Programs that Debian keeps out of an ordinary user's PATH. */
 const SYSTEM_DIRECTORIES = ['/usr/local/sbin', '/usr/sbin', '/sbin'];
 
-/** Debian packages of the programs that lab and benchmarks use; `.ci/run` reads this table's twin in bash. */
-export const PACKAGE_OF: Readonly<Record<string, string>> = {
-  busybox: 'busybox-static',
-  ethtool: 'ethtool',
-  fio: 'fio',
-  ip: 'iproute2',
-  iperf3: 'iperf3',
-  nbdcopy: 'libnbd-bin',
-  nbdinfo: 'libnbd-bin',
-  nbdkit: 'nbdkit',
-  nsenter: 'util-linux',
-  'ovs-vsctl': 'openvswitch-switch',
-  'ovs-vswitchd': 'openvswitch-switch',
-  'ovsdb-server': 'openvswitch-switch',
-  'ovsdb-tool': 'openvswitch-switch',
-  ping: 'iputils-ping',
-  'qemu-img': 'qemu-utils',
-  'qemu-io': 'qemu-utils',
-  'qemu-nbd': 'qemu-utils',
-  'qemu-system-x86_64': 'qemu-system-x86',
-  tcpdump: 'tcpdump',
-  tshark: 'tshark',
-  vde_switch: 'vde2',
-};
+/** Program to Debian package. From dist/test/lab/harness/. */
+const PACKAGES = new URL('../../../../test/lab/packages', import.meta.url);
+
+function packageOf(program: string): string | undefined {
+  for (const line of readFileSync(PACKAGES, 'utf8').split('\n')) {
+    const [name, from] = line.split(/\s+/);
+    if (name === program) return from;
+  }
+  return undefined;
+}
 
 export function findProgram(name: string): string | null {
   const directories = [...(process.env['PATH'] ?? '').split(delimiter), ...SYSTEM_DIRECTORIES];
@@ -61,7 +47,7 @@ export function missing(needs: Needs): string | false {
   if (needs.root === true && process.getuid?.() !== 0) lacks.push('root');
   for (const program of needs.programs ?? []) {
     if (findProgram(program) !== null) continue;
-    const from = PACKAGE_OF[program];
+    const from = packageOf(program);
     lacks.push(from === undefined ? program : `${program} (Debian package ${from})`);
   }
   for (const path of needs.paths ?? []) if (!existsSync(path)) lacks.push(path);
