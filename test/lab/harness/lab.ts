@@ -23,6 +23,8 @@ import { Undo } from './undo.js';
 /** Survives a reboot and lies on a disk even where /tmp is memory: for measurements of files. */
 export const DISK_HOME = '/var/tmp';
 
+const KILL_ROUNDS = 20;
+
 export class Lab {
   readonly undo: Undo;
   /** Short, since paths of Unix sockets may have 107 bytes. Removed in the end. */
@@ -43,7 +45,12 @@ export class Lab {
     undo.push(`remove ${directory}`, () => removeDirectory(directory));
     // Detached processes (planes, guests) are nobody's children; they are found by their mark.
     undo.push('end what is left of detached processes', () => {
-      for (const { pid } of processesBelow(directory)) killSync(pid);
+      // Again and again: a supervisor among them starts the others anew until its own turn comes.
+      for (let round = 0; round < KILL_ROUNDS; round++) {
+        const left = processesBelow(directory);
+        if (left.length === 0) return;
+        for (const { pid } of left) killSync(pid);
+      }
     });
     return new Lab(undo, directory);
   }
@@ -56,8 +63,8 @@ export class Lab {
     return join(this.directory, ...names);
   }
 
-  async namespace(label: string): Promise<Namespace> {
-    return Namespace.make(this.undo, label, this.#mark());
+  async namespace(label: string, options: { ipv6?: boolean } = {}): Promise<Namespace> {
+    return Namespace.make(this.undo, label, this.#mark(), options);
   }
 
   async veth(a: Namespace, ifA: string, b: Namespace, ifB: string): Promise<void> {

@@ -33,17 +33,22 @@ export class Namespace {
   }
 
   /**
-   * A namespace with its loopback up and no IPv6: nothing travels in it but what the test sends.
-   * `env` marks whatever is started in it.
+   * A namespace with its loopback up. Without IPv6, unless it is asked for: nothing travels in it but what the
+   * test sends. `env` marks whatever is started in it.
    */
-  static async make(undo: Undo, label: string, env: Readonly<Record<string, string>>): Promise<Namespace> {
+  static async make(
+    undo: Undo,
+    label: string,
+    env: Readonly<Record<string, string>>,
+    { ipv6 = false }: { ipv6?: boolean } = {},
+  ): Promise<Namespace> {
     const name = ownedName(label);
     undo.push(`remove namespace ${name}`, () => removeNamespace(name));
     await run(['ip', 'netns', 'add', name]);
     const netns = `/run/netns/${name}`;
     const quieten =
       'for f in all default; do f=/proc/sys/net/ipv6/conf/$f/disable_ipv6; [ ! -e $f ] || echo 1 > $f; done';
-    await run(['sh', '-c', quieten], { netns });
+    if (!ipv6) await run(['sh', '-c', quieten], { netns });
     const anchor = start(undo, ['cat'], { netns, env });
     const namespace = new Namespace(undo, env, label, name, anchor);
     await namespace.ip('link', 'set', 'lo', 'up');
@@ -67,14 +72,23 @@ export class Namespace {
     await this.ip('link', 'set', ifname, 'netns', to.name);
   }
 
-  async up(ifname: string, address?: string): Promise<void> {
-    if (address !== undefined) await this.ip('address', 'add', address, 'dev', ifname);
+  /** Addresses with their prefix length. An IPv6 one is used at once, whoever else may have it. */
+  async up(ifname: string, ...addresses: string[]): Promise<void> {
+    for (const address of addresses) {
+      const atOnce = address.includes(':') ? ['nodad'] : [];
+      await this.ip('address', 'add', address, 'dev', ifname, ...atOnce);
+    }
     await this.ip('link', 'set', ifname, 'up');
   }
 
   async macOf(ifname: string): Promise<string> {
     const links = JSON.parse((await this.ip('-j', 'link', 'show', ifname)).stdout) as { address: string }[];
     return links[0]?.address ?? '';
+  }
+
+  /** A counter of the namespace's own stack, such as `Tcp`, `InCsumErrors`. */
+  snmp(protocol: string, name: string): number {
+    return snmpCounter(readFileSync(`/proc/${this.#anchor.pid}/net/snmp`, 'latin1'), protocol, name);
   }
 
   /** proc_net_dev(5): packets that `ifname` received since it was made. Costs no process. */
@@ -92,6 +106,17 @@ export class Namespace {
     }
     throw new Error(`no interface ${ifname} in namespace ${this.label}`);
   }
+}
+
+/** proc_net_snmp(5): two lines for each protocol, names and numbers. */
+function snmpCounter(text: string, protocol: string, name: string): number {
+  const [names, numbers] = text
+    .split('\n')
+    .filter(line => line.startsWith(`${protocol}: `))
+    .map(line => line.split(' '));
+  const value = Number(numbers?.[names?.indexOf(name) ?? -1]);
+  if (Number.isNaN(value)) throw new Error(`the kernel counts no ${protocol} ${name}`);
+  return value;
 }
 
 /** A cable between two namespaces. */
