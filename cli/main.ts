@@ -2,12 +2,12 @@
  * The `weft` command: joins the verbs, runs the one that was asked for, turns what went wrong into words and an exit
  * code. Everything below gets its streams and its environment from here, so that tests run it in their own process.
  */
-import { homedir } from 'node:os';
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError } from 'commander';
 import { ApiError, CliError, EXIT } from './errors.js';
 import { ConfigurationError } from './change.js';
+import { processIo } from './processIo.js';
 import { Session, type Io } from './session.js';
 import { optionDescription } from './options.js';
 import { VERSION } from './version.js';
@@ -105,7 +105,8 @@ export async function run(argv: readonly string[], io: Io): Promise<number> {
   }
 }
 
-function report(session: Session, error: unknown): number {
+/** Says what went wrong; the exit code for it. */
+export function report(session: Session, error: unknown): number {
   if (error instanceof CommanderError) {
     // Commander has printed already: help and version are successes, all else is wrong usage.
     return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
@@ -124,35 +125,6 @@ function report(session: Session, error: unknown): number {
   session.say(`${red} ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   session.say('  This is a fault in weft itself; please report it with the lines above.');
   return EXIT.failure;
-}
-
-/** 128 + SIGPIPE, as a shell sees a program that this signal has ended. */
-const EXIT_PIPE = 141;
-
-function processIo(): Io {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      // Whoever read our output has seen enough (`weft events -f | head`).
-      if (error.code === 'EPIPE') process.exit(EXIT_PIPE);
-      throw error;
-    });
-  }
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-  return {
-    stdin: process.stdin,
-    stdout: process.stdout,
-    stderr: process.stderr,
-    env: process.env,
-    cwd: process.cwd(),
-    uid: process.geteuid?.() ?? -1,
-    home: homedir(),
-    onSignal(listener) {
-      for (const signal of signals) process.on(signal, listener);
-      return () => {
-        for (const signal of signals) process.off(signal, listener);
-      };
-    },
-  };
 }
 
 function isMain(): boolean {
