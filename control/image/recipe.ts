@@ -50,11 +50,10 @@ export function loadOrder(
 }
 
 /** What busybox must know to do for our scripts. */
-export const NEEDED_APPLETS = [
-  ...['acpid', 'awk', 'cat', 'cut', 'dd', 'grep', 'init', 'insmod', 'ip', 'mke2fs', 'mkdir', 'mount', 'ping'],
-  ...['poweroff', 'reboot', 'rm', 'sed', 'sh', 'sha256sum', 'sleep', 'stat', 'sync', 'tail', 'touch', 'tr'],
-  ...['umount', 'usleep', 'wc'],
-] as const;
+export const NEEDED_APPLETS =
+  'acpid awk cat cut dd grep init insmod ip mke2fs mkdir mount ping poweroff reboot rm sed sh sha256sum sleep stat sync tail touch tr umount usleep wc'.split(
+    ' ',
+  );
 
 export interface Ingredients {
   busybox: Uint8Array;

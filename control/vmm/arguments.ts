@@ -59,6 +59,15 @@ export interface GuestPaths {
   serialLog: string;
 }
 
+/** Where in its run directory a guest's QEMU listens and writes. */
+export function guestPaths(directory: string): GuestPaths {
+  return {
+    qmp: [`${directory}/qmp0.sock`, `${directory}/qmp1.sock`],
+    serialSocket: `${directory}/serial.sock`,
+    serialLog: `${directory}/serial.log`,
+  };
+}
+
 const hex = (value: number): string => `0x${value.toString(16)}`;
 
 export function qemuArguments(plan: BootPlan, hardware: Hardware, paths: GuestPaths): string[] {
