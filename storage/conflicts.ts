@@ -1,0 +1,71 @@
+/**
+ * What in a configuration contradicts itself, so that it cannot be done whatever the machine is like. Pure. The
+ * first of two that collide is kept; the other gets the reason.
+ */
+import type { ExportListen, StorageConfig } from './contract.js';
+
+export interface Conflicts {
+  /** By pool name. */
+  readonly poolConflicts: Map<string, string>;
+  /** By export name. */
+  readonly exportConflicts: Map<string, string>;
+}
+
+export function conflictsOf(config: StorageConfig): Conflicts {
+  const poolConflicts = new Map<string, string>();
+  const directories = new Map<string, string>();
+  for (const { name, directory } of config.pools) {
+    const other = directories.get(directory);
+    if (other !== undefined) poolConflicts.set(name, `${directory} is the directory of pool ${other} too`);
+    else directories.set(directory, name);
+  }
+
+  const exportConflicts = new Map<string, string>();
+  const offered = new Map<string, string>();
+  const owners = new Map<string, { name: string; owner: string }>();
+  for (const { name, nbdName, listen } of config.exports) {
+    for (const where of listen) {
+      const address = addressOf(where);
+      const key = `${address} ${nbdName}`;
+      const same = offered.get(key);
+      const owner = JSON.stringify(where.kind === 'unix' ? (where.owner ?? null) : null);
+      const otherOwner = owners.get(address);
+      if (same !== undefined)
+        exportConflicts.set(
+          name,
+          `export ${same} has the NBD name "${nbdName}" on ${address} already: choose another`,
+        );
+      else if (otherOwner !== undefined && otherOwner.owner !== owner)
+        exportConflicts.set(name, `export ${otherOwner.name} gives the socket ${address} to another owner`);
+    }
+    if (exportConflicts.has(name)) continue;
+    for (const where of listen) {
+      const owner = JSON.stringify(where.kind === 'unix' ? (where.owner ?? null) : null);
+      offered.set(`${addressOf(where)} ${nbdName}`, name);
+      owners.set(addressOf(where), { name, owner });
+    }
+  }
+  return { poolConflicts, exportConflicts };
+}
+
+/** Names that the configuration uses twice; such a configuration is refused whole. */
+export function duplicateNames(config: StorageConfig): string[] {
+  const twice = (kind: string, names: readonly string[]): string[] => {
+    const seen = new Set<string>();
+    return names.filter(name => seen.has(name) || (seen.add(name), false)).map(name => `${kind} ${name}`);
+  };
+  return [
+    ...twice(
+      'pool',
+      config.pools.map(pool => pool.name),
+    ),
+    ...twice(
+      'export',
+      config.exports.map(one => one.name),
+    ),
+  ];
+}
+
+function addressOf(listen: ExportListen): string {
+  return listen.kind === 'unix' ? listen.path : `${listen.host}:${listen.port}`;
+}

@@ -1,0 +1,267 @@
+/**
+ * One client, from accept to close: joins its socket (a Channel), the handshake and the transmission phase, and
+ * decides when to read, when to write and when it is over. Knows no epoll and no clock: loop.ts tells it what the
+ * socket is ready for, and asks it for what it wants to be told next.
+ *
+ *   handshake --entered--> serving --DISC, end of stream, breach--> draining --nothing in flight or unsent--> closed
+ *       |                     +--export withdrawn, server stops------^
+ *       +--ended, hangup, timeout--> draining (what was said is still sent)
+ *
+ * An end of stream ends only what comes from the client: replies to what it had asked are still sent (it may have
+ * shut down one direction only).
+ *
+ * Input is one chunk, held only while bytes lie in it.
+ */
+import type { Budget, Chunk, ChunkPool } from './chunks.js';
+import { AT_EXPORT, AT_SERVER, type ServerCounter } from './counters.js';
+import { LARGE_CHUNK_BYTES, PIECE_BYTES } from './limits.js';
+import { Negotiation, type Entered, type Offer, type OfferList } from './negotiation.js';
+import { Output, type Channel } from './output.js';
+import { Transmission } from './transmission.js';
+import type { Volume } from '../volume/volume.js';
+import { greeting } from './wire.js';
+
+/** An export as a connection sees it. */
+export interface ServedOffer extends Offer {
+  readonly volume: Volume;
+  readonly counters: Float64Array;
+}
+
+export interface ConnectionParts<O extends ServedOffer> {
+  readonly channel: Channel;
+  readonly offers: OfferList<O>;
+  readonly pool: ChunkPool;
+  readonly budget: Budget;
+  readonly serverCounters: Float64Array;
+  /** Call `settle` before this turn of the loop ends. */
+  readonly touch: (connection: Connection<O>) => void;
+}
+
+const EINTR = -4;
+const EAGAIN = -11;
+/** Receives before another connection has its turn. */
+const RECEIVES_LIMIT = 8;
+
+export class Connection<O extends ServedOffer = ServedOffer> {
+  /** null during the handshake. */
+  offer: O | null = null;
+  closed = false;
+  /** Touched in this turn; kept by the loop. */
+  touched = false;
+  #parts: ConnectionParts<O>;
+  #out: Output;
+  #negotiation: Negotiation<O> | null;
+  #transmission: Transmission | null = null;
+  #texts: Uint8Array[] = [greeting()];
+  #textAt = 0;
+  #in: Chunk | null = null;
+  #start = 0;
+  #end = 0;
+  #draining = false;
+  #stalled = false;
+
+  constructor(parts: ConnectionParts<O>) {
+    this.#parts = parts;
+    this.#out = new Output(parts.channel, parts.pool, parts.budget);
+    this.#negotiation = new Negotiation(parts.offers);
+  }
+
+  get handshaking(): boolean {
+    return this.#negotiation !== null;
+  }
+
+  /** Nothing more is taken from the client. */
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** What the socket should be watched for. */
+  get wantsInput(): boolean {
+    return !this.#draining && !this.#out.broken && !this.#paused;
+  }
+  get wantsOutput(): boolean {
+    return this.#out.blocked && !this.#out.broken;
+  }
+
+  /** The socket has something: bytes, an end, or an error. */
+  readable(): void {
+    this.#receive();
+    this.#parts.touch(this);
+  }
+
+  writable(): void {
+    this.#out.flush();
+    this.#parts.touch(this);
+  }
+
+  /** Takes nothing more from the client; closes when what is in flight is answered. */
+  drain(): void {
+    this.#draining = true;
+    this.#parts.touch(this);
+  }
+
+  /** Gives up on the client: nothing more is sent. What is with the volume still has to end. */
+  abandon(): void {
+    this.#draining = true;
+    this.#out.broken = true;
+    this.#out.clear();
+    this.#parts.touch(this);
+  }
+
+  /** At the end of a turn: sends, and goes on with input that had to wait. Afterwards `closed` may be true. */
+  settle(): void {
+    do {
+      this.#pumpTexts();
+      this.#out.flush();
+      // What waited because of the output may go on now, and make new output.
+    } while (!this.#paused && !this.#out.broken && (this.#consume() || this.#hasToSend));
+    this.#noteStall();
+    if (this.#out.broken && !this.#draining) this.#endOfStream();
+    if (!this.#draining || this.closed) return;
+    if (this.#transmission !== null && this.#transmission.inFlightCount > 0) return;
+    if (!this.#out.broken && this.#hasToSend) return;
+    this.#close();
+  }
+
+  get #hasToSend(): boolean {
+    return !this.#out.empty || this.#texts.length > 0;
+  }
+
+  get #paused(): boolean {
+    if (this.#transmission !== null) return this.#transmission.stalled;
+    return this.#texts.length > 0 || this.#out.blocked;
+  }
+
+  #receive(): void {
+    for (let count = 0; count < RECEIVES_LIMIT; count++) {
+      if (!this.wantsInput) return;
+      const room = this.#room();
+      const received = this.#parts.channel.recv(this.#in!.address + this.#end, room);
+      if (received === EINTR) continue;
+      if (received === EAGAIN) return;
+      if (received <= 0) return this.#endOfStream();
+      this.#end += received;
+      this.#consume();
+      // A stream that gave less than there was room for is empty; epoll says when it is not.
+      if (received < room) return;
+    }
+  }
+
+  /** Makes room for what is wanted next; returns how much may be received at the end of the input. */
+  #room(): number {
+    const { wanted_bytes, welcome_bytes } = this.#transmission ?? HANDSHAKE_WISH;
+    if (this.#in === null) this.#in = this.#parts.pool.takeLarge();
+    if (this.#start === this.#end) this.#start = this.#end = 0;
+    else if (this.#start > 0 && LARGE_CHUNK_BYTES - this.#end < Math.max(wanted_bytes, COMPACT_BYTES)) {
+      this.#in.bytes.copyWithin(0, this.#start, this.#end);
+      this.#end -= this.#start;
+      this.#start = 0;
+    }
+    return Math.min(LARGE_CHUNK_BYTES - this.#end, welcome_bytes);
+  }
+
+  /** Takes what can be taken of the input. True when it took something. */
+  #consume(): boolean {
+    if (this.#draining || this.#in === null || (this.#start === this.#end && !this.#owesStream)) return false;
+    const before = this.#start;
+    if (this.#negotiation !== null) this.#negotiate(this.#negotiation);
+    if (this.#transmission !== null) this.#transmit(this.#transmission);
+    const took = this.#start > before;
+    if (this.#start === this.#end && this.#transmission?.holdsInput !== true) this.#giveInput();
+    return took;
+  }
+
+  /** A long write whose last piece was with the volume ends without further input. */
+  get #owesStream(): boolean {
+    return this.#transmission?.streaming === true;
+  }
+
+  #negotiate(negotiation: Negotiation<O>): void {
+    const input = this.#in!.bytes.subarray(this.#start, this.#end);
+    this.#start += negotiation.step(input, this.#texts);
+    if (negotiation.entered !== null) this.#enter(negotiation.entered);
+    else if (negotiation.ended !== null) {
+      this.#countServer(negotiation.ended);
+      this.#negotiation = null;
+      this.#draining = true;
+    }
+  }
+
+  #enter(entered: Entered<O>): void {
+    this.#negotiation = null;
+    const { offer, structuredReplies, baseAllocation } = entered;
+    this.offer = offer;
+    offer.counters[AT_EXPORT.connections]!++;
+    offer.counters[AT_EXPORT.connectionsTotal]!++;
+    this.#transmission = new Transmission({
+      volume: offer.volume,
+      agreed: { readOnly: offer.readOnly, structuredReplies, baseAllocation },
+      output: this.#out,
+      pool: this.#parts.pool,
+      budget: this.#parts.budget,
+      counters: offer.counters,
+      touch: () => this.#parts.touch(this),
+    });
+  }
+
+  #transmit(transmission: Transmission): void {
+    // The end of the handshake goes out before the first reply.
+    this.#pumpTexts();
+    if (this.#texts.length > 0) return;
+    this.#start = transmission.consume(this.#in!, this.#start, this.#end);
+    if (transmission.ended === null) return;
+    this.offer!.counters[AT_EXPORT[transmission.ended]]!++;
+    if (transmission.ended !== 'disconnects') this.offer!.counters[AT_EXPORT.abruptDisconnects]!++;
+    this.#draining = true;
+  }
+
+  #pumpTexts(): void {
+    while (this.#texts.length > 0 && !this.#out.blocked && !this.#out.broken) {
+      const text = this.#texts[0]!;
+      const length = Math.min(text.length - this.#textAt, PIECE_BYTES);
+      const at = this.#out.reserve(length);
+      this.#out.chunk!.bytes.set(text.subarray(this.#textAt, this.#textAt + length), at);
+      this.#out.commit(length);
+      this.#textAt += length;
+      if (this.#textAt < text.length) continue;
+      this.#texts.shift();
+      this.#textAt = 0;
+    }
+  }
+
+  /** The client says nothing more, without NBD_CMD_DISC. */
+  #endOfStream(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    if (this.offer !== null) this.offer.counters[AT_EXPORT.abruptDisconnects]!++;
+    else this.#countServer('handshakeHangups');
+  }
+
+  #noteStall(): void {
+    const stalled = this.#transmission !== null && !this.#draining && this.#transmission.stalled;
+    if (stalled && !this.#stalled) this.offer!.counters[AT_EXPORT.stalls]!++;
+    this.#stalled = stalled;
+  }
+
+  #giveInput(): void {
+    if (this.#in !== null) this.#parts.pool.give(this.#in);
+    this.#in = null;
+    this.#start = this.#end = 0;
+  }
+
+  #close(): void {
+    this.closed = true;
+    this.#transmission?.close();
+    this.#giveInput();
+    this.#out.clear();
+    if (this.offer !== null) this.offer.counters[AT_EXPORT.connections]!--;
+  }
+
+  #countServer(name: ServerCounter): void {
+    this.#parts.serverCounters[AT_SERVER[name]]!++;
+  }
+}
+
+/** Less room than this at the end of the input is worth moving what is left to the beginning. */
+const COMPACT_BYTES = 32_768;
+const HANDSHAKE_WISH = { wanted_bytes: 1, welcome_bytes: Infinity };

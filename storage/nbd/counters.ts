@@ -1,0 +1,66 @@
+/**
+ * Counters that the data thread writes and the main thread reads without asking: one Float64Array on shared
+ * memory for each export and one for the server. A name is an index; `status` spells them out.
+ */
+export const EXPORT_COUNTERS = [
+  'connections', // now
+  'connectionsTotal',
+  'reads',
+  'readBytes',
+  'writes',
+  'writtenBytes',
+  'flushes',
+  'trims',
+  'zeroes',
+  'caches',
+  'blockStatuses',
+  'errorReplies',
+  'slowReads', // that had to wait for the disk
+  'slowWrites',
+  'fuaWrites',
+  'stalls', // pauses because the client did not read, or had too much in flight
+  'disconnects', // by NBD_CMD_DISC
+  'abruptDisconnects', // by anything else
+  'badRequestMagic',
+  'oversizedRequests',
+] as const;
+
+export const SERVER_COUNTERS = [
+  'connections', // now
+  'connectionsTotal',
+  'refusedConnections', // beyond CONNECTION_LIMIT
+  'acceptErrors',
+  'handshakeTimeouts',
+  'aborted',
+  'badClientFlags',
+  'badOptionMagic',
+  'oversizedOption',
+  'tooManyOptions',
+  'unknownExport',
+  'handshakeHangups',
+  'drainTimeouts',
+  'turns',
+  'budgetWaits',
+  'bufferBytes', // mapped now
+  'ioUring', // 1 when slow requests go through io_uring, 0 when they block the thread
+  'ioUringRequests',
+] as const;
+
+export type ExportCounter = (typeof EXPORT_COUNTERS)[number];
+export type ServerCounter = (typeof SERVER_COUNTERS)[number];
+
+/** Name to index. */
+export const AT_EXPORT = indexOf(EXPORT_COUNTERS);
+export const AT_SERVER = indexOf(SERVER_COUNTERS);
+
+function indexOf<N extends string>(names: readonly N[]): Readonly<Record<N, number>> {
+  return Object.fromEntries(names.map((name, index) => [name, index])) as Record<N, number>;
+}
+
+export function newCounters(names: readonly string[]): Float64Array {
+  return new Float64Array(new SharedArrayBuffer(names.length * Float64Array.BYTES_PER_ELEMENT));
+}
+
+export function spellCounters(names: readonly string[], counters: Float64Array): Record<string, number> {
+  return Object.fromEntries(names.map((name, index) => [name, counters[index] ?? 0]));
+}

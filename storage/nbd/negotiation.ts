@@ -1,0 +1,247 @@
+/**
+ * The handshake (fixed newstyle) as a pure machine: bytes in, bytes out, and in the end an export or the door.
+ *
+ *   greeting sent --client flags--> haggling --NBD_OPT_GO, NBD_OPT_EXPORT_NAME--> entered
+ *        |                             |  any other option: answered, haggling goes on
+ *        |                             +--NBD_OPT_ABORT, a breach of the protocol--> ended
+ *        +--unknown flags--> ended
+ *
+ * `step` takes what has come so far and says how much of it is used up; it never waits and never throws, whatever
+ * the peer sends. Time is not its business: the connection has a deadline for the whole handshake.
+ *
+ * Not offered, and so answered NBD_REP_ERR_UNSUP: TLS, extended headers, anything unknown.
+ */
+import {
+  CLIENT_FLAGS_BYTES,
+  IHAVEOPT_HIGH,
+  IHAVEOPT_LOW,
+  META_CONTEXT_BASE_ALLOCATION,
+  NBD_FLAG_CAN_MULTI_CONN,
+  NBD_FLAG_C_FIXED_NEWSTYLE,
+  NBD_FLAG_C_NO_ZEROES,
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_READ_ONLY,
+  NBD_FLAG_SEND_CACHE,
+  NBD_FLAG_SEND_DF,
+  NBD_FLAG_SEND_FAST_ZERO,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+  NBD_INFO,
+  NBD_OPT,
+  NBD_REP,
+  OPTION_HEADER_BYTES,
+  exportNameReply,
+  infoBlockSize,
+  infoExport,
+  infoText,
+  metaContextRecord,
+  optionReply,
+  parseGo,
+  parseMetaContext,
+  textOf,
+  utf8,
+} from './wire.js';
+import { MAXIMUM_PAYLOAD_BYTES, MINIMUM_BLOCK_BYTES, PREFERRED_BLOCK_BYTES } from './limits.js';
+
+// ---- our constants ----
+
+/** Longer option data end the connection. Two strings of 4096 bytes and some queries fit many times. */
+export const OPTION_DATA_LIMIT_BYTES = 65_536;
+/** Options before the connection is ended: real clients need fewer than ten, and one more for each export listed. */
+export const OPTION_COUNT_LIMIT = 100_000;
+/** The id under which base:allocation is known in the transmission phase. */
+export const BASE_ALLOCATION_ID = 1;
+
+export interface Offer {
+  readonly name: string;
+  readonly size_bytes: number;
+  readonly readOnly: boolean;
+}
+
+/** What a listener offers. `find` of an export that is going away answers null. */
+export interface OfferList<O extends Offer> {
+  find(name: string): O | null;
+  /** The whole answer to NBD_OPT_LIST up to its ACK, made once for many clients. */
+  listReply(): Uint8Array;
+}
+
+export interface Entered<O extends Offer> {
+  readonly offer: O;
+  readonly structuredReplies: boolean;
+  readonly baseAllocation: boolean;
+}
+
+/** Why a handshake ended without an export; each is a counter. */
+export type HandshakeEnd =
+  'aborted' | 'badClientFlags' | 'badOptionMagic' | 'oversizedOption' | 'tooManyOptions' | 'unknownExport';
+
+export function transmissionFlags(readOnly: boolean, structuredReplies: boolean): number {
+  const always =
+    NBD_FLAG_HAS_FLAGS |
+    NBD_FLAG_SEND_FLUSH |
+    NBD_FLAG_SEND_FUA |
+    NBD_FLAG_CAN_MULTI_CONN |
+    NBD_FLAG_SEND_CACHE;
+  const writing = NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+  return always | (readOnly ? NBD_FLAG_READ_ONLY : writing) | (structuredReplies ? NBD_FLAG_SEND_DF : 0);
+}
+
+export class Negotiation<O extends Offer> {
+  entered: Entered<O> | null = null;
+  ended: HandshakeEnd | null = null;
+  #offers: OfferList<O>;
+  #gotFlags = false;
+  #fixedNewstyle = false;
+  #noZeroes = false;
+  #structuredReplies = false;
+  /** Name of the export for which base:allocation was selected. */
+  #contextFor: string | null = null;
+  #optionCount = 0;
+
+  constructor(offers: OfferList<O>) {
+    this.#offers = offers;
+  }
+
+  /** Uses up whole messages of `input` and returns how many bytes those were; answers are appended to `out`. */
+  step(input: Uint8Array, out: Uint8Array[]): number {
+    const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
+    let at = 0;
+    while (this.entered === null && this.ended === null) {
+      const left = input.length - at;
+      if (!this.#gotFlags) {
+        if (left < CLIENT_FLAGS_BYTES) break;
+        this.#clientFlags(view.getUint32(at));
+        at += CLIENT_FLAGS_BYTES;
+        continue;
+      }
+      // A wrong magic is told from as few bytes as tell it.
+      if (left >= 8 && (view.getUint32(at) !== IHAVEOPT_HIGH || view.getUint32(at + 4) !== IHAVEOPT_LOW)) {
+        this.ended = 'badOptionMagic';
+        break;
+      }
+      if (left < OPTION_HEADER_BYTES) break;
+      const option = view.getUint32(at + 8);
+      const length = view.getUint32(at + 12);
+      if (length > OPTION_DATA_LIMIT_BYTES) {
+        this.ended = 'oversizedOption';
+        break;
+      }
+      if (left < OPTION_HEADER_BYTES + length) break;
+      if (++this.#optionCount > OPTION_COUNT_LIMIT) {
+        this.ended = 'tooManyOptions';
+        break;
+      }
+      this.#option(option, input.subarray(at + OPTION_HEADER_BYTES, at + OPTION_HEADER_BYTES + length), out);
+      at += OPTION_HEADER_BYTES + length;
+    }
+    return at;
+  }
+
+  #clientFlags(flags: number): void {
+    this.#gotFlags = true;
+    this.#fixedNewstyle = (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0;
+    this.#noZeroes = (flags & NBD_FLAG_C_NO_ZEROES) !== 0;
+    // "the server MUST drop the TCP connection if the client sets an unknown flag"
+    if ((flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) !== 0) this.ended = 'badClientFlags';
+  }
+
+  #option(option: number, data: Uint8Array, out: Uint8Array[]): void {
+    if (!this.#fixedNewstyle && option !== NBD_OPT.EXPORT_NAME) {
+      // Such a client understands no option reply.
+      this.ended = 'badClientFlags';
+      return;
+    }
+    switch (option) {
+      case NBD_OPT.EXPORT_NAME:
+        return this.#exportName(data, out);
+      case NBD_OPT.ABORT:
+        out.push(optionReply(option, NBD_REP.ACK));
+        this.ended = 'aborted';
+        return;
+      case NBD_OPT.LIST:
+        if (data.length > 0) return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_LIST takes no data');
+        out.push(this.#offers.listReply(), optionReply(option, NBD_REP.ACK));
+        return;
+      case NBD_OPT.INFO:
+      case NBD_OPT.GO:
+        return this.#go(option, data, out);
+      case NBD_OPT.STRUCTURED_REPLY:
+        if (data.length > 0)
+          return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_STRUCTURED_REPLY takes no data');
+        this.#structuredReplies = true;
+        out.push(optionReply(option, NBD_REP.ACK));
+        return;
+      case NBD_OPT.LIST_META_CONTEXT:
+      case NBD_OPT.SET_META_CONTEXT:
+        return this.#metaContext(option, data, out);
+      default:
+        return refuse(out, option, NBD_REP.ERR_UNSUP, 'not supported by this server');
+    }
+  }
+
+  #exportName(data: Uint8Array, out: Uint8Array[]): void {
+    const name = textOf(data);
+    const offer = name === null ? null : this.#offers.find(name);
+    if (offer === null) {
+      // This option has no way to answer an error.
+      this.ended = 'unknownExport';
+      return;
+    }
+    const flags = transmissionFlags(offer.readOnly, this.#structuredReplies);
+    out.push(exportNameReply(offer.size_bytes, flags, !this.#noZeroes));
+    this.#enter(offer);
+  }
+
+  #go(option: number, data: Uint8Array, out: Uint8Array[]): void {
+    const asked = parseGo(data);
+    if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, 'malformed');
+    const offer = this.#offers.find(asked.name);
+    if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
+    const flags = transmissionFlags(offer.readOnly, this.#structuredReplies);
+    out.push(optionReply(option, NBD_REP.INFO, infoExport(offer.size_bytes, flags)));
+    if (asked.infos.includes(NBD_INFO.NAME))
+      out.push(optionReply(option, NBD_REP.INFO, infoText(NBD_INFO.NAME, offer.name)));
+    // Asked for or not: a client must skip what it does not know.
+    const sizes = infoBlockSize(MINIMUM_BLOCK_BYTES, PREFERRED_BLOCK_BYTES, MAXIMUM_PAYLOAD_BYTES);
+    out.push(optionReply(option, NBD_REP.INFO, sizes), optionReply(option, NBD_REP.ACK));
+    if (option === NBD_OPT.GO) this.#enter(offer);
+  }
+
+  #metaContext(option: number, data: Uint8Array, out: Uint8Array[]): void {
+    const setting = option === NBD_OPT.SET_META_CONTEXT;
+    // It replaces what was selected before, whether it succeeds or not.
+    if (setting) this.#contextFor = null;
+    if (!this.#structuredReplies)
+      return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_STRUCTURED_REPLY must come first');
+    const asked = parseMetaContext(data);
+    if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, 'malformed');
+    if (this.#offers.find(asked.name) === null)
+      return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
+    const matches = asked.queries.some(
+      query => query === META_CONTEXT_BASE_ALLOCATION || (!setting && query === 'base:'),
+    );
+    if (matches || (!setting && asked.queries.length === 0)) {
+      const id = setting ? BASE_ALLOCATION_ID : 0;
+      out.push(
+        optionReply(option, NBD_REP.META_CONTEXT, metaContextRecord(id, META_CONTEXT_BASE_ALLOCATION)),
+      );
+      if (setting) this.#contextFor = asked.name;
+    }
+    out.push(optionReply(option, NBD_REP.ACK));
+  }
+
+  #enter(offer: O): void {
+    this.entered = {
+      offer,
+      structuredReplies: this.#structuredReplies,
+      // Contexts hold for the export for which they were selected.
+      baseAllocation: this.#contextFor === offer.name,
+    };
+  }
+}
+
+function refuse(out: Uint8Array[], option: number, type: number, message: string): void {
+  out.push(optionReply(option, type, utf8(message)));
+}

@@ -1,0 +1,147 @@
+/**
+ * What is still to be sent on one connection. Replies of a burst are laid one behind the other in one chunk and go
+ * out by one send; a reply that was read from disk into a chunk of its own is queued as that chunk, not copied.
+ *
+ *   queue: [segment][segment]...   then   chunk: ....|start==========end|.....free
+ *
+ * Bounded by its user, who makes no new reply while `blocked`: so beside what was in flight (and is in the budget) there
+ * are at most two chunks.
+ */
+import type { Budget, Chunk, ChunkPool } from './chunks.js';
+import { LARGE_CHUNK_BYTES } from './limits.js';
+
+/** The two calls of a socket: bytes moved, or -errno. */
+export interface Channel {
+  recv(address: number, length_bytes: number): number;
+  send(address: number, length_bytes: number): number;
+}
+
+const EINTR = -4;
+const EAGAIN = -11;
+
+interface Segment {
+  readonly chunk: Chunk;
+  at: number;
+  readonly end: number;
+  readonly budget_bytes: number;
+}
+
+export class Output {
+  /** Valid after reserve. */
+  chunk: Chunk | null = null;
+  /** The socket takes no more; ask to be told when it does. */
+  blocked = false;
+  /** The peer is gone; whatever is added is dropped. */
+  broken = false;
+  #channel: Channel;
+  #pool: ChunkPool;
+  #budget: Budget;
+  #start = 0;
+  #end = 0;
+  #queue: Segment[] = [];
+
+  constructor(channel: Channel, pool: ChunkPool, budget: Budget) {
+    this.#channel = channel;
+    this.#pool = pool;
+    this.#budget = budget;
+  }
+
+  get empty(): boolean {
+    return this.#start === this.#end && this.#queue.length === 0;
+  }
+
+  /** Where in `chunk` the next `length_bytes` (at most LARGE_CHUNK_BYTES) may be written. */
+  reserve(length_bytes: number): number {
+    if (this.chunk !== null) {
+      if (this.#end + length_bytes <= LARGE_CHUNK_BYTES) return this.#end;
+      if (!this.blocked) this.flush();
+      // flush gives back a chunk that it emptied.
+      if (this.chunk !== null) this.#retire();
+    }
+    this.chunk = this.#pool.takeLarge();
+    this.#start = 0;
+    this.#end = 0;
+    return 0;
+  }
+
+  commit(length_bytes: number): void {
+    this.#end += length_bytes;
+  }
+
+  /** Queues a chunk, which is given back when sent. `budget_bytes` go back to the budget with it. */
+  append(chunk: Chunk, at: number, end: number, budget_bytes: number): void {
+    if (this.broken) {
+      this.#pool.give(chunk);
+      this.#budget.give(budget_bytes);
+      return;
+    }
+    if (this.chunk !== null) this.#retire();
+    this.#queue.push({ chunk, at, end, budget_bytes });
+  }
+
+  /** Sends what the socket takes. */
+  flush(): void {
+    if (this.broken) return this.clear();
+    this.blocked = false;
+    while (this.#queue.length > 0) {
+      const segment = this.#queue[0]!;
+      segment.at += this.#send(segment.chunk.address + segment.at, segment.end - segment.at);
+      if (this.broken) return this.clear();
+      if (segment.at < segment.end) return;
+      this.#queue.shift();
+      this.#pool.give(segment.chunk);
+      this.#budget.give(segment.budget_bytes);
+    }
+    if (this.chunk === null) return;
+    if (this.#start < this.#end) {
+      this.#start += this.#send(this.chunk.address + this.#start, this.#end - this.#start);
+      if (this.broken) return this.clear();
+    }
+    if (this.#start === this.#end) {
+      this.#pool.give(this.chunk);
+      this.chunk = null;
+      this.#start = 0;
+      this.#end = 0;
+    }
+  }
+
+  /** Drops everything. */
+  clear(): void {
+    for (const segment of this.#queue) {
+      this.#pool.give(segment.chunk);
+      this.#budget.give(segment.budget_bytes);
+    }
+    this.#queue = [];
+    if (this.chunk !== null) this.#pool.give(this.chunk);
+    this.chunk = null;
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  /** Puts the current chunk into the queue, or gives it back when it is empty. */
+  #retire(): void {
+    const chunk = this.chunk!;
+    if (this.#start < this.#end)
+      this.#queue.push({ chunk, at: this.#start, end: this.#end, budget_bytes: 0 });
+    else this.#pool.give(chunk);
+    this.chunk = null;
+    this.#start = 0;
+    this.#end = 0;
+  }
+
+  /** Bytes taken by the socket; less than all means blocked or broken. */
+  #send(address: number, length_bytes: number): number {
+    for (;;) {
+      const sent = this.#channel.send(address, length_bytes);
+      if (sent === length_bytes) return sent;
+      if (sent === EINTR) continue;
+      if (sent >= 0 || sent === EAGAIN) {
+        // A stream takes less than all only when it is full.
+        this.blocked = true;
+        return Math.max(sent, 0);
+      }
+      this.broken = true;
+      return 0;
+    }
+  }
+}

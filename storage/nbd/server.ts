@@ -1,0 +1,252 @@
+/**
+ * The NBD front door as the main thread sees it: the data thread, the listening sockets, and what is offered on
+ * them. Sockets are made here, where a refusal can be told in words, and given to the data thread, which accepts.
+ *
+ * An address is listened on once, whoever asks; the last export that leaves it closes it. One that cannot be had is
+ * tried again every RETRY_MS.
+ */
+import * as fs from 'node:fs';
+import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
+import { HostError } from '../../host/errno.js';
+import { EventFd } from '../../host/eventfd.js';
+import { listenTcp } from '../../host/inet.js';
+import { listenUnix } from '../../host/unix.js';
+import type { ExportListen } from '../contract.js';
+import type { DataThreadStart } from '../dataThread/main.js';
+import type { VolumeState } from '../volume/volume.js';
+import { SERVER_COUNTERS, newCounters } from './counters.js';
+import { NbdError } from './errors.js';
+import type { FromLoop, ToLoop } from './messages.js';
+
+const RETRY_MS = 1000;
+/** Clients that may wait to be accepted. */
+const BACKLOG = 4096;
+
+export interface NbdServerEvents {
+  volumeState(volumeId: number, state: VolumeState, reason: string | null): void;
+  /** An address was had after all, or lost. */
+  listenerChanged(): void;
+  /** The data thread is no more, without having been stopped: the process should end. */
+  threadGone(error: Error): void;
+}
+
+interface Listener {
+  readonly id: number;
+  readonly listen: ExportListen;
+  /** Data thread has it. */
+  open: boolean;
+  reason: string | null;
+  /** Of the socket file, so that on closing only our own is removed. */
+  inode: number;
+}
+
+export class NbdServer {
+  readonly serverCounters = newCounters(SERVER_COUNTERS);
+  ioUring = false;
+  ioUringReason: string | null = null;
+  #events: NbdServerEvents;
+  #signal = EventFd.create();
+  #port: MessagePort;
+  #worker: Worker;
+  #ready: Promise<void>;
+  #replies = new Map<number, () => void>();
+  #nextId = 1;
+  #listeners = new Map<string, Listener>();
+  #retry: NodeJS.Timeout | null = null;
+  #stopped = false;
+
+  constructor(events: NbdServerEvents, options: { ioUring: boolean }) {
+    this.#events = events;
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    const start: DataThreadStart = {
+      mailFd: this.#signal.fd,
+      mailPort: port2,
+      serverCounters: this.serverCounters,
+      ioUring: options.ioUring,
+    };
+    this.#worker = new Worker(new URL('../dataThread/main.js', import.meta.url), {
+      workerData: start,
+      transferList: [port2],
+    });
+    let ready: () => void;
+    this.#ready = new Promise(resolve => (ready = resolve));
+    this.#worker.on('message', (message: FromLoop) => {
+      switch (message.type) {
+        case 'ready':
+          this.ioUring = message.ioUring;
+          this.ioUringReason = message.ioUringReason;
+          return ready();
+        case 'done':
+          this.#replies.get(message.reply)?.();
+          this.#replies.delete(message.reply);
+          return;
+        case 'volumeState':
+          return this.#events.volumeState(message.volumeId, message.state, message.reason);
+      }
+    });
+    this.#worker.on('error', error => this.#gone(error instanceof Error ? error : new Error(String(error))));
+    this.#worker.on('exit', () => this.#gone(new NbdError('NBD_THREAD_GONE', 'the data thread ended')));
+  }
+
+  ready(): Promise<void> {
+    return this.#ready;
+  }
+
+  newId(): number {
+    return this.#nextId++;
+  }
+
+  openVolume(volumeId: number, fd: number, size_bytes: number): void {
+    this.#post({ type: 'openVolume', volumeId, fd, size_bytes });
+  }
+
+  growVolume(volumeId: number, size_bytes: number): void {
+    this.#post({ type: 'growVolume', volumeId, size_bytes });
+  }
+
+  closeVolume(volumeId: number): Promise<void> {
+    return this.#ask(reply => ({ type: 'closeVolume', volumeId, reply }));
+  }
+
+  /** Listens where it is not listened yet, and offers the export there, and nowhere else. */
+  offer(parts: {
+    exportId: number;
+    nbdName: string;
+    volumeId: number;
+    readOnly: boolean;
+    counters: Float64Array;
+    listen: readonly ExportListen[];
+  }): void {
+    const { listen, ...offer } = parts;
+    const listenerIds = listen.map(where => this.#listener(where).id);
+    this.#post({ type: 'offer', ...offer, listenerIds });
+  }
+
+  withdraw(exportId: number): Promise<void> {
+    return this.#ask(reply => ({ type: 'withdraw', exportId, reply }));
+  }
+
+  /** Closes every listener that is not among these. */
+  async keepListeners(wanted: readonly ExportListen[]): Promise<void> {
+    const keys = new Set(wanted.map(listenKey));
+    const closing = [...this.#listeners].filter(([key]) => !keys.has(key));
+    await Promise.all(
+      closing.map(async ([key, listener]) => {
+        this.#listeners.delete(key);
+        if (listener.open) await this.#closeListener(listener);
+      }),
+    );
+  }
+
+  /** null: it is listened there. Otherwise why not. */
+  problem(listen: ExportListen): string | null {
+    const listener = this.#listeners.get(listenKey(listen));
+    if (listener === undefined) return 'not listened yet';
+    return listener.open ? null : listener.reason;
+  }
+
+  /** Drains all clients, flushes all volumes, ends the thread. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#retry !== null) clearInterval(this.#retry);
+    for (const listener of this.#listeners.values()) if (listener.open) unlinkSocket(listener);
+    await this.#ask(reply => ({ type: 'stop', reply }));
+    await new Promise<void>(resolve => {
+      this.#worker.once('exit', () => resolve());
+      // The thread has left its loop; its port would keep it otherwise.
+      this.#port.close();
+    });
+    this.#signal.close();
+  }
+
+  #listener(where: ExportListen): Listener {
+    const key = listenKey(where);
+    let listener = this.#listeners.get(key);
+    if (listener === undefined) {
+      listener = { id: this.newId(), listen: where, open: false, reason: null, inode: 0 };
+      this.#listeners.set(key, listener);
+    }
+    if (!listener.open) this.#open(listener);
+    return listener;
+  }
+
+  /** True when it is had now and was not before. */
+  #open(listener: Listener): boolean {
+    const { id, listen } = listener;
+    try {
+      const fd =
+        listen.kind === 'unix'
+          ? listenUnix(listen.path, {
+              mode: 0o600,
+              backlog: BACKLOG,
+              replaceStale: true,
+              ...(listen.owner === undefined ? {} : { owner: listen.owner }),
+            })
+          : listenTcp(listen.host, listen.port, BACKLOG);
+      if (listen.kind === 'unix') listener.inode = fs.lstatSync(listen.path).ino;
+      this.#post({ type: 'listen', listenerId: id, fd, tcp: listen.kind === 'tcp' });
+    } catch (error) {
+      if (!(error instanceof HostError)) throw error;
+      listener.reason = `cannot listen on ${listenKey(listen)}: ${error.message}; tried again by itself`;
+      this.#retry ??= setInterval(() => this.#retryAll(), RETRY_MS).unref();
+      return false;
+    }
+    listener.open = true;
+    listener.reason = null;
+    return true;
+  }
+
+  #retryAll(): void {
+    let changed = false;
+    let left = false;
+    for (const listener of this.#listeners.values()) {
+      if (listener.open) continue;
+      if (this.#open(listener)) changed = true;
+      else left = true;
+    }
+    if (!left && this.#retry !== null) {
+      clearInterval(this.#retry);
+      this.#retry = null;
+    }
+    if (changed) this.#events.listenerChanged();
+  }
+
+  async #closeListener(listener: Listener): Promise<void> {
+    unlinkSocket(listener);
+    await this.#ask(reply => ({ type: 'unlisten', listenerId: listener.id, reply }));
+  }
+
+  #ask(message: (reply: number) => ToLoop): Promise<void> {
+    const reply = this.newId();
+    return new Promise(resolve => {
+      this.#replies.set(reply, resolve);
+      this.#post(message(reply));
+    });
+  }
+
+  #post(message: ToLoop): void {
+    this.#port.postMessage(message);
+    this.#signal.signal();
+  }
+
+  #gone(error: Error): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#events.threadGone(error);
+  }
+}
+
+/** Two listens with one key are one listener. */
+export function listenKey(listen: ExportListen): string {
+  return listen.kind === 'unix' ? listen.path : `${listen.host}:${listen.port}`;
+}
+
+function unlinkSocket({ listen, inode }: Listener): void {
+  if (listen.kind !== 'unix') return;
+  try {
+    if (fs.lstatSync(listen.path).ino === inode) fs.unlinkSync(listen.path);
+  } catch {
+    // Someone was faster; it is gone, and that was the point.
+  }
+}
