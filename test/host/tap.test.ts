@@ -1,5 +1,11 @@
 import t from 'tap';
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import { EPOLLIN, Epoll } from '../../host/epoll.js';
+import { EINVAL } from '../../host/errno.js';
+import { formatIp, formatMac } from '../../host/ip.js';
+import { mapAnonymous } from '../../host/memory.js';
+import { addAddress, linkByName, setLink } from '../../host/netlink.js';
 import { createNetns, inNetns } from '../../host/netns.js';
 import * as raw from '../../host/raw.js';
 import * as tap from '../../host/tap.js';
@@ -36,6 +42,11 @@ await t.test('a tap with headers and offloads', { skip }, async t => {
   t.same(tap.setTapOffloads(one.fd, {}), { checksum: false, tso: false, uso: false });
   raw.close(one.fd);
 
+  const padded = open({ vnetHdrSize: 16 });
+  t.equal(padded.vnetHdrSize, 16);
+  raw.close(padded.fd);
+  t.throws(() => open({ vnetHdrSize: 4 }), { code: 'EINVAL', message: /TUNSETVNETHDRSZ hosttap/ });
+
   const plain = open({ vnetHdr: false });
   t.equal(plain.vnetHdrSize, 0);
   tap.setTapPersistent(plain.fd, true);
@@ -52,5 +63,53 @@ await t.test('a tap with headers and offloads', { skip }, async t => {
   tap.setTapQueueAttached(queues[1]!.fd, false);
   tap.setTapQueueAttached(queues[1]!.fd, true);
   for (const { fd } of queues) raw.close(fd);
+  raw.close(namespace);
+});
+
+await t.test('frames pass both ways, behind their headers', { skip }, async t => {
+  const namespace = createNetns();
+  const device = inNetns(namespace, () => {
+    const opened = tap.openTap({ ifname: 'hosttap', vnetHdr: true, offloads: { checksum: true, tso: true } });
+    setLink('hosttap', { up: true, mac: '02:00:00:00:00:01' });
+    addAddress('hosttap', '10.9.8.1/24');
+    return opened;
+  });
+  const memory = mapAnonymous(70_000);
+  const epoll = new Epoll(1);
+  epoll.add(device.fd, EPOLLIN, 0);
+  inNetns(namespace, () =>
+    execFileSync(process.execPath, [
+      '-e',
+      `const s = require('dgram').createSocket('udp4'); s.send('x', 9, '10.9.8.2', () => s.close());`,
+    ]),
+  );
+  // The kernel asks who has 10.9.8.2; IPv6 chatter of the new interface may come before it.
+  let frame: Uint8Array | undefined;
+  while (frame === undefined && epoll.wait(5000) > 0) {
+    const length = raw.read(device.fd, memory.address, 70_000);
+    const view = memory.view;
+    if (length >= 12 + 42 && view.getUint16(12 + 12) === 0x0806) frame = memory.bytes.slice(0, length);
+  }
+  t.ok(frame !== undefined, 'an ARP request came');
+  t.same(
+    [...frame!.subarray(0, 10)],
+    Array.from({ length: 10 }, () => 0),
+    'the vnet header asks for nothing',
+  );
+  t.equal(formatMac(frame!.subarray(12 + 6, 12 + 12)), '02:00:00:00:00:01');
+  t.equal(formatIp(frame!.subarray(12 + 38, 12 + 42)), '10.9.8.2');
+
+  const received = () => inNetns(namespace, () => linkByName('hosttap')!.counters!.rx_packets);
+  const before = received();
+  t.equal(raw.write(device.fd, memory.address, 12 + 60), 12 + 60);
+  t.equal(received(), before + 1);
+  t.equal(raw.write(device.fd, memory.address, 11), -EINVAL, 'shorter than its header');
+  epoll.close();
+  raw.close(device.fd);
+  t.equal(
+    inNetns(namespace, () => linkByName('hosttap')),
+    undefined,
+    'gone with its fd',
+  );
   raw.close(namespace);
 });
