@@ -1,0 +1,236 @@
+/**
+ * Wires the engine: keeps switches and ports as the last configuration wants them, and carries out the other
+ * commands. Runs in the engine's thread, between turns.
+ *
+ * A new configuration is compared with what is there, and only what differs is touched:
+ *
+ *   port gone, or its device differs   closed; made anew if wanted (new counters)
+ *   its faults differ                  a wrapper takes the new odds, else as if the device differed
+ *   its VLANs differ                   membership set, its own addresses forgotten
+ *   switch's ageing or limit differ    set
+ *
+ * First everything goes that has to go, then the new is opened: two ports may exchange their devices.
+ */
+import type { DataplaneConfig, PortConfig, SwitchConfig } from '../contract.js';
+import { Capture } from '../ports/capture.js';
+import { FaultyPort } from '../ports/faulty.js';
+import { makePort } from '../ports/make.js';
+import type { PortShared } from '../ports/make.js';
+import { SwitchApp } from '../switch/app.js';
+import { ByteRing } from './byteRing.js';
+import { E } from './counters.js';
+import type { Link } from './link.js';
+import type { Loop } from './loop.js';
+import type { Answers, Command, Notice, Refusal, Topology } from './messages.js';
+
+interface RunningPort {
+  config: PortConfig;
+  link: Link;
+}
+
+interface RunningSwitch {
+  config: SwitchConfig;
+  app: SwitchApp;
+  ports: Map<string, RunningPort>;
+}
+
+export class CommandRefused extends Error {
+  readonly refusal: Refusal;
+  constructor(code: string, message: string) {
+    super(message);
+    this.refusal = { code, message };
+  }
+}
+
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+export class App {
+  readonly #loop: Loop;
+  readonly #shared: PortShared;
+  readonly #tell: (notice: Notice) => void;
+  readonly #switches = new Map<string, RunningSwitch>();
+  readonly #captures = new Map<number, Capture>();
+  #generation = -1;
+
+  constructor(loop: Loop, shared: PortShared, tell: (notice: Notice) => void) {
+    this.#loop = loop;
+    this.#shared = shared;
+    this.#tell = tell;
+    loop.onState = link => this.#stateChanged(link);
+  }
+
+  /** Throws CommandRefused. */
+  carryOut(command: Command): Answers[Command['op']] {
+    switch (command.op) {
+      case 'apply':
+        return this.#apply(command.config);
+      case 'macs':
+        return this.#switch(command.switch).app.macs();
+      case 'flushMacs':
+        return this.#switch(command.switch).app.flushMacs();
+      case 'capture':
+        return this.#capture(command);
+      case 'stopCapture':
+        this.#captures.get(command.capture)?.close();
+        this.#captures.delete(command.capture);
+        return null;
+      case 'stop':
+        this.close();
+        return null;
+    }
+  }
+
+  close(): void {
+    for (const capture of this.#captures.values()) capture.close();
+    this.#captures.clear();
+    for (const running of this.#switches.values()) this.#closeSwitch(running);
+    this.#switches.clear();
+  }
+
+  #apply(config: DataplaneConfig): Topology {
+    const wanted = new Map(config.switches.map(each => [each.name, each]));
+    for (const [name, running] of this.#switches) {
+      const next = wanted.get(name);
+      if (next === undefined) {
+        this.#closeSwitch(running);
+        this.#switches.delete(name);
+      } else {
+        this.#closeUnwantedPorts(running, next);
+      }
+    }
+    for (const next of config.switches) this.#openSwitch(next);
+    this.#generation = config.generation;
+    this.#countLinks();
+    return this.#topology();
+  }
+
+  #closeUnwantedPorts(running: RunningSwitch, next: SwitchConfig): void {
+    const wanted = new Map(next.ports.map(port => [port.name, port]));
+    for (const [name, port] of running.ports) {
+      const config = wanted.get(name);
+      if (config !== undefined && same(config.device, port.config.device) && this.#takesFaults(port, config))
+        continue;
+      this.#closePort(running, port);
+      running.ports.delete(name);
+    }
+  }
+
+  /** Whether the running port is right for the wanted faults, or can be made so without closing it. */
+  #takesFaults({ config, link }: RunningPort, next: PortConfig): boolean {
+    if (same(config.faults, next.faults)) return true;
+    if (next.faults === undefined || !(link.port instanceof FaultyPort)) return false;
+    link.port.setFaults(next.faults);
+    return true;
+  }
+
+  #openSwitch(next: SwitchConfig): void {
+    const running = this.#switches.get(next.name) ?? this.#newSwitch(next);
+    running.app.configure(next.macLimit, next.ageingTime_s);
+    running.config = next;
+    for (const config of next.ports) {
+      const port = running.ports.get(config.name);
+      if (port === undefined) {
+        this.#openPort(running, config);
+        continue;
+      }
+      if (!same(port.config.vlan, config.vlan)) running.app.setMembership(port.link, config.vlan);
+      port.config = config;
+    }
+  }
+
+  #newSwitch(config: SwitchConfig): RunningSwitch {
+    const app = new SwitchApp(
+      this.#loop,
+      config.name,
+      config.macLimit,
+      config.ageingTime_s,
+      (moved, mac, vlan, from, to) =>
+        this.#tell({ type: 'macMoved', switch: moved.name, mac, vlan, from: from.name, to: to.name }),
+    );
+    const running: RunningSwitch = { config, app, ports: new Map() };
+    this.#switches.set(config.name, running);
+    return running;
+  }
+
+  #openPort(running: RunningSwitch, config: PortConfig): void {
+    const link = running.app.addLink(config.name, config.vlan);
+    link.port = makePort(link, config.device, config.faults, this.#shared);
+    running.ports.set(config.name, { config, link });
+    link.port.open();
+  }
+
+  #closePort(running: RunningSwitch, { link }: RunningPort): void {
+    link.port?.close();
+    this.#loop.forget(link);
+    running.app.removeLink(link);
+  }
+
+  #closeSwitch(running: RunningSwitch): void {
+    for (const port of running.ports.values()) this.#closePort(running, port);
+    running.ports.clear();
+    running.app.close();
+  }
+
+  #stateChanged(link: Link): void {
+    if (!(link.sink instanceof SwitchApp)) return;
+    link.sink.linkChanged(link);
+    this.#tell({
+      type: 'port',
+      switch: link.sink.name,
+      port: link.name,
+      state: link.state,
+      reason: link.reason,
+    });
+  }
+
+  #countLinks(): void {
+    let links = 0;
+    for (const running of this.#switches.values()) links += running.ports.size;
+    this.#loop.counters[E.links] = links;
+  }
+
+  #topology(): Topology {
+    return {
+      generation: this.#generation,
+      switches: [...this.#switches.values()].map(({ config, app, ports }) => ({
+        name: config.name,
+        counters: app.counters,
+        ports: [...ports.values()].map(({ config: port, link }) => ({
+          name: port.name,
+          kind: port.device.kind,
+          vlan: port.vlan,
+          state: link.state,
+          reason: link.reason,
+          counters: link.counters,
+        })),
+      })),
+    };
+  }
+
+  #capture(command: Extract<Command, { op: 'capture' }>): string[] {
+    const running = this.#switch(command.switch);
+    const names = command.ports.length === 0 ? [...running.ports.keys()] : command.ports;
+    const links = names.map(name => {
+      const port = running.ports.get(name);
+      if (port === undefined)
+        throw new CommandRefused('NO_SUCH_PORT', `switch ${command.switch} has no port ${name}`);
+      return port.link;
+    });
+    const capture = new Capture(
+      this.#loop.pool,
+      new ByteRing(command.ring),
+      links,
+      command.snap_bytes,
+      command.count,
+      this.#shared.wallClock_us,
+    );
+    this.#captures.set(command.capture, capture);
+    return names;
+  }
+
+  #switch(name: string): RunningSwitch {
+    const running = this.#switches.get(name);
+    if (running === undefined) throw new CommandRefused('NO_SUCH_SWITCH', `there is no switch ${name}`);
+    return running;
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * What the HTTP thread and the engine's thread say to each other. Counters do not travel: their rows are shared
+ * memory, handed over once in a Topology.
+ */
+import type { DataplaneConfig, PortState, PortVlan } from '../contract.js';
+import type { MacEntry } from '../switch/app.js';
+
+export type Command =
+  | { op: 'apply'; config: DataplaneConfig }
+  | { op: 'macs'; switch: string }
+  | { op: 'flushMacs'; switch: string }
+  | {
+      op: 'capture';
+      capture: number;
+      switch: string;
+      /** None: all ports of the switch. */
+      ports: string[];
+      snap_bytes: number;
+      /** Frames until it ends by itself; Infinity: when it is stopped. */
+      count: number;
+      ring: SharedArrayBuffer;
+    }
+  | { op: 'stopCapture'; capture: number }
+  | { op: 'stop' };
+
+export interface PortTopology {
+  name: string;
+  kind: string;
+  vlan: PortVlan;
+  state: PortState;
+  reason: string | null;
+  counters: Float64Array<SharedArrayBuffer>;
+}
+
+export interface SwitchTopology {
+  name: string;
+  counters: Float64Array<SharedArrayBuffer>;
+  ports: PortTopology[];
+}
+
+/** What there is after a configuration was applied. */
+export interface Topology {
+  generation: number;
+  switches: SwitchTopology[];
+}
+
+/** Answers by `op`. */
+export interface Answers {
+  apply: Topology;
+  macs: MacEntry[];
+  flushMacs: number;
+  /** Names of the captured ports, in the order of their interfaces. */
+  capture: string[];
+  stopCapture: null;
+  stop: null;
+}
+
+export interface Refusal {
+  code: string;
+  message: string;
+}
+
+/** To the engine. */
+export interface Request {
+  id: number;
+  command: Command;
+}
+
+/** From the engine. */
+export type Notice =
+  | { type: 'ready'; counters: Float64Array<SharedArrayBuffer> }
+  | { type: 'answer'; id: number; answer: unknown }
+  | { type: 'refusal'; id: number; refusal: Refusal }
+  | { type: 'port'; switch: string; port: string; state: PortState; reason: string | null }
+  | { type: 'macMoved'; switch: string; mac: string; vlan: number; from: string; to: string };

@@ -1,0 +1,82 @@
+/**
+ * What the HTTP thread knows of the engine without asking it: the topology of the last configuration, each port's
+ * last word on its state, and the shared rows of counters. So /status answers even while the engine is busy.
+ */
+import type { DataplaneStatus, PortState, PortStatus, SwitchStatus } from './contract.js';
+import { ENGINE_COUNTERS, LINK_COUNTERS, SINK_COUNTERS_AT } from './engine/counters.js';
+import type { PortTopology, SwitchTopology, Topology } from './engine/messages.js';
+import { MAC_COUNT, RELAY_COUNTERS, RELAY_PORT_COUNTERS } from './switch/relay.js';
+
+/** RFC 2863 ifInDiscards, ifOutDiscards: which reasons to drop belong to each. */
+const IN_DISCARDS: readonly string[] = [
+  ...RELAY_PORT_COUNTERS.filter(name => name.startsWith('drop')),
+  'dropNoBuffer',
+];
+const OUT_DISCARDS: readonly string[] = ['dropNotUp', 'dropQueueFull', 'dropOffload'];
+
+function named(names: readonly string[], row: Float64Array, at = 0): Record<string, number> {
+  return Object.fromEntries(names.map((name, index) => [name, row[at + index]!]));
+}
+
+function portCounters(row: Float64Array): Record<string, number> {
+  const counters = { ...named(LINK_COUNTERS, row), ...named(RELAY_PORT_COUNTERS, row, SINK_COUNTERS_AT) };
+  const sum = (names: readonly string[]): number =>
+    names.reduce((total, name) => total + (counters[name] ?? 0), 0);
+  return { ...counters, ifInDiscards: sum(IN_DISCARDS), ifOutDiscards: sum(OUT_DISCARDS) };
+}
+
+const portStatus = ({ name, kind, state, reason, vlan, counters }: PortTopology): PortStatus => ({
+  name,
+  kind,
+  state,
+  reason,
+  vlan,
+  counters: portCounters(counters),
+});
+
+const switchStatus = ({ name, counters, ports }: SwitchTopology): SwitchStatus => ({
+  name,
+  macCount: counters[MAC_COUNT]!,
+  counters: named(RELAY_COUNTERS, counters),
+  ports: ports.map(portStatus),
+});
+
+export class Mirror {
+  #topology: Topology = { generation: -1, switches: [] };
+
+  get generation(): number {
+    return this.#topology.generation;
+  }
+
+  set(topology: Topology): void {
+    this.#topology = topology;
+  }
+
+  hasSwitch(name: string): boolean {
+    return this.#topology.switches.some(each => each.name === name);
+  }
+
+  portChanged(switchName: string, portName: string, state: PortState, reason: string | null): void {
+    const port = this.#topology.switches
+      .find(each => each.name === switchName)
+      ?.ports.find(each => each.name === portName);
+    if (port !== undefined) Object.assign(port, { state, reason });
+  }
+
+  status(engine: Float64Array): DataplaneStatus {
+    return {
+      generation: this.generation,
+      switches: this.#topology.switches.map(switchStatus),
+      engine: named(ENGINE_COUNTERS, engine),
+    };
+  }
+
+  /** One entry for each port that is not up. */
+  problems(): { switch: string; port: string | null; state: PortState; reason: string }[] {
+    return this.#topology.switches.flatMap(each =>
+      each.ports
+        .filter(port => port.state !== 'up')
+        .map(port => ({ switch: each.name, port: port.name, state: port.state, reason: port.reason ?? '' })),
+    );
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Captures: what passes some links, as pcapng blocks in a ring that the HTTP thread reads. A link without one
+ * pays a comparison per burst. A frame that finds the ring full is lost to the capture and to nothing else.
+ */
+import type { ByteRing } from '../engine/byteRing.js';
+import { FRAME_WORDS, LENGTH } from '../engine/frames.js';
+import type { FrameTable, Queue } from '../engine/frames.js';
+import type { Link, Observer } from '../engine/link.js';
+import type { BufferPool } from '../engine/pool.js';
+import * as pcapng from '../wire/pcapng.js';
+import * as vlan from '../wire/vlan.js';
+import { copyEdited } from './copies.js';
+
+export class Capture {
+  readonly #pool: BufferPool;
+  readonly #ring: ByteRing;
+  readonly #links: readonly Link[];
+  readonly #snap_bytes: number;
+  readonly #wallClock_us: () => number;
+  #left: number;
+
+  /** Links are the capture's interfaces, numbered in this order. `count`: frames until it is complete. */
+  constructor(
+    pool: BufferPool,
+    ring: ByteRing,
+    links: readonly Link[],
+    snap_bytes: number,
+    count: number,
+    wallClock_us: () => number,
+  ) {
+    this.#pool = pool;
+    this.#ring = ring;
+    this.#links = links;
+    this.#snap_bytes = snap_bytes;
+    this.#left = count;
+    this.#wallClock_us = wallClock_us;
+    for (const link of links) observersOf(link).add(this);
+  }
+
+  /** No more is recorded. Idempotent. */
+  close(): void {
+    this.#left = 0;
+    this.#ring.close();
+    for (const link of this.#links) observersOf(link).remove(this, link);
+  }
+
+  received(link: Link, frames: FrameTable, first: number, end: number): void {
+    const time_us = this.#wallClock_us();
+    for (let frame = first; frame < end && this.#left > 0; frame++)
+      this.#record(link, frames, frame, vlan.EDIT_NONE, pcapng.DIRECTION_IN, time_us);
+    if (this.#left === 0) this.close();
+  }
+
+  sending(link: Link, frames: FrameTable, queue: Queue): void {
+    const time_us = this.#wallClock_us();
+    for (let i = 0; i < queue.count && this.#left > 0; i++)
+      this.#record(link, frames, queue.frame(i), queue.edit(i), pcapng.DIRECTION_OUT, time_us);
+    if (this.#left === 0) this.close();
+  }
+
+  #record(
+    link: Link,
+    frames: FrameTable,
+    frame: number,
+    edit: number,
+    direction: number,
+    time_us: number,
+  ): void {
+    const { arena } = this.#pool;
+    const slot = this.#pool.take();
+    if (slot < 0) return;
+    const at = arena.slotAt(slot);
+    const w = frame * FRAME_WORDS;
+    const original_bytes = frames.words[w + LENGTH]! + vlan.growth(edit);
+    const captured_bytes = Math.min(original_bytes, this.#snap_bytes);
+    copyEdited(this.#pool, frames.words, w, edit, at + pcapng.ENHANCED_PACKET_DATA);
+    const length = pcapng.emitEnhancedPacket(
+      arena.view,
+      at,
+      this.#links.indexOf(link),
+      time_us,
+      captured_bytes,
+      original_bytes,
+      direction,
+    );
+    if (this.#ring.write(arena.bytes, at, length)) this.#left--;
+    this.#pool.release(slot);
+  }
+}
+
+/** All captures of one link. */
+class Captures implements Observer {
+  #list: readonly Capture[] = [];
+
+  add(capture: Capture): void {
+    this.#list = [...this.#list, capture];
+  }
+
+  remove(capture: Capture, link: Link): void {
+    this.#list = this.#list.filter(other => other !== capture);
+    if (this.#list.length === 0) link.observer = undefined;
+  }
+
+  received(link: Link, frames: FrameTable, first: number, end: number): void {
+    for (const capture of this.#list) capture.received(link, frames, first, end);
+  }
+
+  sending(link: Link, frames: FrameTable, queue: Queue): void {
+    for (const capture of this.#list) capture.sending(link, frames, queue);
+  }
+}
+
+function observersOf(link: Link): Captures {
+  if (!(link.observer instanceof Captures)) link.observer = new Captures();
+  return link.observer as Captures;
+}

@@ -1,0 +1,40 @@
+/** From a port's configuration to its body. */
+import type { PortDevice, PortFaults } from '../contract.js';
+import type { Link } from '../engine/link.js';
+import type { Port } from '../engine/port.js';
+import { FaultyPort } from './faulty.js';
+import type { Gather } from './gather.js';
+import { LoopbackPort } from './loopback.js';
+import { PcapPort } from './pcap.js';
+import { StreamPort } from './stream.js';
+import { TapPort } from './tap.js';
+
+/** What ports of one engine share. */
+export interface PortShared {
+  gather: Gather;
+  /** Microseconds since the Unix epoch, for recordings. */
+  wallClock_us: () => number;
+}
+
+export function makePort(
+  link: Link,
+  device: PortDevice,
+  faults: PortFaults | undefined,
+  shared: PortShared,
+): Port {
+  const port = makeDevice(link, device, shared);
+  return faults === undefined ? port : new FaultyPort(link, port, faults);
+}
+
+function makeDevice(link: Link, device: PortDevice, shared: PortShared): Port {
+  switch (device.kind) {
+    case 'tap':
+      return new TapPort(link, device, shared.gather);
+    case 'stream':
+      return new StreamPort(link, device, shared.gather);
+    case 'loopback':
+      return new LoopbackPort(link);
+    case 'pcap':
+      return new PcapPort(link, device.path, shared.wallClock_us);
+  }
+}

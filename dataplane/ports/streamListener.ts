@@ -1,0 +1,45 @@
+/**
+ * The listening socket of a stream port. The socket file belongs to whom its directory belongs to (a guest's
+ * user, usually) and is for that user alone. A file that a process left behind is replaced, one that is served
+ * is refused.
+ */
+import { rmSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { EPOLLIN } from '../../host/epoll.js';
+import { lstat } from '../../host/file.js';
+import { ownIds } from '../../host/process.js';
+import * as raw from '../../host/raw.js';
+import { listenUnix } from '../../host/unix.js';
+import type { Loop, Watcher } from '../engine/loop.js';
+
+export class StreamListener implements Watcher {
+  readonly #loop: Loop;
+  readonly #path: string;
+  readonly #accepted: (fd: number) => void;
+  readonly #fd: number;
+  readonly #token: number;
+
+  constructor(loop: Loop, path: string, accepted: (fd: number) => void) {
+    this.#loop = loop;
+    this.#path = path;
+    this.#accepted = accepted;
+    const directory = lstat(dirname(path));
+    const gives = ownIds().euid === 0 && directory !== undefined;
+    this.#fd = listenUnix(path, {
+      mode: 0o600,
+      replaceStale: true,
+      ...(gives ? { owner: { uid: directory.uid, gid: directory.gid } } : {}),
+    });
+    this.#token = loop.watch(this.#fd, EPOLLIN, this);
+  }
+
+  ready(): void {
+    for (let fd = raw.accept(this.#fd); fd >= 0; fd = raw.accept(this.#fd)) this.#accepted(fd);
+  }
+
+  close(): void {
+    this.#loop.unwatch(this.#token);
+    raw.close(this.#fd);
+    rmSync(this.#path, { force: true });
+  }
+}

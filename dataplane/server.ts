@@ -1,0 +1,199 @@
+/**
+ * The plane's HTTP API, as contract.ts lists it, between the engine's thread and a Unix socket.
+ */
+import { createServer } from 'node:http';
+import type { Server } from 'node:http';
+import type { Logger } from 'pino';
+import { CAPTURES_MAX_COUNT, RING_BYTES, SNAP_MAX_BYTES, streamCapture } from './captureStream.js';
+import { checkConfig } from './config.js';
+import { DataplaneConfig } from './contract.js';
+import type { Applied, DataplaneEvent, Health, MacTable } from './contract.js';
+import { ByteRing } from './engine/byteRing.js';
+import type { Notice } from './engine/messages.js';
+import { Engine, EngineRefused } from './engine/process.js';
+import { EventStreams } from './events.js';
+import { HttpError, readJson, serve } from './http.js';
+import type { Call, Route } from './http.js';
+import { Mirror } from './mirror.js';
+
+export interface PlaneOptions {
+  socketPath: string;
+  version: string;
+  startedAt_ms: number;
+  log: Logger;
+  /** The engine ended by itself: nothing works any more. */
+  onEngineEnd: (error: Error) => void;
+}
+
+export class Plane {
+  readonly #options: PlaneOptions;
+  readonly #engine: Engine;
+  readonly #mirror: Mirror;
+  readonly #events: EventStreams;
+  readonly #server: Server;
+  #captureCount = 0;
+  #nextCapture = 1;
+  /** Configurations are applied one after the other, in the order in which they came. */
+  #applying: Promise<unknown> = Promise.resolve();
+
+  private constructor(options: PlaneOptions, engine: Engine, mirror: Mirror, events: EventStreams) {
+    this.#options = options;
+    this.#engine = engine;
+    this.#mirror = mirror;
+    this.#events = events;
+    const routes = this.#routes();
+    this.#server = createServer((request, response) => {
+      void serve(routes, request, response, error => options.log.error({ err: error }, 'a request failed'));
+    });
+    // Event streams and captures last; a silent peer on a Unix socket costs nothing.
+    this.#server.requestTimeout = 0;
+  }
+
+  /** `listenFd`: a listening Unix socket. */
+  static async start(options: PlaneOptions, listenFd: number): Promise<Plane> {
+    const mirror = new Mirror();
+    const events = new EventStreams();
+    const engine = await Engine.start(
+      notice => onNotice(notice, mirror, events, options.log),
+      options.onEngineEnd,
+    );
+    const plane = new Plane(options, engine, mirror, events);
+    await new Promise<void>((resolve, reject) => {
+      plane.#server.once('error', reject);
+      plane.#server.listen({ fd: listenFd }, resolve);
+    });
+    return plane;
+  }
+
+  async stop(): Promise<void> {
+    this.#events.close();
+    this.#server.close();
+    await this.#engine.stop();
+    this.#server.closeAllConnections();
+  }
+
+  #routes(): Route[] {
+    return [
+      { method: 'GET', path: '/health', handle: async () => this.#health() },
+      { method: 'PUT', path: '/config', handle: async call => this.#configure(await readJson(call.request)) },
+      { method: 'GET', path: '/status', handle: async () => this.#mirror.status(this.#engine.counters) },
+      { method: 'GET', path: '/switches/:switch/macs', handle: async call => this.#macs(call.parameter) },
+      {
+        method: 'DELETE',
+        path: '/switches/:switch/macs',
+        handle: async call => this.#flushMacs(call.parameter),
+      },
+      { method: 'GET', path: '/switches/:switch/capture', handle: async call => this.#capture(call) },
+      {
+        method: 'GET',
+        path: '/events',
+        handle: async ({ response }) => {
+          this.#events.add(response);
+          return undefined;
+        },
+      },
+    ];
+  }
+
+  #health(): Health {
+    const { version, startedAt_ms } = this.#options;
+    return {
+      name: 'weft-dataplane',
+      version,
+      pid: process.pid,
+      startedAt_ms,
+      generation: this.#mirror.generation,
+    };
+  }
+
+  async #configure(body: unknown): Promise<Applied> {
+    const parsed = DataplaneConfig.safeParse(body);
+    if (!parsed.success) {
+      const issues = parsed.error.issues.map(
+        ({ path, message }) => `${path.map(String).join('.')}: ${message}`,
+      );
+      throw new HttpError(400, 'BAD_CONFIG', issues.slice(0, 10).join('; '));
+    }
+    const config = parsed.data;
+    const problem = checkConfig(config, this.#options.socketPath);
+    if (problem !== undefined) throw new HttpError(400, problem.code, problem.message);
+    const applied = this.#applying.then(async () => {
+      this.#mirror.set(await this.#engine.ask({ op: 'apply', config }));
+      return { generation: this.#mirror.generation, problems: this.#mirror.problems() };
+    });
+    this.#applying = applied.catch(() => undefined);
+    const { generation, problems } = await applied;
+    this.#options.log.info({ generation, problems: problems.length }, 'configuration applied');
+    return { generation, problems };
+  }
+
+  async #macs(name: string): Promise<MacTable> {
+    return { entries: await this.#ask({ op: 'macs', switch: name }) };
+  }
+
+  async #flushMacs(name: string): Promise<{ flushed: number }> {
+    return { flushed: await this.#ask({ op: 'flushMacs', switch: name }) };
+  }
+
+  async #ask<C extends Parameters<Engine['ask']>[0]>(command: C): ReturnType<typeof Engine.prototype.ask<C>> {
+    try {
+      return await this.#engine.ask(command);
+    } catch (error) {
+      if (error instanceof EngineRefused) throw new HttpError(404, error.code, error.message);
+      throw error;
+    }
+  }
+
+  async #capture({ parameter, query, response }: Call): Promise<undefined> {
+    const snap_bytes = wholeNumber(query, 'snaplen_bytes', 1, SNAP_MAX_BYTES) ?? SNAP_MAX_BYTES;
+    const count = wholeNumber(query, 'count', 1, Number.MAX_SAFE_INTEGER) ?? Infinity;
+    if (this.#captureCount >= CAPTURES_MAX_COUNT)
+      throw new HttpError(
+        429,
+        'TOO_MANY_CAPTURES',
+        `${CAPTURES_MAX_COUNT} captures run already; end one first`,
+      );
+    const ring = ByteRing.create(RING_BYTES);
+    const capture = this.#nextCapture++;
+    this.#captureCount++;
+    try {
+      const ports = await this.#ask({
+        op: 'capture',
+        capture,
+        switch: parameter,
+        ports: query.getAll('port'),
+        snap_bytes,
+        count,
+        ring: ring.buffer,
+      });
+      await streamCapture(response, ring, ports, snap_bytes);
+    } finally {
+      this.#captureCount--;
+      await this.#engine.ask({ op: 'stopCapture', capture }).catch(() => null);
+    }
+    return undefined;
+  }
+}
+
+function wholeNumber(query: URLSearchParams, name: string, least: number, most: number): number | undefined {
+  const text = query.get(name);
+  if (text === null) return undefined;
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (value >= least && value <= most) return value;
+  throw new HttpError(400, 'BAD_QUERY', `${name}=${text}: a whole number from ${least} to ${most}`);
+}
+
+function onNotice(notice: Notice, mirror: Mirror, events: EventStreams, log: Logger): void {
+  const at_ms = Date.now();
+  let event: DataplaneEvent;
+  if (notice.type === 'port') {
+    mirror.portChanged(notice.switch, notice.port, notice.state, notice.reason);
+    event = { ...notice, at_ms };
+    log.info(notice, `port ${notice.port} of switch ${notice.switch} is ${notice.state}`);
+  } else if (notice.type === 'macMoved') {
+    event = { ...notice, at_ms };
+  } else {
+    return;
+  }
+  events.tell(event);
+}

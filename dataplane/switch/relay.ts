@@ -1,0 +1,139 @@
+/**
+ * The forwarding decision of one switch (IEEE 802.1Q-2022 8.6): pure, one frame at a time, no allocation.
+ *
+ *   is it a frame?  ->  which VLAN (6.9.1, tag or PVID)  ->  may the port bring it (8.6.2)
+ *   ->  learn the source (8.7)  ->  is the destination reserved (8.6.3)  ->  one port, all members, or none
+ *
+ * `decide` answers with a port number, FLOOD, or a drop reason, and leaves beside it what an egress port needs
+ * to know: the VLAN, and the edit for ports that send it tagged or untagged. The head of wire/vlan.ts says what
+ * an edit is.
+ *
+ * Where we go beyond the standard: a frame with two customer tags is not taken from an access port. Stripped
+ * of the outer one at a trunk whose native VLAN is that access VLAN, it would enter the inner VLAN at the next
+ * switch; who hangs on an access port has no business with tags inside tags.
+ */
+import * as ethernet from '../wire/ethernet.js';
+import * as vlan from '../wire/vlan.js';
+import { FilteringDatabase, LEARN_KNOWN, UNKNOWN } from './filteringDatabase.js';
+import { VlanMembership } from './vlanMembership.js';
+
+/** Per port, behind the counters of its link. */
+export const RELAY_PORT_COUNTERS = [
+  'dropTruncated',
+  'dropOversized',
+  'dropVlanReserved',
+  'dropVlanNotMember',
+  'dropUntagged',
+  'dropDoubleTagged',
+  'dropReservedGroup',
+  'dropSamePort',
+  'dropNoReceiver',
+  'sourceNotLearnable',
+] as const;
+
+/** Per switch. */
+export const RELAY_COUNTERS = [
+  'unicastFrames',
+  'floodedFrames',
+  'floodedCopies',
+  'macsLearned',
+  'macsMoved',
+  'macMovesUntold',
+  'macsNotLearnedFull',
+  'macsAged',
+  'macCount',
+] as const;
+/** A gauge among the counters. */
+export const MAC_COUNT = RELAY_COUNTERS.indexOf('macCount');
+
+export const FLOOD = -1;
+/** `DROP - i`: dropped for the reason with index i in RELAY_PORT_COUNTERS. */
+export const DROP = -2;
+export const DROP_TRUNCATED = DROP - 0;
+export const DROP_OVERSIZED = DROP - 1;
+export const DROP_VLAN_RESERVED = DROP - 2;
+export const DROP_VLAN_NOT_MEMBER = DROP - 3;
+export const DROP_UNTAGGED = DROP - 4;
+export const DROP_DOUBLE_TAGGED = DROP - 5;
+export const DROP_RESERVED_GROUP = DROP - 6;
+export const DROP_SAME_PORT = DROP - 7;
+export const DROP_NO_RECEIVER = DROP - 8;
+export const SOURCE_NOT_LEARNABLE_INDEX = 9;
+
+export class Relay {
+  readonly database: FilteringDatabase;
+  readonly vlans = new VlanMembership();
+
+  // What the last `decide` found out.
+  vlan = 0;
+  editTagged = 0;
+  editUntagged = 0;
+  /** The source could not be learned because it is a group address or zero. */
+  sourceNotLearnable = false;
+  /** What `learn` answered: see filteringDatabase.ts. */
+  learned = LEARN_KNOWN;
+
+  constructor(macLimit: number, age_ms: number) {
+    this.database = new FilteringDatabase(macLimit, age_ms);
+  }
+
+  /** The edit for a frame that leaves through `port`, a member of its VLAN. */
+  edit(port: number): number {
+    return this.vlans.pvid(port) === this.vlan ? this.editUntagged : this.editTagged;
+  }
+
+  decide(view: DataView, at: number, length_bytes: number, port: number, now_ms: number): number {
+    this.sourceNotLearnable = false;
+    this.learned = LEARN_KNOWN;
+    if (length_bytes < ethernet.LENGTH) return DROP_TRUNCATED;
+    if (length_bytes > ethernet.FRAME_MAX_BYTES) return DROP_OVERSIZED;
+
+    const dropped = this.#classify(view, at, length_bytes, port);
+    if (dropped !== 0) return dropped;
+    const vid = this.vlan;
+
+    const sourceHigh = view.getUint16(at + ethernet.SOURCE);
+    const sourceLow = view.getInt32(at + ethernet.SOURCE + 2);
+    // 8.7: only individual addresses are learned.
+    if ((sourceHigh & 0x0100) !== 0 || (sourceHigh | sourceLow) === 0) this.sourceNotLearnable = true;
+    else this.learned = this.database.learn(FilteringDatabase.key0(vid, sourceHigh), sourceLow, port, now_ms);
+
+    const high = view.getUint16(at);
+    if ((high & 0x0100) !== 0) return ethernet.isReservedGroup(view, at) ? DROP_RESERVED_GROUP : FLOOD;
+    const egress = this.database.lookup(FilteringDatabase.key0(vid, high), view.getInt32(at + 2), now_ms);
+    if (egress === UNKNOWN) return FLOOD;
+    if (egress === port) return DROP_SAME_PORT;
+    // 8.6.4: a station may have been learned before its port left the VLAN.
+    return this.vlans.has(egress, vid) ? egress : DROP_NO_RECEIVER;
+  }
+
+  /** Sets vlan and edits. 0, or a drop reason. */
+  #classify(view: DataView, at: number, length_bytes: number, port: number): number {
+    if (!vlan.isTagged(view, at)) {
+      const pvid = this.vlans.pvid(port);
+      if (pvid === 0) return DROP_UNTAGGED;
+      this.vlan = pvid;
+      this.editTagged = vlan.EDIT_ADD | pvid;
+      this.editUntagged = vlan.EDIT_NONE;
+      return 0;
+    }
+    if (length_bytes < ethernet.LENGTH + vlan.LENGTH) return DROP_TRUNCATED;
+    const control = vlan.tci(view, at);
+    let vid = control & vlan.VID_MASK;
+    if (vid === vlan.VID_RESERVED) return DROP_VLAN_RESERVED;
+    this.editUntagged = vlan.EDIT_REMOVE;
+    if (vid === vlan.VID_NULL) {
+      // 6.9.1: priority-tagged frames belong to the PVID; the priority is kept where a tag leaves.
+      vid = this.vlans.pvid(port);
+      if (vid === 0) return DROP_UNTAGGED;
+      this.editTagged = vlan.EDIT_REPLACE | (control & ~vlan.VID_MASK) | vid;
+    } else {
+      this.editTagged = vlan.EDIT_NONE;
+    }
+    if (!this.vlans.has(port, vid)) return DROP_VLAN_NOT_MEMBER;
+    if (this.vlans.isAccess(port) && view.getUint16(at + vlan.AT + vlan.LENGTH) === ethernet.TYPE_CVLAN)
+      return DROP_DOUBLE_TAGGED;
+    this.vlan = vid;
+    return 0;
+  }
+}
