@@ -1,0 +1,78 @@
+/**
+ * `npm test`: installs and builds what a fresh clone lacks, then checks format and lint (the build has checked the types), runs
+ * the unit tests with coverage and, where it can, the lab. The last line is always `N passed, N failed, N skipped`.
+ *
+ *   npm test                      all of it
+ *   npm test -- unit [WORD...]    units only; with words, files whose path contains one of them, without coverage
+ *   npm test -- lab [WORD...]     lab only
+ *   npm test -- check             format, types and lint only
+ */
+import { join } from 'node:path';
+import { checkNode } from './setup/node.js';
+import { install } from './setup/install.js';
+import { build } from './setup/build.js';
+import { ROOT, run, step } from './setup/step.js';
+import { beginOutput, print, runLab, runUnits, testFiles } from './testing/run.js';
+import { add, nothing } from './testing/tap.js';
+
+const PARTS = ['check', 'unit', 'lab'];
+
+const [part, ...words] = process.argv.slice(2);
+if (part !== undefined && !PARTS.includes(part)) {
+  console.error(`npm test [-- ${PARTS.join('|')} [WORD...]]: "${part}" is none of them`);
+  process.exit(2);
+}
+const wants = name => part === undefined || part === name;
+const total = nothing();
+
+if (await buildAll()) {
+  beginOutput();
+  if (wants('check')) await checks();
+  if (wants('unit')) {
+    print('\nunit tests');
+    const files = testFiles(words, { lab: false });
+    if (files.length > 0) add(total, await runUnits(files, { coverage: words.length === 0 }));
+  }
+  if (wants('lab')) {
+    print('\nlab');
+    for (const file of testFiles(words, { lab: true })) add(total, await runLab(file));
+  }
+}
+const ran = total.passed + total.failed;
+if (ran === 0) print('\nNothing ran.');
+if (total.todo > 0) print(`\n${total.todo} marked TODO, counted in none of the three.`);
+print(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
+// Not process.exit(): the last line must get through a pipe.
+process.exitCode = total.failed > 0 || ran === 0 ? 1 : 0;
+
+async function buildAll() {
+  try {
+    checkNode();
+    await install();
+    await build();
+    return true;
+  } catch (error) {
+    print(`FAILED build\n${error instanceof Error ? error.message : error}`);
+    total.failed++;
+    return false;
+  }
+}
+
+/** Each counts as one test: a style that is not kept fails the run like any other fault. */
+async function checks() {
+  const bin = name => join(ROOT, 'node_modules', '.bin', name);
+  for (const [title, command, args] of [
+    ['Checking the format', 'prettier', ['--check', '--log-level', 'warn', '.']],
+    ['Checking by lint rules', 'oxlint', ['--type-aware']],
+  ]) {
+    try {
+      await step(title, () => run(bin(command), args));
+      total.passed++;
+    } catch (error) {
+      total.failed++;
+      print(`FAILED ${title}\n${error instanceof Error ? error.message : error}`);
+    }
+  }
+  // The build has passed, and with it the types.
+  total.passed++;
+}

@@ -1,0 +1,120 @@
+/** Runs test files and counts: units by `tap run` with coverage, lab tests one process at a time. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, writeFileSync, appendFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { ROOT } from '../setup/step.js';
+import { failureLines, fileLine, skipLines } from './report.js';
+import { TapReader } from './tap.js';
+
+const OUTPUT = join(ROOT, '.weft', 'tests.tap');
+/** A lab test boots guests without KVM; one that takes longer than this hangs. */
+const LAB_LIMIT_MS = 900_000;
+const GRACE_MS = 20_000;
+
+export function print(line = '') {
+  process.stdout.write(`${line}\n`);
+}
+
+export function beginOutput() {
+  mkdirSync(join(ROOT, '.weft'), { recursive: true });
+  writeFileSync(OUTPUT, '');
+}
+
+/** Built test files under dist/test whose name contains one of the words (all without words), sorted. */
+export function testFiles(words, { lab }) {
+  const folder = join(ROOT, 'dist', 'test');
+  return walk(folder)
+    .map(path => relative(ROOT, path))
+    .filter(path => path.endsWith('.test.js') && path.startsWith('dist/test/lab/') === lab)
+    .filter(path => words.length === 0 || words.some(word => path.includes(word)))
+    .sort();
+}
+
+function walk(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true }).flatMap(entry =>
+    entry.isDirectory() ? walk(join(folder, entry.name)) : [join(folder, entry.name)],
+  );
+}
+
+/** Many files at a time by tap. Returns the counts. */
+export async function runUnits(files, { coverage }) {
+  const args = [
+    'run',
+    '--reporter=tap',
+    ...(coverage ? ['--coverage-report=text'] : ['--disable-coverage']),
+    ...files,
+  ];
+  const reader = new TapReader();
+  reader.onTop = (name, counts, ok) => print(fileLine(name, counts, ok));
+  // Whatever is no TAP at the end is the table of coverage.
+  const table = [];
+  const problem = await runProgram(join(ROOT, 'node_modules', '.bin', 'tap'), args, text => {
+    reader.push(text);
+    if (coverage)
+      for (const line of text.split('\n'))
+        if (/^#? ?[-\w ./]+\|/.test(line)) table.push(line.replace(/^# ?/, ''));
+  });
+  reader.end('tap', problem);
+  showDetails(reader);
+  if (table.length > 0) {
+    print();
+    for (const line of table) print(line);
+  }
+  return reader.counts;
+}
+
+/** One lab test, in a process of its own, since it needs the machine for itself. */
+export async function runLab(file) {
+  const reader = new TapReader();
+  const startedAt_ms = Date.now();
+  const problem = await runProgram(
+    process.execPath,
+    ['--enable-source-maps', file],
+    text => reader.push(text),
+    LAB_LIMIT_MS,
+  );
+  reader.end(file, problem);
+  print(
+    `${fileLine(file, reader.counts, problem === null)} (${Math.round((Date.now() - startedAt_ms) / 1000)} s)`,
+  );
+  showDetails(reader);
+  return reader.counts;
+}
+
+function showDetails({ failures, skips }) {
+  for (const failure of failures) for (const line of failureLines(failure)) print(line);
+  for (const line of skipLines(skips)) print(`       ${line}`);
+}
+
+/** Resolves to null after exit code 0, else to words. Its output goes to `take` and to the file of all output. */
+function runProgram(command, args, take, limit_ms = 0) {
+  return new Promise(resolve => {
+    const child = spawn(command, args, {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, FORCE_COLOR: '0', TAP: '1' },
+    });
+    let late = false;
+    const limit =
+      limit_ms === 0
+        ? undefined
+        : setTimeout(() => {
+            late = true;
+            child.kill('SIGTERM');
+            setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref();
+          }, limit_ms);
+    child.stdout.setEncoding('utf8');
+    child.stdout.on('data', text => {
+      appendFileSync(OUTPUT, text);
+      take(text);
+    });
+    child.on('error', error => resolve(`${command} could not be run: ${error.message}`));
+    child.on('close', (code, signal) => {
+      clearTimeout(limit);
+      if (late) resolve(`it was ended after ${limit_ms / 1000} s`);
+      else if (code === 0) resolve(null);
+      else resolve(signal === null ? `it ended with exit code ${code}` : `it was ended by ${signal}`);
+    });
+  });
+}
