@@ -1,0 +1,53 @@
+/**
+ * What the reconciler can do, as plain values: plan.ts makes them, loop.ts carries them out, the tests' simulator
+ * pretends to. Each belongs to one resource, or to a plane as a whole.
+ */
+import type { DataplaneConfig } from '../../dataplane/contract.js';
+import type { StorageConfig } from '../../storage/contract.js';
+import type { ImageSpec } from '../model/spec.js';
+import type { Key } from '../model/resource.js';
+import type { BootPlan } from '../vmm/host.js';
+import type { FillFact, MachineFact } from './desired.js';
+
+export type Action =
+  | { type: 'configureDataplane'; config: DataplaneConfig }
+  | { type: 'configureStorage'; config: StorageConfig }
+  | { type: 'buildImage'; name: string; spec: ImageSpec }
+  | { type: 'forgetImage'; name: string }
+  /** `mark` is remembered before the volume is made. */
+  | { type: 'putVolume'; pool: string; name: string; size_bytes: number; mark: FillFact | undefined }
+  | { type: 'fillVolume'; pool: string; name: string; image: string; imageSpec: ImageSpec }
+  | { type: 'destroyVolume'; pool: string; name: string }
+  | { type: 'prepareMachine'; name: string }
+  | { type: 'startMachine'; plan: BootPlan }
+  | { type: 'stopMachine'; name: string; timeout_ms: number }
+  | { type: 'killMachine'; name: string }
+  | { type: 'forgetMachine'; name: string }
+  | { type: 'rememberMachine'; name: string; fact: MachineFact }
+  /** A deletion is complete. */
+  | { type: 'unbury'; key: Key };
+
+export type Verb = Action['type'];
+
+/** One at a time, and its failures counted, under this name. */
+export function actionId(action: Action): string {
+  switch (action.type) {
+    case 'configureDataplane':
+    case 'configureStorage':
+      return action.type;
+    case 'startMachine':
+      return idOf(action.type, action.plan.name);
+    case 'putVolume':
+    case 'fillVolume':
+    case 'destroyVolume':
+      return idOf(action.type, `${action.pool}/${action.name}`);
+    case 'unbury':
+      return idOf(action.type, action.key);
+    default:
+      return idOf(action.type, action.name);
+  }
+}
+
+export function idOf(verb: Verb, name: string): string {
+  return `${verb} ${name}`;
+}

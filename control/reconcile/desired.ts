@@ -1,0 +1,128 @@
+/**
+ * What the reconciler works towards: the configuration with defaults, what is being deleted, and the facts that
+ * weftd remembers because they cannot be observed. A plain value, made anew after each change, never mutated.
+ */
+import { z } from 'zod';
+import { keyOf, mapOf, readSpec, setSpec, emptySpecs } from '../model/resource.js';
+import type { AnySpec, Key, MutableSpecs, Specs } from '../model/resource.js';
+import { KINDS } from '../model/spec.js';
+import type { Kind, SpecOf } from '../model/spec.js';
+
+export interface Burial {
+  spec: AnySpec;
+  generation: number;
+  destroyData: boolean;
+}
+
+/**
+ * `intent`: the last word of `weft machine start|stop|kill`; it outweighs the spec's `running` until the spec's
+ * `running` changes. `halted`: it ended by itself in a way that its restart policy lets be. `dismissed`: the boot
+ * whose end was answered by `weft machine start`, so that it does not halt the machine again.
+ */
+export const MachineFact = z.object({
+  intent: z.enum(['started', 'stopped']).optional(),
+  halted: z.enum(['poweroff', 'crashed']).optional(),
+  dismissed: z.string().optional(),
+});
+export type MachineFact = z.infer<typeof MachineFact>;
+
+/** Written before a volume is made that is to be filled from an image, and again when it is full. */
+export const FillFact = z.object({ state: z.enum(['filling', 'filled']), image: z.string() });
+export type FillFact = z.infer<typeof FillFact>;
+
+export function machineFactName(name: string): string {
+  return `machine/${name}`;
+}
+
+export function fillFactName(pool: string, volume: string): string {
+  return `fill/${pool}/${volume}`;
+}
+
+export interface Desired {
+  revision: number;
+  specs: Specs;
+  generations: ReadonlyMap<Key, number>;
+  burials: ReadonlyMap<Key, Burial>;
+  machineFacts: ReadonlyMap<string, MachineFact>;
+  fillFacts: ReadonlyMap<string, FillFact>;
+}
+
+const NO_FACT: MachineFact = {};
+
+export function machineFact(desired: Desired, name: string): MachineFact {
+  return desired.machineFacts.get(name) ?? NO_FACT;
+}
+
+export function fillFact(desired: Desired, pool: string, volume: string): FillFact | undefined {
+  return desired.fillFacts.get(fillFactName(pool, volume));
+}
+
+/** Whether weft is to keep it running. */
+export function shouldRun(spec: SpecOf['machine'], fact: MachineFact): boolean {
+  if (fact.intent !== undefined) return fact.intent === 'started';
+  return spec.running;
+}
+
+/** What a resource needs before it can be, in the order of need. */
+export function referencesOf(kind: Kind, spec: AnySpec): Key[] {
+  switch (kind) {
+    case 'switch':
+    case 'pool':
+    case 'image':
+      return [];
+    case 'volume': {
+      const volume = spec as SpecOf['volume'];
+      return [
+        keyOf('pool', volume.pool),
+        ...(volume.image === undefined ? [] : [keyOf('image', volume.image)]),
+      ];
+    }
+    case 'export':
+      return [keyOf('volume', (spec as SpecOf['export']).volume)];
+    case 'machine': {
+      const machine = spec as SpecOf['machine'];
+      return [
+        ...machine.nics.map(nic => keyOf('switch', nic.switch)),
+        ...(machine.image === undefined ? [] : [keyOf('image', machine.image)]),
+        ...machine.disks.map(disk => keyOf('volume', disk.volume)),
+      ];
+    }
+  }
+}
+
+interface Kept {
+  revision: number;
+  resources: Iterable<{ kind: Kind; name: string; generation: number; written: unknown }>;
+  tombstones: Iterable<{
+    kind: Kind;
+    name: string;
+    generation: number;
+    written: unknown;
+    destroyData: boolean;
+  }>;
+  facts: ReadonlyMap<string, unknown>;
+}
+
+/** From what the store holds. Kinds and names are in an order that does not depend on the history of changes. */
+export function toDesired(kept: Kept): Desired {
+  const unsorted = emptySpecs();
+  const generations = new Map<Key, number>();
+  for (const { kind, name, generation, written } of kept.resources) {
+    setSpec(unsorted, kind, name, readSpec(kind, written));
+    generations.set(keyOf(kind, name), generation);
+  }
+  const specs: MutableSpecs = emptySpecs();
+  for (const kind of KINDS)
+    for (const [name, spec] of [...mapOf(unsorted, kind)].sort(([a], [b]) => (a < b ? -1 : 1)))
+      setSpec(specs, kind, name, spec);
+  const burials = new Map<Key, Burial>();
+  for (const { kind, name, generation, written, destroyData } of kept.tombstones)
+    burials.set(keyOf(kind, name), { spec: readSpec(kind, written), generation, destroyData });
+  const machineFacts = new Map<string, MachineFact>();
+  const fillFacts = new Map<string, FillFact>();
+  for (const [name, fact] of kept.facts) {
+    if (name.startsWith('machine/')) machineFacts.set(name.slice('machine/'.length), MachineFact.parse(fact));
+    if (name.startsWith('fill/')) fillFacts.set(name, FillFact.parse(fact));
+  }
+  return { revision: kept.revision, specs, generations, burials, machineFacts, fillFacts };
+}

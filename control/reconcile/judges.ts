@@ -1,0 +1,141 @@
+/**
+ * The verdict on switches, pools, images and exports: what their plane or edge says of them. They need no
+ * actions of their own but the building of an image: planes are configured as a whole (plan.ts).
+ */
+import { exportSocket, poolDirectory } from '../model/layout.js';
+import { keyOf } from '../model/resource.js';
+import { someOf } from '../model/nearest.js';
+import type { SpecOf } from '../model/spec.js';
+import { exportNameOf } from './planes.js';
+import { bad, good, unknown } from './report.js';
+import type { Verdict } from './report.js';
+import type { Turn } from './turn.js';
+
+export function judgeSwitch(turn: Turn, name: string, spec: SpecOf['switch']): void {
+  const key = keyOf('switch', name);
+  const { dataplane, dataplaneReason } = turn.at.observed;
+  if (dataplane === null) {
+    turn.report(key, { ready: unknown('PlaneDown', dataplaneReason) });
+    return;
+  }
+  const seen = dataplane.switches.get(name);
+  if (seen === undefined) {
+    turn.report(key, { ready: bad('Applying', 'the dataplane is being told') });
+    return;
+  }
+  const own = new Set(Object.keys(spec.ports));
+  const broken = seen.ports.filter(port => own.has(port.name) && port.state === 'error');
+  let ready: Verdict = good('Forwarding', `${seen.ports.length} ports, ${seen.macCount} addresses learned`);
+  if (!turn.inEffect(key, turn.dataplaneInSync)) ready = bad('Applying', 'the dataplane is being told');
+  else if (broken.length > 0)
+    ready = bad(
+      'PortError',
+      someOf(
+        broken.map(port => `port "${port.name}": ${port.reason ?? 'error'}`),
+        3,
+      ),
+    );
+  turn.report(key, {
+    ready,
+    usable: true,
+    observed: {
+      macCount: seen.macCount,
+      counters: seen.counters,
+      ports: seen.ports.map(({ name: port, kind, state, reason, vlan }) => ({
+        name: port,
+        kind,
+        state,
+        reason,
+        vlan,
+      })),
+    },
+    lastError: broken[0]?.reason ?? null,
+  });
+}
+
+export function judgePool(turn: Turn, name: string, spec: SpecOf['pool']): void {
+  const key = keyOf('pool', name);
+  const { storage, storageReason } = turn.at.observed;
+  if (storage === null) {
+    turn.report(key, { ready: unknown('PlaneDown', storageReason) });
+    return;
+  }
+  const seen = storage.pools.get(name);
+  const directory = poolDirectory(turn.at.layout, name, spec.directory);
+  if (seen === undefined) {
+    turn.report(key, { ready: bad('Applying', 'weft-storage is being told') });
+    return;
+  }
+  let ready: Verdict = good('Open', `${seen.volumeCount} volumes in ${seen.directory}`);
+  if (!turn.inEffect(key, turn.storageInSync)) ready = bad('Applying', 'weft-storage is being told');
+  else if (seen.state === 'error') ready = bad('PoolError', seen.reason ?? `cannot open ${directory}`);
+  turn.report(key, {
+    ready,
+    usable: seen.state === 'open',
+    observed: { ...seen },
+    lastError: seen.state === 'error' ? seen.reason : null,
+  });
+}
+
+export function judgeImage(turn: Turn, name: string, spec: SpecOf['image']): void {
+  const key = keyOf('image', name);
+  const seen = turn.at.observed.images.get(name);
+  if (seen === undefined) {
+    turn.report(key, { ready: unknown('Looking', 'not looked at yet') });
+    return;
+  }
+  const { image, boot } = seen;
+  const observed = {
+    state: image.state,
+    made: image.made,
+    virtualSize_bytes: image.virtualSize_bytes,
+  };
+  if (image.state === 'ready' && boot !== null) {
+    turn.report(key, { ready: good('Available', image.made ?? image.reason ?? 'ready'), observed });
+    return;
+  }
+  const canBuild = 'tiny' in spec;
+  if (canBuild && image.state !== 'ready') {
+    const [ready, lastError] = turn.acting(
+      { type: 'buildImage', name, spec },
+      turn.generation(key),
+      ['Building', 'BuildFailed'],
+      image.reason ?? 'being built',
+    );
+    turn.report(key, { ready, observed, lastError });
+    return;
+  }
+  const why = image.reason ?? 'cannot be used';
+  turn.report(key, { ready: bad('ImageError', why), observed, lastError: why });
+}
+
+export function judgeExport(turn: Turn, name: string, spec: SpecOf['export']): void {
+  const key = keyOf('export', name);
+  const { storage, storageReason } = turn.at.observed;
+  const observed: Record<string, unknown> = {
+    unix: exportSocket(turn.at.layout, name, spec.unix),
+    tcp: spec.tcp === undefined ? null : `${spec.tcp.host}:${spec.tcp.port}`,
+    exportName: spec.exportName ?? name,
+  };
+  if (storage === null) {
+    turn.report(key, { ready: unknown('PlaneDown', storageReason), observed });
+    return;
+  }
+  const blocked = turn.blockedBy([keyOf('volume', spec.volume)]);
+  const seen = storage.exports.get(exportNameOf(name));
+  if (seen !== undefined) {
+    observed['connectionCount'] = seen.connectionCount;
+    observed['counters'] = seen.counters;
+  }
+  let ready: Verdict;
+  if (blocked !== undefined) ready = blocked;
+  else if (seen === undefined || !turn.inEffect(key, turn.storageInSync))
+    ready = bad('Applying', 'weft-storage is being told');
+  else if (seen.state === 'error') ready = bad('ListenFailed', seen.reason ?? 'cannot listen');
+  else ready = good('Listening', `${seen.connectionCount} connections`);
+  turn.report(key, {
+    ready,
+    observed,
+    lastError: seen?.state === 'error' ? seen.reason : null,
+  });
+}

@@ -1,0 +1,324 @@
+/**
+ * The loop: observe, plan, act, observe again. All knowledge of what to do is in plan.ts; here are only the
+ * edges it needs, when to look, and which action runs. Woken by every change of the configuration, every event
+ * of a plane or guest, the end of every action, the end of a backoff, and every 30 s all the same.
+ *
+ * Actions run side by side, each name (action.ts) once at a time; a turn never waits for one. So a guest that
+ * takes a minute to power off, or a plane that does not answer, holds up nobody.
+ */
+import type { StorageStatus, Applied as StorageApplied, StorageConfig } from '../../storage/contract.js';
+import type {
+  Applied as DataplaneApplied,
+  DataplaneConfig,
+  DataplaneStatus,
+} from '../../dataplane/contract.js';
+import type { Clock } from '../clock.js';
+import type { ImageHost } from '../image/host.js';
+import type { Layout } from '../model/layout.js';
+import { keyOf, splitKey } from '../model/resource.js';
+import type { Key } from '../model/resource.js';
+import type { Journal } from '../store/journal.js';
+import type { Keeper } from '../store/keeper.js';
+import type { GuestHost } from '../vmm/host.js';
+import type { Action } from './action.js';
+import { idOf } from './action.js';
+import type { PlannedAction } from './report.js';
+import { Attempts, STABLE_MS } from './attempts.js';
+import { act } from './acting.js';
+import { isAlive, seenDataplane, seenStorage } from './observed.js';
+import type { Observed, SeenGuest, SeenImage } from './observed.js';
+import { plan } from './plan.js';
+import { Statuses } from './status.js';
+
+export interface PlaneEdge<Config, Applied, Status> {
+  readonly info: { state: string; reason: string | null };
+  status(): Promise<Status>;
+  configure(config: Config): Promise<Applied>;
+}
+
+export interface StorageEdge extends PlaneEdge<StorageConfig, StorageApplied, StorageStatus> {
+  putVolume(pool: string, name: string, size_bytes: number): Promise<void>;
+  destroyVolume(pool: string, name: string): Promise<void>;
+}
+
+export interface Edges {
+  keeper: Keeper;
+  journal: Journal;
+  guests: GuestHost;
+  images: ImageHost;
+  dataplane: PlaneEdge<DataplaneConfig, DataplaneApplied, DataplaneStatus>;
+  storage: StorageEdge;
+  layout: Layout;
+  clock: Clock;
+  /** For what an operator of weftd itself must know. */
+  onError(error: unknown, doing: string): void;
+}
+
+const RESYNC_MS = 30_000;
+/** Between two turns, so that a burst of events makes few turns; or as long as a turn takes, if that is more. */
+const BREATH_MS = 20;
+/** Guests that start at once: more only make each other late. */
+const STARTS_MAX = 4;
+const IMAGE_AGE_MAX_MS = 5_000;
+
+export class Reconciler {
+  readonly edges: Edges;
+  readonly statuses = new Statuses();
+  readonly attempts = new Attempts();
+  readonly #inEffect = new Map<Key, number>();
+  readonly #imagesSeen = new Map<string, { seen: SeenImage; spec: unknown; at_ms: number }>();
+  /** The boot of each guest whose end was already counted against it. */
+  readonly #endsCounted = new Map<string, string>();
+  readonly #progress = new Map<string, string>();
+  readonly #tasks = new Set<Promise<void>>();
+  readonly #abort = new AbortController();
+  #observed: Observed | undefined;
+  #startCount = 0;
+  #woken = false;
+  #paused = false;
+  #stopped = false;
+  #cancel: (() => void) | undefined;
+  #dueAt_ms = Number.POSITIVE_INFINITY;
+  #notBefore_ms = 0;
+  #turning: Promise<void> | undefined;
+  #turnCount = 0;
+  #turnedDesired: unknown;
+
+  constructor(edges: Edges) {
+    this.edges = edges;
+  }
+
+  /** What was seen in the last turn. */
+  get observed(): Observed | undefined {
+    return this.#observed;
+  }
+
+  get turnCount(): number {
+    return this.#turnCount;
+  }
+
+  /** Whether the last turn was made for the configuration as it is now. */
+  get isCurrent(): boolean {
+    return this.#turnedDesired === this.edges.keeper.desired;
+  }
+
+  progressOf(id: string): string | undefined {
+    return this.#progress.get(id);
+  }
+
+  /** The guests have been adopted: before that, absence would mean nothing. */
+  start(): void {
+    this.wake();
+  }
+
+  wake(): void {
+    // A turn that runs may have looked before whatever this is about: another follows it.
+    if (this.#turning !== undefined) this.#woken = true;
+    else this.#schedule(this.#notBefore_ms);
+  }
+
+  #schedule(at_ms: number): void {
+    if (this.#stopped || at_ms >= this.#dueAt_ms) return;
+    this.#cancel?.();
+    this.#dueAt_ms = at_ms;
+    this.#cancel = this.edges.clock.after(Math.max(0, at_ms - this.edges.clock.now_ms()), () => {
+      this.#cancel = undefined;
+      this.#dueAt_ms = Number.POSITIVE_INFINITY;
+      this.#turning = this.#turn();
+    });
+  }
+
+  /** No more actions are begun; those that run go on. For an orderly end. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Ends the loop and calls off what can be called off. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#cancel?.();
+    this.#abort.abort();
+    await this.#turning;
+  }
+
+  async #turn(): Promise<void> {
+    const { clock, keeper } = this.edges;
+    const began_ms = clock.now_ms();
+    let wakeAt_ms = began_ms + RESYNC_MS;
+    this.#woken = false;
+    try {
+      const desired = keeper.desired;
+      const observed = await this.#observe();
+      // What was decided meanwhile is looked at in the next turn; this one must not mix the two.
+      if (desired === keeper.desired) {
+        this.#countEnds(observed);
+        wakeAt_ms = Math.min(wakeAt_ms, this.#planAndAct(observed) ?? wakeAt_ms);
+      } else this.#woken = true;
+    } catch (error) {
+      this.edges.onError(error, 'a turn of the reconciler');
+    }
+    this.#turnCount += 1;
+    this.#turning = undefined;
+    if (this.#stopped) return;
+    const now_ms = clock.now_ms();
+    this.#notBefore_ms = now_ms + Math.max(BREATH_MS, now_ms - began_ms);
+    this.#schedule(this.#woken ? this.#notBefore_ms : Math.max(this.#notBefore_ms, wakeAt_ms));
+  }
+
+  async #observe(): Promise<Observed> {
+    const { dataplane, storage, guests } = this.edges;
+    const [dataplaneSeen, storageSeen, images] = await Promise.all([
+      settled(dataplane),
+      settled(storage),
+      this.#observeImages(),
+    ]);
+    const seenGuests = new Map<string, SeenGuest>();
+    for (const guest of guests.list()) seenGuests.set(guest.name, { guest, owner: guests.owner(guest.name) });
+    const observed: Observed = {
+      dataplane: dataplaneSeen.status === null ? null : seenDataplane(dataplaneSeen.status),
+      dataplaneReason: `weft-dataplane is not up: ${dataplaneSeen.reason}`,
+      storage: storageSeen.status === null ? null : seenStorage(storageSeen.status),
+      storageReason: `weft-storage is not up: ${storageSeen.reason}`,
+      images,
+      guests: seenGuests,
+    };
+    this.#observed = observed;
+    return observed;
+  }
+
+  /** Files do not tell when they change; they are looked at again after a while and after every action. */
+  async #observeImages(): Promise<Map<string, SeenImage>> {
+    const { keeper, images, clock } = this.edges;
+    const seen = new Map<string, SeenImage>();
+    const look = async (name: string, spec: Parameters<ImageHost['observe']>[1]): Promise<void> => {
+      const known = this.#imagesSeen.get(name);
+      if (known?.spec === spec && clock.now_ms() - known.at_ms < IMAGE_AGE_MAX_MS) {
+        seen.set(name, known.seen);
+        return;
+      }
+      const image = await images.observe(name, spec);
+      const boot = image.state === 'ready' ? await images.bootFiles(name, spec).catch(() => null) : null;
+      seen.set(name, { image, boot });
+      this.#imagesSeen.set(name, { seen: { image, boot }, spec, at_ms: clock.now_ms() });
+    };
+    const { specs, burials } = keeper.desired;
+    const looks = [...specs.image].map(([name, spec]) => look(name, spec));
+    for (const [key, burial] of burials) {
+      const { kind, name } = splitKey(key);
+      if (kind === 'image' && !specs.image.has(name))
+        looks.push(look(name, burial.spec as Parameters<ImageHost['observe']>[1]));
+    }
+    await Promise.all(looks);
+    return seen;
+  }
+
+  /** A guest that ended by itself counts as a failed start, so that a crash loop is slowed down. */
+  #countEnds(observed: Observed): void {
+    const { keeper, journal, clock } = this.edges;
+    const now_ms = clock.now_ms();
+    for (const [name, { guest }] of observed.guests) {
+      if (isAlive(guest) || guest.bootId === null) continue;
+      if (guest.ended !== 'guest-poweroff' && guest.ended !== 'crashed') continue;
+      if (this.#endsCounted.get(name) === guest.bootId) continue;
+      this.#endsCounted.set(name, guest.bootId);
+      const id = idOf('startMachine', name);
+      if (guest.startedAt_ms !== null && now_ms - guest.startedAt_ms > STABLE_MS) this.attempts.forget(id);
+      const generation = keeper.desired.generations.get(keyOf('machine', name)) ?? 0;
+      const how = guest.reason ?? (guest.ended === 'crashed' ? 'QEMU died' : 'the guest powered off');
+      this.attempts.fail(id, generation, how, undefined, now_ms);
+      journal.add({
+        level: guest.ended === 'crashed' ? 'error' : 'info',
+        kind: 'machine',
+        name,
+        reason: guest.ended === 'crashed' ? 'Crashed' : 'PoweredOff',
+        message: how,
+      });
+    }
+    for (const name of this.#endsCounted.keys())
+      if (!observed.guests.has(name)) this.#endsCounted.delete(name);
+  }
+
+  #planAndAct(observed: Observed): number | null {
+    const { keeper, clock, guests, layout } = this.edges;
+    const desired = keeper.desired;
+    const now_ms = clock.now_ms();
+    const planned = plan({
+      desired,
+      observed,
+      attempts: this.attempts,
+      sockets: guests,
+      layout,
+      now_ms,
+      inEffect: this.#inEffect,
+      progressOf: id => this.#progress.get(id),
+    });
+    const generation = (key: Key): number =>
+      desired.generations.get(key) ?? desired.burials.get(key)?.generation ?? 0;
+    for (const key of planned.inEffect) this.#inEffect.set(key, generation(key));
+    for (const { key, condition } of this.statuses.update(
+      planned.reports,
+      generation,
+      new Date(now_ms).toISOString(),
+    )) {
+      const good = (condition.type === 'Ready') === (condition.status === 'True');
+      const failed =
+        condition.status === 'False' && /Failed|Error|Crashed|Refused|Timeout/.test(condition.reason);
+      this.edges.journal.add({
+        level: good || !failed ? 'info' : 'warning',
+        ...splitKey(key),
+        reason: condition.type === 'Ready' ? condition.reason : `RestartRequired${condition.status}`,
+        message: condition.message,
+      });
+    }
+    this.#turnedDesired = desired;
+    if (!this.#paused) for (const one of planned.actions) this.#begin(one);
+    return planned.wakeAt_ms;
+  }
+
+  #begin({ action, id, generation }: PlannedAction): void {
+    if (this.attempts.isRunning(id)) return;
+    const isStart = action.type === 'startMachine';
+    // Its turn comes when another's start has ended, which wakes us.
+    if (isStart && this.#startCount >= STARTS_MAX) return;
+    if (isStart) this.#startCount += 1;
+    this.attempts.begin(id);
+    const task = this.#carryOut(action, id, generation).finally(() => {
+      if (isStart) this.#startCount -= 1;
+      this.#tasks.delete(task);
+      this.#progress.delete(id);
+      this.#imagesSeen.clear();
+      this.wake();
+    });
+    this.#tasks.add(task);
+  }
+
+  async #carryOut(action: Action, id: string, generation: number): Promise<void> {
+    const signal = this.#abort.signal;
+    try {
+      await act(this.edges, action, signal, words => {
+        this.#progress.set(id, words);
+      });
+      this.attempts.succeed(id);
+    } catch (error) {
+      if (signal.aborted) {
+        this.attempts.abandon(id);
+        return;
+      }
+      const message = error instanceof Error ? error.message : String(error);
+      const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
+      this.attempts.fail(id, generation, message, code, this.edges.clock.now_ms());
+      this.edges.onError(error, id);
+    }
+  }
+}
+
+async function settled<Status>(
+  plane: PlaneEdge<never, unknown, Status>,
+): Promise<{ status: Status | null; reason: string }> {
+  if (plane.info.state !== 'up') return { status: null, reason: plane.info.reason ?? plane.info.state };
+  try {
+    return { status: await plane.status(), reason: '' };
+  } catch (error) {
+    return { status: null, reason: error instanceof Error ? error.message : String(error) };
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * The whole desired state of each plane, from the resources: pure, and the same for the same input, so that its
+ * hash can be the generation by which a plane says whether it has our latest word. (A counter would have to be
+ * remembered across weftd's death, and would tell nothing about equality.)
+ */
+import { createHash } from 'node:crypto';
+import type { DataplaneConfig, PortConfig, PortVlan, SwitchConfig } from '../../dataplane/contract.js';
+import type { ExportConfig, PoolConfig, StorageConfig } from '../../storage/contract.js';
+import { exportSocket, poolDirectory } from '../model/layout.js';
+import type { Layout } from '../model/layout.js';
+import { durationOf_ms, vlanRanges } from '../model/meaning.js';
+import type { Kind, SpecOf } from '../model/spec.js';
+import { volumeOfNbdName } from './boot.js';
+import type { Sockets } from './boot.js';
+import { fillFact, machineFact, shouldRun } from './desired.js';
+import type { Desired } from './desired.js';
+import { isActive } from './observed.js';
+import type { Observed, SeenGuest } from './observed.js';
+
+type SwitchPort = SpecOf['switch']['ports'][string];
+type Nic = SpecOf['machine']['nics'][number];
+
+/** 48 bits of the hash: a whole number that JSON carries exactly. */
+export function generationOf(config: unknown): number {
+  return createHash('sha256').update(JSON.stringify(config)).digest().readUIntBE(0, 6);
+}
+
+function vlanOf(port: { vlan?: number | undefined; trunk?: Nic['trunk'] }): PortVlan {
+  if (port.trunk !== undefined)
+    return {
+      mode: 'trunk',
+      allowed: vlanRanges(port.trunk.allowed),
+      native: port.trunk.native ?? null,
+    };
+  return { mode: 'access', vlan: port.vlan ?? 1 };
+}
+
+function deviceOf(port: SwitchPort): PortConfig['device'] {
+  if (port.tap !== undefined)
+    return {
+      kind: 'tap',
+      ifname: port.tap,
+      ...(port.mtu === undefined ? {} : { mtu_bytes: port.mtu }),
+    };
+  if (port.stream !== undefined) return { kind: 'stream', path: port.stream.path, role: port.stream.role };
+  if (port.pcap !== undefined) return { kind: 'pcap', path: port.pcap };
+  return { kind: 'loopback' };
+}
+
+export function nicPortName(machine: string, index: number): string {
+  return `${machine}.nic${index}`;
+}
+
+export function exportNameOf(name: string): string {
+  return `export/${name}`;
+}
+
+export function diskExportName(machine: string, index: number): string {
+  return `machine/${machine}/disk${index}`;
+}
+
+export function fillExportName(volume: string): string {
+  return `fill/${volume}`;
+}
+
+export function fillSocket(layout: Layout, volume: string): string {
+  return `${layout.run}/fill/${volume}.sock`;
+}
+
+/** Those in the configuration and those that are on their way out; the former first. */
+export function* allMachines(desired: Desired): Generator<[name: string, spec: SpecOf['machine']]> {
+  yield* desired.specs.machine;
+  for (const [key, burial] of desired.burials)
+    if (key.startsWith('machine/')) {
+      const name = key.slice('machine/'.length);
+      if (!desired.specs.machine.has(name)) yield [name, burial.spec as SpecOf['machine']];
+    }
+}
+
+function wanted(desired: Desired, name: string): boolean {
+  const spec = desired.specs.machine.get(name);
+  return (
+    spec !== undefined &&
+    !desired.burials.has(`machine/${name}`) &&
+    shouldRun(spec, machineFact(desired, name))
+  );
+}
+
+/** Specs of a kind, and those being deleted that something on its way out still needs. */
+function withNeeded<K extends Kind>(
+  desired: Desired,
+  kind: K,
+  isNeeded: (name: string) => boolean,
+): [string, SpecOf[K]][] {
+  const all: [string, SpecOf[K]][] = [...(desired.specs[kind] as ReadonlyMap<string, SpecOf[K]>)];
+  for (const [key, burial] of desired.burials) {
+    if (!key.startsWith(`${kind}/`)) continue;
+    const name = key.slice(kind.length + 1);
+    if (!desired.specs[kind].has(name) && isNeeded(name)) all.push([name, burial.spec as SpecOf[K]]);
+  }
+  return all;
+}
+
+export function toDataplaneConfig(desired: Desired, observed: Observed, sockets: Sockets): DataplaneConfig {
+  const ports = new Map<string, PortConfig[]>();
+  const portsOf = (name: string): PortConfig[] => {
+    let list = ports.get(name);
+    if (list === undefined) ports.set(name, (list = []));
+    return list;
+  };
+  const neededSwitches = new Set<string>();
+  for (const [name, spec] of allMachines(desired)) {
+    const guest = observed.guests.get(name)?.guest;
+    const active = isActive(guest);
+    // A stopped machine has no ports: nobody would ever listen at the other end.
+    if (!active && !wanted(desired, name)) continue;
+    // A card that the running QEMU does not have comes with the next start.
+    const count = active && guest.plan !== null ? guest.plan.nics.length : spec.nics.length;
+    for (const [index, nic] of spec.nics.slice(0, count).entries()) {
+      neededSwitches.add(nic.switch);
+      portsOf(nic.switch).push({
+        name: nicPortName(name, index),
+        vlan: vlanOf(nic),
+        device: { kind: 'stream', path: sockets.nicSocket(name, index), role: 'connect' },
+        ...(nic.faults === undefined ? {} : { faults: nic.faults }),
+      });
+    }
+  }
+  const switches: SwitchConfig[] = [];
+  for (const [name, spec] of withNeeded(desired, 'switch', candidate => neededSwitches.has(candidate))) {
+    const own = Object.entries(spec.ports).map(([portName, port]): PortConfig => ({
+      name: portName,
+      vlan: vlanOf(port),
+      device: deviceOf(port),
+      ...(port.faults === undefined ? {} : { faults: port.faults }),
+    }));
+    switches.push({
+      name,
+      ageingTime_s: durationOf_ms(spec.ageing) / 1000,
+      macLimit: spec.macLimit,
+      ports: [...own, ...(ports.get(name) ?? [])],
+    });
+  }
+  return { generation: generationOf(switches), switches };
+}
+
+/**
+ * Whether a volume may be shown to anyone: not while it is half filled from its image, and not when the plane
+ * says that it is not there. Unknown (the pool is not open yet) counts as there: a plane that has just started
+ * must be told of all disks that it is to serve, not of those that it has already seen.
+ */
+export function isServable(desired: Desired, observed: Observed, pool: string, volume: string): boolean {
+  if (fillFact(desired, pool, volume)?.state === 'filling') return false;
+  // Its predecessor's data is still to be destroyed, which a plane refuses while it is exported.
+  if (desired.burials.get(`volume/${volume}`)?.destroyData === true) return false;
+  const storage = observed.storage;
+  if (storage === null || storage.pools.get(pool)?.state !== 'open') return true;
+  return storage.volumes.has(`${pool}/${volume}`);
+}
+
+function disksOfActive(name: string, seen: SeenGuest): ExportConfig[] {
+  return (seen.guest.plan?.disks ?? []).flatMap((disk, index) => {
+    const volume = volumeOfNbdName(disk.nbdName);
+    if (volume === undefined) return [];
+    return [diskExport(name, index, { ...volume, ...disk }, seen)];
+  });
+}
+
+function diskExport(
+  name: string,
+  index: number,
+  disk: { pool: string; volume: string; nbdName: string; readOnly: boolean; socketPath: string },
+  seen: SeenGuest,
+): ExportConfig {
+  return {
+    name: diskExportName(name, index),
+    nbdName: disk.nbdName,
+    pool: disk.pool,
+    volume: disk.volume,
+    readOnly: disk.readOnly,
+    listen: [
+      {
+        kind: 'unix',
+        path: disk.socketPath,
+        ...(seen.owner === null ? {} : { owner: seen.owner }),
+      },
+    ],
+  };
+}
+
+export function toStorageConfig(
+  desired: Desired,
+  observed: Observed,
+  sockets: Sockets,
+  layout: Layout,
+): StorageConfig {
+  const exports: ExportConfig[] = [];
+  const servable = (pool: string, volume: string): boolean => isServable(desired, observed, pool, volume);
+  for (const [name, spec] of desired.specs.export) {
+    const volume = desired.specs.volume.get(spec.volume);
+    if (volume === undefined || !servable(volume.pool, spec.volume)) continue;
+    exports.push({
+      name: exportNameOf(name),
+      nbdName: spec.exportName ?? name,
+      pool: volume.pool,
+      volume: spec.volume,
+      readOnly: spec.readOnly,
+      listen: [
+        { kind: 'unix', path: exportSocket(layout, name, spec.unix) },
+        ...(spec.tcp === undefined ? [] : [{ kind: 'tcp' as const, ...spec.tcp }]),
+      ],
+    });
+  }
+  // A running guest keeps the disks that it was booted with; its spec counts from the next start.
+  for (const [name, seen] of observed.guests)
+    if (isActive(seen.guest)) exports.push(...disksOfActive(name, seen));
+  for (const [name, spec] of desired.specs.machine) {
+    const seen = observed.guests.get(name);
+    if (seen === undefined || isActive(seen.guest) || !wanted(desired, name)) continue;
+    for (const [index, disk] of spec.disks.entries()) {
+      const volume = desired.specs.volume.get(disk.volume);
+      if (volume === undefined || !servable(volume.pool, disk.volume)) continue;
+      const nbdName = `${volume.pool}/${disk.volume}`;
+      const socketPath = sockets.diskSocket(name, index);
+      exports.push(diskExport(name, index, { pool: volume.pool, nbdName, socketPath, ...disk }, seen));
+    }
+  }
+  for (const [name, spec] of desired.specs.volume)
+    if (fillFact(desired, spec.pool, name)?.state === 'filling' && isMade(observed, spec.pool, name))
+      exports.push({
+        name: fillExportName(name),
+        nbdName: name,
+        pool: spec.pool,
+        volume: name,
+        readOnly: false,
+        listen: [{ kind: 'unix', path: fillSocket(layout, name) }],
+      });
+  exports.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const needed = new Set(exports.map(one => one.pool));
+  for (const [key, burial] of desired.burials)
+    if (key.startsWith('volume/')) needed.add((burial.spec as SpecOf['volume']).pool);
+  const pools: PoolConfig[] = withNeeded(desired, 'pool', name => needed.has(name)).map(([name, spec]) => ({
+    name,
+    directory: poolDirectory(layout, name, spec.directory),
+  }));
+  return { generation: generationOf([pools, exports]), pools, exports };
+}
+
+function isMade(observed: Observed, pool: string, volume: string): boolean {
+  return observed.storage?.volumes.has(`${pool}/${volume}`) ?? false;
+}
