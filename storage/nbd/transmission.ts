@@ -11,7 +11,7 @@
  * has payload, memory of its own; others overtake it.
  *
  * A write longer than PIECE_BYTES is not gathered but applied as its payload comes, in pieces that end on blocks
- * of 4096, one at a time (`#stream…`): a client that goes away in the middle of it leaves the beginning written, as
+ * of 4096, one at a time (longWrite.ts): a client that goes away in the middle of it leaves the beginning written, as
  * a machine that loses power does. A read longer than that is gathered in several chunks before its reply begins, so
  * that an error can still be told.
  *
@@ -27,13 +27,12 @@ import {
   SKIPPED_PAYLOAD_LIMIT_BYTES,
   SMALL_CHUNK_BYTES,
 } from './limits.js';
-import { BASE_ALLOCATION_ID } from './negotiation.js';
+import { LongWrite } from './longWrite.js';
 import type { Output } from './output.js';
+import { Replies } from './replies.js';
 import { nbdError, validate, type Agreed } from './validate.js';
 import { ERRNO, newExtentList, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
 import {
-  CHUNK_HEADER_BYTES,
-  DATA_CHUNK_HEADER_BYTES,
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
@@ -46,25 +45,13 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-  NBD_REPLY_FLAG_DONE,
-  NBD_REPLY_TYPE_BLOCK_STATUS,
-  NBD_REPLY_TYPE_ERROR,
-  NBD_REPLY_TYPE_NONE,
-  NBD_REPLY_TYPE_OFFSET_DATA,
   NBD_REQUEST_MAGIC,
   REQUEST_BYTES,
-  SIMPLE_REPLY_BYTES,
-  STATUS_CHUNK_HEADER_BYTES,
-  STATUS_DESCRIPTOR_BYTES,
-  emitChunk,
-  emitSimpleReply,
-  putOffset,
   request,
 } from './wire.js';
 
 /** Below this a payload that has not come whole may be received together with whatever follows it. */
 const EXACT_RECEIVE_BYTES = 32_768;
-const BLOCK_MASK = 4095;
 
 /** Shared by all connections: filled and used up within one request. */
 const extents = newExtentList(EXTENTS_LIMIT);
@@ -84,19 +71,7 @@ interface Operation {
   error: number;
 }
 
-/** A long write whose payload is coming, or one that is refused and read past. */
-interface Stream {
-  cookieHigh: number;
-  cookieLow: number;
-  offset: number;
-  left: number;
-  fua: boolean;
-  error: number;
-  /** A piece is with the volume; its bytes lie in the input chunk. */
-  waiting_bytes: number;
-}
-
-const STREAM_TOKEN = -1;
+const LONG_WRITE_TOKEN = -1;
 
 export interface TransmissionParts {
   readonly volume: Volume;
@@ -128,7 +103,8 @@ export class Transmission implements Waiter, BudgetWaiter {
   #touch: () => void;
   #operations: Operation[] = [];
   #free: number[] = [];
-  #stream: Stream | null = null;
+  #longWrite: LongWrite | null = null;
+  #replies: Replies;
   #waitsForBudget = false;
 
   constructor(parts: TransmissionParts) {
@@ -139,6 +115,7 @@ export class Transmission implements Waiter, BudgetWaiter {
     this.#budget = parts.budget;
     this.#counters = parts.counters;
     this.#touch = parts.touch;
+    this.#replies = new Replies(parts.output, parts.agreed.structuredReplies, parts.counters);
   }
 
   get stalled(): boolean {
@@ -147,7 +124,7 @@ export class Transmission implements Waiter, BudgetWaiter {
       this.#waitsForBudget ||
       this.inFlightCount >= IN_FLIGHT_REQUESTS_LIMIT ||
       this.#inFlight_bytes >= IN_FLIGHT_LIMIT_BYTES ||
-      (this.#stream !== null && this.#stream.waiting_bytes > 0)
+      this.holdsInput
     );
   }
 
@@ -155,11 +132,11 @@ export class Transmission implements Waiter, BudgetWaiter {
   consume(chunk: Chunk, at: number, end: number): number {
     const view = chunk.view;
     while (this.ended === null && !this.stalled) {
-      if (this.#stream !== null) {
-        const taken = this.#consumePiece(this.#stream, chunk, at, end);
+      if (this.#longWrite !== null) {
+        const taken = this.#continueLongWrite(this.#longWrite, chunk, at, end);
         at += taken;
-        // A piece may be taken and its successor not have come, or be with the volume.
-        if (this.#stream !== null && (taken === 0 || at === end)) break;
+        // What is left of the input is too short for a piece.
+        if (taken === 0 && this.#longWrite !== null) break;
         continue;
       }
       const left = end - at;
@@ -188,10 +165,8 @@ export class Transmission implements Waiter, BudgetWaiter {
 
   /** The answer of the volume to an Operation, or to a piece of a long write. */
   completed(token: number, result: number): void {
-    if (token === STREAM_TOKEN) {
-      const stream = this.#stream!;
-      stream.waiting_bytes = 0;
-      if (result < 0) stream.error = nbdError(result);
+    if (token === LONG_WRITE_TOKEN) {
+      this.#longWrite!.pieceDone(result);
       this.inFlightCount--;
       this.#touch();
       return;
@@ -219,12 +194,12 @@ export class Transmission implements Waiter, BudgetWaiter {
 
   /** In the middle of a long write. */
   get streaming(): boolean {
-    return this.#stream !== null;
+    return this.#longWrite !== null;
   }
 
   /** Input that was consumed is still in use: the chunk must stay. */
   get holdsInput(): boolean {
-    return this.#stream !== null && this.#stream.waiting_bytes > 0;
+    return this.#longWrite !== null && this.#longWrite.waiting;
   }
 
   /** The connection is gone; operations with the volume still end, and then give their memory back. */
@@ -255,11 +230,11 @@ export class Transmission implements Waiter, BudgetWaiter {
         return true;
       }
       const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-      this.#stream = { cookieHigh, cookieLow, offset, left: length, fua, error, waiting_bytes: 0 };
+      this.#longWrite = new LongWrite(cookieHigh, cookieLow, offset, length, fua, error);
       return true;
     }
     if (error !== 0) {
-      this.#error(type, error, cookieHigh, cookieLow);
+      this.#replies.error(type, error, cookieHigh, cookieLow);
       return true;
     }
     switch (type) {
@@ -277,10 +252,10 @@ export class Transmission implements Waiter, BudgetWaiter {
   }
 
   #read(cookieHigh: number, cookieLow: number, offset: number, length: number): boolean {
-    const header = this.#agreed.structuredReplies ? DATA_CHUNK_HEADER_BYTES : SIMPLE_REPLY_BYTES;
+    const header = this.#replies.dataHeader_bytes;
     if (length === 0) {
       this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, 0);
-      this.#success(NBD_CMD_READ, cookieHigh, cookieLow);
+      this.#replies.success(NBD_CMD_READ, cookieHigh, cookieLow);
       return true;
     }
     if (length <= PIECE_BYTES) {
@@ -289,13 +264,13 @@ export class Transmission implements Waiter, BudgetWaiter {
       const chunk = out.chunk!;
       const result = this.#volume.tryRead(offset, length, chunk, at + header);
       if (result === 0) {
-        this.#dataHeader(chunk.view, at, cookieHigh, cookieLow, offset, length);
+        this.#replies.dataHeader(chunk.view, at, cookieHigh, cookieLow, offset, length);
         out.commit(header + length);
         this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
         return true;
       }
       if (result !== -ERRNO.EAGAIN) {
-        this.#error(NBD_CMD_READ, nbdError(result), cookieHigh, cookieLow);
+        this.#replies.error(NBD_CMD_READ, nbdError(result), cookieHigh, cookieLow);
         return true;
       }
     }
@@ -336,7 +311,7 @@ export class Transmission implements Waiter, BudgetWaiter {
       operation.chunks.push(own);
       this.#volume.write(offset, length, own, 0, this, token);
     } else if (result < 0) {
-      this.#error(NBD_CMD_WRITE, nbdError(result), cookieHigh, cookieLow);
+      this.#replies.error(NBD_CMD_WRITE, nbdError(result), cookieHigh, cookieLow);
       return true;
     } else this.#written(NBD_CMD_WRITE, fua, cookieHigh, cookieLow);
     this.#count(AT_EXPORT.writes, AT_EXPORT.writtenBytes, length);
@@ -346,40 +321,30 @@ export class Transmission implements Waiter, BudgetWaiter {
 
   /** The bytes are in the volume: answer, after a flush where that was asked for. */
   #written(type: number, fua: boolean, cookieHigh: number, cookieLow: number): void {
-    if (!fua) return this.#success(type, cookieHigh, cookieLow);
+    if (!fua) return this.#replies.success(type, cookieHigh, cookieLow);
     this.#volume.flush(this, this.#begin(type, cookieHigh, cookieLow, 0, 0, false));
   }
 
-  /** A part of a long write: returns how much of the input was used up. */
-  #consumePiece(stream: Stream, chunk: Chunk, at: number, end: number): number {
-    let length = Math.min(end - at, stream.left);
-    if (length < stream.left) length = Math.max(0, length - ((stream.offset + length) & BLOCK_MASK));
-    if (stream.error !== 0) length = Math.min(end - at, stream.left);
-    if (length > 0 && stream.error === 0) {
-      const result = this.#volume.tryWrite(stream.offset, length, chunk, at);
-      if (result === -ERRNO.EAGAIN) {
-        this.#counters[AT_EXPORT.slowWrites]!++;
-        stream.waiting_bytes = length;
-        this.inFlightCount++;
-        this.#volume.write(stream.offset, length, chunk, at, this, STREAM_TOKEN);
-      } else if (result < 0) stream.error = nbdError(result);
-      this.#counters[AT_EXPORT.writtenBytes]! += length;
+  /** Returns how much of the input was used up. */
+  #continueLongWrite(long: LongWrite, chunk: Chunk, at: number, end: number): number {
+    const taken = long.take(this.#volume, chunk, at, end, this, LONG_WRITE_TOKEN);
+    this.#want(1, long.left_bytes + REQUEST_BYTES);
+    if (long.error === 0) this.#counters[AT_EXPORT.writtenBytes]! += taken;
+    if (long.waiting) {
+      this.#counters[AT_EXPORT.slowWrites]!++;
+      this.inFlightCount++;
     }
-    stream.offset += length;
-    stream.left -= length;
-    this.#want(1, stream.left + REQUEST_BYTES);
-    if (stream.left === 0 && stream.waiting_bytes === 0) this.#endStream(stream);
-    return length;
+    if (long.over) this.#endLongWrite(long);
+    return taken;
   }
 
-  #endStream(stream: Stream): void {
-    this.#stream = null;
-    this.#want(REQUEST_BYTES, Infinity);
-    if (stream.error !== 0)
-      return this.#error(NBD_CMD_WRITE, stream.error, stream.cookieHigh, stream.cookieLow);
+  #endLongWrite(long: LongWrite): void {
+    this.#longWrite = null;
+    const { cookieHigh, cookieLow, error, fua } = long;
+    if (error !== 0) return this.#replies.error(NBD_CMD_WRITE, error, cookieHigh, cookieLow);
     this.#counters[AT_EXPORT.writes]!++;
-    if (stream.fua) this.#counters[AT_EXPORT.fuaWrites]!++;
-    this.#written(NBD_CMD_WRITE, stream.fua, stream.cookieHigh, stream.cookieLow);
+    if (fua) this.#counters[AT_EXPORT.fuaWrites]!++;
+    this.#written(NBD_CMD_WRITE, fua, cookieHigh, cookieLow);
   }
 
   #later(
@@ -392,7 +357,7 @@ export class Transmission implements Waiter, BudgetWaiter {
   ): void {
     const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
     this.#counters[COUNTER_OF[type]!]!++;
-    if (length === 0 && type !== NBD_CMD_FLUSH) return this.#success(type, cookieHigh, cookieLow);
+    if (length === 0 && type !== NBD_CMD_FLUSH) return this.#replies.success(type, cookieHigh, cookieLow);
     const writes = type === NBD_CMD_TRIM || type === NBD_CMD_WRITE_ZEROES;
     const token = this.#begin(type, cookieHigh, cookieLow, offset, 0, fua && writes);
     switch (type) {
@@ -410,29 +375,9 @@ export class Transmission implements Waiter, BudgetWaiter {
   #blockStatus(flags: number, cookieHigh: number, cookieLow: number, offset: number, length: number): void {
     this.#counters[AT_EXPORT.blockStatuses]!++;
     const result = this.#volume.extents(offset, length, extents);
-    if (result < 0) return this.#error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
+    if (result < 0) return this.#replies.error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
     const count = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0 ? 1 : extents.count;
-    const payload = STATUS_CHUNK_HEADER_BYTES - CHUNK_HEADER_BYTES + count * STATUS_DESCRIPTOR_BYTES;
-    const out = this.#out;
-    let at = out.reserve(CHUNK_HEADER_BYTES + payload);
-    const view = out.chunk!.view;
-    at += emitChunk(
-      view,
-      at,
-      NBD_REPLY_FLAG_DONE,
-      NBD_REPLY_TYPE_BLOCK_STATUS,
-      cookieHigh,
-      cookieLow,
-      payload,
-    );
-    view.setUint32(at, BASE_ALLOCATION_ID);
-    at += 4;
-    for (let i = 0; i < count; i++, at += STATUS_DESCRIPTOR_BYTES) {
-      view.setUint32(at, extents.lengths_bytes[i]!);
-      // EXTENT_HOLE and EXTENT_ZERO are numbered as NBD_STATE_HOLE and NBD_STATE_ZERO.
-      view.setUint32(at + 4, extents.flags[i]!);
-    }
-    out.commit(CHUNK_HEADER_BYTES + payload);
+    this.#replies.blockStatus(extents, count, cookieHigh, cookieLow);
   }
 
   /** Whether a request may hold so many bytes while it waits. */
@@ -481,8 +426,8 @@ export class Transmission implements Waiter, BudgetWaiter {
     } else {
       for (const chunk of chunks) this.#pool.give(chunk);
       this.#budget.give(payload_bytes);
-      if (operation.error !== 0) this.#error(type, operation.error, cookieHigh, cookieLow);
-      else this.#success(type, cookieHigh, cookieLow);
+      if (operation.error !== 0) this.#replies.error(type, operation.error, cookieHigh, cookieLow);
+      else this.#replies.success(type, cookieHigh, cookieLow);
     }
     chunks.length = 0;
   }
@@ -490,9 +435,9 @@ export class Transmission implements Waiter, BudgetWaiter {
   /** The reply to a read that waited: copied when it is small, so that a burst still goes out by one send. */
   #answerRead(operation: Operation): void {
     const { cookieHigh, cookieLow, offset, payload_bytes: length, chunks } = operation;
-    const header = this.#agreed.structuredReplies ? DATA_CHUNK_HEADER_BYTES : SIMPLE_REPLY_BYTES;
+    const header = this.#replies.dataHeader_bytes;
     const first = chunks[0]!;
-    this.#dataHeader(first.view, 0, cookieHigh, cookieLow, offset, length);
+    this.#replies.dataHeader(first.view, 0, cookieHigh, cookieLow, offset, length);
     if (first.length_bytes <= SMALL_CHUNK_BYTES) {
       const out = this.#out;
       const at = out.reserve(header + length);
@@ -506,54 +451,6 @@ export class Transmission implements Waiter, BudgetWaiter {
       const piece = Math.min(PIECE_BYTES, length - i * PIECE_BYTES);
       this.#out.append(chunks[i]!, 0, (i === 0 ? header : 0) + piece, piece);
     }
-  }
-
-  #dataHeader(
-    view: DataView,
-    at: number,
-    cookieHigh: number,
-    cookieLow: number,
-    offset: number,
-    length: number,
-  ): void {
-    if (!this.#agreed.structuredReplies) {
-      emitSimpleReply(view, at, 0, cookieHigh, cookieLow);
-      return;
-    }
-    emitChunk(view, at, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_OFFSET_DATA, cookieHigh, cookieLow, length + 8);
-    putOffset(view, at + CHUNK_HEADER_BYTES, offset);
-  }
-
-  /** Success without payload. A read of nothing is the one for which a simple reply would not do. */
-  #success(type: number, cookieHigh: number, cookieLow: number): void {
-    const out = this.#out;
-    if (type === NBD_CMD_READ && this.#agreed.structuredReplies) {
-      const at = out.reserve(CHUNK_HEADER_BYTES);
-      out.commit(
-        emitChunk(out.chunk!.view, at, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, cookieHigh, cookieLow, 0),
-      );
-    } else {
-      const at = out.reserve(SIMPLE_REPLY_BYTES);
-      out.commit(emitSimpleReply(out.chunk!.view, at, 0, cookieHigh, cookieLow));
-    }
-  }
-
-  #error(type: number, error: number, cookieHigh: number, cookieLow: number): void {
-    this.#counters[AT_EXPORT.errorReplies]!++;
-    const out = this.#out;
-    const structured =
-      this.#agreed.structuredReplies && (type === NBD_CMD_READ || type === NBD_CMD_BLOCK_STATUS);
-    if (!structured) {
-      const at = out.reserve(SIMPLE_REPLY_BYTES);
-      out.commit(emitSimpleReply(out.chunk!.view, at, error, cookieHigh, cookieLow));
-      return;
-    }
-    const at = out.reserve(CHUNK_HEADER_BYTES + 6);
-    const view = out.chunk!.view;
-    emitChunk(view, at, NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR, cookieHigh, cookieLow, 6);
-    view.setUint32(at + CHUNK_HEADER_BYTES, error);
-    view.setUint16(at + CHUNK_HEADER_BYTES + 4, 0); // no message
-    out.commit(CHUNK_HEADER_BYTES + 6);
   }
 
   #count(operations: number, bytes: number, length: number): void {
