@@ -57,7 +57,7 @@ console=${consoles##* }
   echo "::once:/bin/acpid -f -l /run/acpid.log"
   echo "$console::respawn:-/bin/sh"
   echo "::ctrlaltdel:/bin/reboot"
-  echo "::shutdown:/bin/umount -a -r"
+  echo "::shutdown:/weft/down.sh"
   interval=1
   case ,$work, in *,ping,*) interval=0.2 ;; esac
   for peer in $peers; do
