@@ -42,6 +42,9 @@ const isGone = (what: Made): boolean =>
 
 const skip = missing({ root: true, programs: ['ip', 'nsenter'] });
 
+// Each part has an end of its own; on a busy machine they are far apart.
+t.setTimeout(600_000);
+
 for (const [how, ending, signal, status] of [
   ['at the end of the program', 'process.exit(0)', null, 0],
   ['on an exception that nobody caught', 'throw new Error("planned")', null, 1],
