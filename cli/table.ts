@@ -37,7 +37,11 @@ export function formatTable(
 /** `Name:   value` lines with the values in one column. */
 export function formatFields(fields: readonly (readonly [string, string])[]): string[] {
   const width = Math.max(0, ...fields.map(([name]) => displayWidth(name))) + 1 + GAP;
-  return fields.map(([name, value]) => (padEnd(`${name}:`, width) + harmless(value)).trimEnd());
+  return fields.flatMap(([name, value]) =>
+    value
+      .split('\n')
+      .map((line, index) => (padEnd(index === 0 ? `${name}:` : '', width) + harmless(line)).trimEnd()),
+  );
 }
 
 function toCell(value: string | Cell): Cell {

@@ -31,11 +31,15 @@ export class FakeApi {
   plan: Plan = { revision: 1, problems: [], actions: [] };
   onUpgrade: ((socket: Duplex, path: string) => void) | undefined;
   readonly server: Server;
+  readonly #upgraded = new Set<Duplex>();
 
   constructor() {
     mkdirSync(join(this.state, 'run'));
     this.server = createServer((request, response) => void this.#serve(request, response));
     this.server.on('upgrade', (request, socket) => {
+      this.#upgraded.add(socket);
+      // The command may leave while we write.
+      socket.on('error', () => undefined);
       if (this.onUpgrade === undefined) return socket.destroy();
       socket.write(
         'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: weft-console\r\n\r\n',
@@ -54,6 +58,7 @@ export class FakeApi {
 
   async close(): Promise<void> {
     this.server.closeAllConnections();
+    for (const socket of this.#upgraded) socket.destroy();
     await new Promise(resolve => this.server.close(resolve));
     rmSync(this.state, { recursive: true, force: true });
   }
