@@ -11,13 +11,20 @@ import { Guest } from './guests.js';
 import { ask, askJson } from './http.js';
 import type { Lab } from './lab.js';
 import type { SeenProcess } from './owner.js';
+import type { Needs } from './needs.js';
 import { eventually, run } from './processes.js';
-import type { Ended } from './processes.js';
+import type { Ended, RunningProgram } from './processes.js';
 
 /** From dist/test/lab/harness/. */
 const PROJECT = new URL('../../../../', import.meta.url);
 const WEFT = fileURLToPath(new URL('bin/weft.js', PROJECT));
 export const configFile = (name: string): string => fileURLToPath(new URL(`configs/${name}`, PROJECT));
+
+/** What it takes to boot tiny guests; their kernel comes from Debian's archive unless one is installed. */
+export const FABRIC_NEEDS: Needs = { root: true, programs: ['qemu-system-x86_64', 'busybox', 'dpkg-deb'] };
+
+/** What `npm start` runs once all is built. */
+const QUICKSTART = new URL('dist/cli/quickstart.js', PROJECT).href;
 
 /** Installing, building an image and booting three guests without KVM on two cores take their time. */
 const UP_TIMEOUT_MS = 300_000;
@@ -41,6 +48,15 @@ export class Fabric {
     options: { mayFail?: boolean; timeout_ms?: number } = {},
   ): Promise<Ended> {
     return run([process.execPath, WEFT, '--state', this.state, ...args], options);
+  }
+
+  /** As `npm start` does it, without installing and building anew. It stays, unless it is to end after all was seen. */
+  quickstart({ once }: { once: boolean }): RunningProgram {
+    const options = { once, timeout_ms: UP_TIMEOUT_MS, state: this.state };
+    const program = `import { runQuickstart } from '${QUICKSTART}';
+      process.exitCode = await runQuickstart(${JSON.stringify(options)});
+      process.exit();`;
+    return this.lab.start([process.execPath, '--input-type=module', '--eval', program]);
   }
 
   /** `weft up`: starts weftd when it does not run, applies the file and waits until all is ready. */
