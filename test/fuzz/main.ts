@@ -48,7 +48,11 @@ async function run(name: string, seed: number, range: Range): Promise<Outcome> {
       if (now !== last) [last, lastChange_ms] = [now, performance.now()];
       else if (performance.now() - lastChange_ms > STUCK_MS) fail(`not done after ${STUCK_MS} ms`);
     }, 500);
+    let finished = false;
     const finish = (outcome: Outcome) => {
+      // The end of the thread, which follows from this, is told as an exit, too.
+      if (finished) return;
+      finished = true;
       clearInterval(watch);
       void worker.terminate().then(() => resolve(outcome));
     };
