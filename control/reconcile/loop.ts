@@ -71,10 +71,12 @@ export class Reconciler {
   readonly #endsCounted = new Map<string, string>();
   readonly #progress = new Map<string, string>();
   readonly #tasks = new Set<Promise<void>>();
+  readonly #turnListeners = new Set<() => void>();
   readonly #abort = new AbortController();
   #observed: Observed | undefined;
   #startCount = 0;
   #woken = false;
+  #started = false;
   #paused = false;
   #stopped = false;
   #cancel: (() => void) | undefined;
@@ -102,12 +104,19 @@ export class Reconciler {
     return this.#turnedDesired === this.edges.keeper.desired;
   }
 
+  /** Called after each turn. Returns how to stop listening. */
+  onTurn(listener: () => void): () => void {
+    this.#turnListeners.add(listener);
+    return () => this.#turnListeners.delete(listener);
+  }
+
   progressOf(id: string): string | undefined {
     return this.#progress.get(id);
   }
 
   /** The guests have been adopted: before that, absence would mean nothing. */
   start(): void {
+    this.#started = true;
     this.wake();
   }
 
@@ -118,7 +127,7 @@ export class Reconciler {
   }
 
   #schedule(at_ms: number): void {
-    if (this.#stopped || at_ms >= this.#dueAt_ms) return;
+    if (!this.#started || this.#stopped || at_ms >= this.#dueAt_ms) return;
     this.#cancel?.();
     this.#dueAt_ms = at_ms;
     this.#cancel = this.edges.clock.after(Math.max(0, at_ms - this.edges.clock.now_ms()), () => {
@@ -159,6 +168,7 @@ export class Reconciler {
     }
     this.#turnCount += 1;
     this.#turning = undefined;
+    for (const listener of this.#turnListeners) listener();
     if (this.#stopped) return;
     const now_ms = clock.now_ms();
     this.#notBefore_ms = now_ms + Math.max(BREATH_MS, now_ms - began_ms);
@@ -224,6 +234,8 @@ export class Reconciler {
       const id = idOf('startMachine', name);
       if (guest.startedAt_ms !== null && now_ms - guest.startedAt_ms > STABLE_MS) this.attempts.forget(id);
       const generation = keeper.desired.generations.get(keyOf('machine', name)) ?? 0;
+      // A start that failed was counted when it failed.
+      if (guest.reason !== null && this.attempts.last(id, generation)?.error === guest.reason) continue;
       const how = guest.reason ?? (guest.ended === 'crashed' ? 'QEMU died' : 'the guest powered off');
       this.attempts.fail(id, generation, how, undefined, now_ms);
       journal.add({

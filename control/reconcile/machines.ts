@@ -123,7 +123,10 @@ function judgeEnded(
   guest: ObservedGuest | undefined,
   fact: MachineFact,
 ): Partial<Report> & { ready: Verdict } {
-  const halt = respected(spec, fact.halted ?? haltOf(guest, fact));
+  const halt = respected(
+    spec,
+    fact.halted ?? (failedToStart(turn, name, guest) ? undefined : haltOf(guest, fact)),
+  );
   if (halt !== undefined) {
     // Remembered, since a later weftd may find no trace of how it ended.
     if (fact.halted !== halt) turn.act({ type: 'rememberMachine', name, fact: { ...fact, halted: halt } }, 0);
@@ -140,6 +143,13 @@ function judgeEnded(
     };
   }
   return start(turn, name, spec, guest);
+}
+
+/** It never ran: that is no end that a restart policy speaks of, and is tried again whatever it says. */
+function failedToStart(turn: Turn, name: string, guest: ObservedGuest | undefined): boolean {
+  const generation = turn.generation(keyOf('machine', name));
+  const last = turn.at.attempts.last(idOf('startMachine', name), generation);
+  return last !== undefined && last.error === guest?.reason;
 }
 
 /** How it ended by itself, if it did and nobody has answered that yet. */

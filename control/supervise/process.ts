@@ -16,7 +16,7 @@ import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import type { z } from 'zod';
 import type { Clock } from '../clock.js';
-import { PlaneClient } from './client.js';
+import { PlaneClient } from './http/process.js';
 import { PlaneError } from './errors.js';
 import { endsInARow, restartDelay_ms } from './backoff.js';
 

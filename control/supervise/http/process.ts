@@ -5,8 +5,8 @@
  */
 import * as http from 'node:http';
 import type { z } from 'zod';
-import { PlaneError } from './errors.js';
-import { SseReader } from './sse.js';
+import { PlaneError } from '../errors.js';
+import { SseReader } from '../sse.js';
 
 export const DEADLINE_MS = 5_000;
 /** The status of a plane with 20,000 exports fits. */

@@ -1,0 +1,108 @@
+/** Operations on what runs: machines, switches, volumes, weftd itself; and its figures. */
+import { z } from 'zod';
+import { MacTable } from '../../dataplane/contract.js';
+import { isActive } from '../reconcile/observed.js';
+import { volumeOfNbdName } from '../reconcile/boot.js';
+import { VERBS } from '../reconcile/verbs.js';
+import type { Handlers } from './app.js';
+import { statusOf, systemStatus } from './configuration.js';
+import { MachineRequest, ShutdownRequest } from './contract.js';
+import { ApiError } from './errors.js';
+import { body } from './http.js';
+import { metrics } from './metrics.js';
+import type { System } from './system.js';
+import { resourceViews, volumeRows } from './views.js';
+
+const Verb = z.enum(VERBS);
+const Flushed = z.object({ flushed: z.int() });
+const Deleted = z.object({ deleted: z.literal(true) });
+
+function switchPath(system: System, name: string): string {
+  if (!system.keeper.resources.has(`switch/${name}`))
+    throw new ApiError(404, 'RESOURCE_UNKNOWN', `there is no switch "${name}"`);
+  return `/switches/${encodeURIComponent(name)}`;
+}
+
+async function orNull<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch {
+    return null;
+  }
+}
+
+export function operatingHandlers(system: System) {
+  const { keeper, dataplane, storage } = system;
+  return {
+    health: async ctx => {
+      ctx.body = { ok: true };
+    },
+    metrics: async ctx => {
+      const [frames, blocks] = await Promise.all([orNull(dataplane.status()), orNull(storage.status())]);
+      const { revision, settled, planes } = systemStatus(system);
+      ctx.type = 'text/plain; version=0.0.4; charset=utf-8';
+      ctx.body = metrics({
+        version: system.version,
+        revision,
+        settled,
+        planes,
+        turnCount: system.reconciler.turnCount,
+        resources: resourceViews(keeper, statusOf(system), {}),
+        guests: system.guests.list(),
+        dataplane: frames,
+        storage: blocks,
+        process: system.figures(),
+      });
+    },
+    machineVerb: async (ctx, { name = '', verb = '' }) => {
+      const known = Verb.safeParse(verb);
+      if (!known.success)
+        throw new ApiError(
+          404,
+          'VERB_UNKNOWN',
+          `"${verb}" cannot be done to a machine; ${VERBS.join(', ')} can`,
+        );
+      const { timeout_ms } = await body(ctx, MachineRequest);
+      await system.verbs.run(known.data, name, timeout_ms);
+      ctx.body = {};
+    },
+    macs: async (ctx, { name = '' }) => {
+      const path = `${switchPath(system, name)}/macs`;
+      ctx.body = await dataplane.client.call({ method: 'GET', path, reply: MacTable });
+    },
+    flushMacs: async (ctx, { name = '' }) => {
+      const path = `${switchPath(system, name)}/macs`;
+      ctx.body = await dataplane.client.call({ method: 'DELETE', path, reply: Flushed });
+    },
+    listVolumes: async ctx => {
+      ctx.body = { volumes: volumeRows(keeper, await storage.status()) };
+    },
+    destroyVolume: async (ctx, { pool = '', volume = '' }) => {
+      if (keeper.desired.specs.volume.get(volume)?.pool === pool)
+        throw new ApiError(
+          409,
+          'VOLUME_CONFIGURED',
+          `volume "${volume}" is in the configuration; weft delete volume ${volume} --destroy-data takes it out with its data`,
+        );
+      for (const guest of system.guests.list())
+        for (const disk of isActive(guest) ? (guest.plan?.disks ?? []) : []) {
+          const used = volumeOfNbdName(disk.nbdName);
+          if (used?.pool === pool && used.volume === volume)
+            throw new ApiError(
+              409,
+              'VOLUME_IN_USE',
+              `machine "${guest.name}" still runs on it: stop it first`,
+            );
+        }
+      const path = `/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
+      ctx.body = await storage.client.call({ method: 'DELETE', path, reply: Deleted });
+      await keeper.rememberFill(pool, volume, null);
+    },
+    shutdown: async ctx => {
+      const request = await body(ctx, ShutdownRequest);
+      await system.shutdown(request);
+      ctx.set('connection', 'close');
+      ctx.body = {};
+    },
+  } satisfies Handlers;
+}
