@@ -5,7 +5,8 @@ import { withProgress } from '../progress.js';
 import type { Register } from '../resources.js';
 
 const SLACK_MS = 30_000;
-const STOP_DEFAULT_MS = 60_000;
+/** A stop without --timeout takes as long as the machine's stopTimeout, at most an hour. */
+const LONGEST_MS = 3_600_000;
 
 const VERBS = [
   { verb: 'start', doing: 'Starting', done: 'started', about: 'start it, and keep it running from now on' },
@@ -43,7 +44,7 @@ export const registerMachine: Register = (program, session) => {
         await withProgress(session, `${doing} machine ${name}`, () =>
           client.call('POST', `/v1/machines/${encodeURIComponent(name)}/${verb}`, z.object({}), {
             body: options.timeout === undefined ? {} : { timeout_ms: options.timeout },
-            deadline_ms: (options.timeout ?? STOP_DEFAULT_MS) + SLACK_MS,
+            deadline_ms: (options.timeout ?? LONGEST_MS) + SLACK_MS,
           }),
         );
         session.print(`machine ${name} ${done}.`);

@@ -1,4 +1,5 @@
 /** Progress: plain lines that do not repeat themselves, lines in place on a terminal. */
+/* oxlint-disable no-control-regex -- escape sequences are what this is about */
 import t from 'tap';
 import { PassThrough } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -91,6 +92,5 @@ await t.test('a dumb terminal gets plain lines, a terminal without UTF-8 gets AS
   spinning.update([busy('a', 'x')]);
   await sleep(700);
   spinning.end();
-  // oxlint-disable-next-line no-control-regex -- escape sequences are what this is about
   t.match(ascii.said(), /^[\x00-\x7f]*$/);
 });
