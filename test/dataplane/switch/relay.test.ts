@@ -1,0 +1,244 @@
+/**
+ * Forwarding decisions as small tables: the switch, then a line per frame:
+ *
+ *   in-port  destination  source  tags  ->  outcome
+ *
+ * Stations are single letters (a is 02:00:00:00:00:0a). Tags: `-` none, `10` a VLAN, `p5` priority 5 of no VLAN,
+ * `10.20` two tags. The outcome names each port it leaves by with the tags it then has, `drop REASON` otherwise.
+ */
+import t from 'tap';
+import * as ethernet from '../../../dataplane/wire/ethernet.js';
+import * as vlan from '../../../dataplane/wire/vlan.js';
+import { DROP, FLOOD, RELAY_PORT_COUNTERS, Relay } from '../../../dataplane/switch/relay.js';
+import type { Membership } from '../../../dataplane/switch/vlanMembership.js';
+
+const access = (vid: number): Membership => ({ mode: 'access', vlan: vid });
+const trunk = (allowed: [number, number][], native: number | null): Membership => ({
+  mode: 'trunk',
+  allowed,
+  native,
+});
+
+const GROUPS: Record<string, string> = {
+  all: 'ff:ff:ff:ff:ff:ff',
+  group: '01:00:5e:00:00:01',
+  stp: '01:80:c2:00:00:00',
+  lldp: '01:80:c2:00:00:0e',
+  mvrp: '01:80:c2:00:00:21',
+  zero: '00:00:00:00:00:00',
+};
+const address = (name: string): string => GROUPS[name] ?? `02:00:00:00:00:0${name}`;
+
+function tagWord(text: string): [number, number] {
+  if (text.startsWith('p')) return [0x8100, Number(text.slice(1)) << 13];
+  if (text.startsWith('s')) return [0x88a8, Number(text.slice(1))];
+  return [0x8100, Number(text)];
+}
+
+function frame(to: string, from: string, tags: string): Uint8Array {
+  const stack = tags === '-' ? [] : tags.split('.').map(tagWord);
+  const bytes = new Uint8Array(14 + stack.length * 4 + 46);
+  const view = new DataView(bytes.buffer);
+  ethernet.emitAddress(view, 0, address(to));
+  ethernet.emitAddress(view, 6, address(from));
+  stack.forEach(([type, control], i) => {
+    view.setUint16(12 + i * 4, type);
+    view.setUint16(14 + i * 4, control);
+  });
+  view.setUint16(12 + stack.length * 4, 0x0800);
+  return bytes;
+}
+
+/** The tags of a frame in the notation of the tables. */
+function tagsOf(bytes: Uint8Array): string {
+  const view = new DataView(bytes.buffer);
+  const tags: string[] = [];
+  for (let at = 12; ; at += 4) {
+    const type = view.getUint16(at);
+    if (type !== 0x8100 && type !== 0x88a8) return tags.length === 0 ? '-' : tags.join('.');
+    const control = view.getUint16(at + 2);
+    const priority = control >>> 13;
+    tags.push((type === 0x88a8 ? 's' : '') + (control & 0xfff) + (priority === 0 ? '' : `p${priority}`));
+  }
+}
+
+function edited(bytes: Uint8Array, edit: number): Uint8Array {
+  const room = new Uint8Array(8 + bytes.length);
+  room.set(bytes, 8);
+  const at = vlan.editInPlace(new DataView(room.buffer), 8, edit);
+  return room.slice(at);
+}
+
+function outcomeOf(relay: Relay, names: string[], bytes: Uint8Array, port: number, length: number): string {
+  const outcome = relay.decide(new DataView(bytes.buffer), 0, length, port, 0);
+  if (outcome <= DROP) return `drop ${RELAY_PORT_COUNTERS[DROP - outcome]}`;
+  const ports = outcome === FLOOD ? [...relay.vlans.members(relay.vlan)].filter(p => p !== port) : [outcome];
+  if (ports.length === 0) return 'nobody';
+  return ports.map(p => `${names[p]}:${tagsOf(edited(bytes, relay.edit(p)))}`).join(' ');
+}
+
+type Asserts = Pick<typeof t, 'equal'>;
+
+function table(t: Asserts, ports: Record<string, Membership>, text: string): void {
+  const relay = new Relay(1000, 300_000);
+  const names = Object.keys(ports);
+  names.forEach((name, index) => relay.vlans.set(index, ports[name]!));
+  for (const line of text.trim().split('\n')) {
+    const [left, wanted] = line.split('->').map(part => part.trim()) as [string, string];
+    const [port, to, from, tags, cut] = left.split(/\s+/) as [string, string, string, string, string?];
+    const bytes = frame(to, from, tags);
+    const got = outcomeOf(
+      relay,
+      names,
+      bytes,
+      names.indexOf(port),
+      cut === undefined ? bytes.length : Number(cut),
+    );
+    t.equal(got, wanted, line.trim());
+  }
+}
+
+t.test('learning and forgetting to flood', async t => {
+  table(
+    t,
+    { one: access(10), two: access(10), three: access(10) },
+    `
+    one   b    a    -   -> two:- three:-
+    two   a    b    -   -> one:-
+    one   b    a    -   -> two:-
+    one   all  a    -   -> two:- three:-
+    one   group a   -   -> two:- three:-
+    three b    a    -   -> two:-
+    two   a    b    -   -> three:-
+    three a    c    -   -> drop dropSamePort
+    one   a    zero -   -> three:-
+    one   zero a    -   -> two:- three:-
+    two   d    group -  -> one:- three:-
+    one   d    a    -   -> two:- three:-
+  `,
+  );
+});
+
+t.test('VLANs are apart, also for the same station', async t => {
+  table(
+    t,
+    { ten: access(10), ten2: access(10), twenty: access(20), both: trunk([[10, 20]], null) },
+    `
+    ten    all a -   -> ten2:- both:10
+    twenty all a -   -> both:20
+    both   a   b 10  -> ten:-
+    both   a   b 20  -> twenty:-
+    both   all b 15  -> nobody
+    both   all b 30  -> drop dropVlanNotMember
+    both   all b -   -> drop dropUntagged
+    both   all b p5  -> drop dropUntagged
+    both   all b 4095 -> drop dropVlanReserved
+    ten    b   a -   -> both:10
+  `,
+  );
+});
+
+t.test('access ports and tags', async t => {
+  table(
+    t,
+    { a: access(10), b: access(10), up: trunk([[10, 10]], null) },
+    `
+    a all a 10     -> b:- up:10
+    a all a p5     -> b:- up:10p5
+    a all a 20     -> drop dropVlanNotMember
+    a all a 4095   -> drop dropVlanReserved
+    a all a 10.20  -> drop dropDoubleTagged
+    a all a p0.20  -> drop dropDoubleTagged
+    a all a s20    -> b:s20 up:10.s20
+  `,
+  );
+});
+
+t.test('a trunk with a native VLAN', async t => {
+  table(
+    t,
+    { tap: trunk([[10, 12]], 1), one: access(1), ten: access(10), other: trunk([[1, 20]], 10) },
+    `
+    tap all a -     -> one:- other:1
+    tap all a 1     -> one:- other:1
+    tap all a 10    -> ten:- other:-
+    tap all a p3    -> one:- other:1p3
+    one all b -     -> tap:- other:1
+    ten all b -     -> tap:10 other:-
+    other all c -   -> tap:10 ten:-
+    other all c 20  -> nobody
+    tap all a 20    -> drop dropVlanNotMember
+    tap all a 13    -> drop dropVlanNotMember
+    tap all a 9     -> drop dropVlanNotMember
+  `,
+  );
+});
+
+t.test('double-tagged frames pass between trunks as payload', async t => {
+  table(
+    t,
+    { left: trunk([[1, 4094]], null), right: trunk([[1, 4094]], null) },
+    `
+    left  all a 10.20    -> right:10.20
+    right a   b 10.30    -> left:10.30
+    left  all a 4094.1   -> right:4094.1
+    left  all a 10.20.30 -> right:10.20.30
+  `,
+  );
+});
+
+t.test('reserved group addresses stay', async t => {
+  table(
+    t,
+    { a: access(1), b: access(1) },
+    `
+    a stp  a - -> drop dropReservedGroup
+    a lldp a - -> drop dropReservedGroup
+    a mvrp a - -> b:-
+    b a    b - -> a:-
+  `,
+  );
+});
+
+t.test('frames that are none', async t => {
+  table(
+    t,
+    { a: access(1), b: trunk([[1, 1]], null) },
+    `
+    a all a -  13    -> drop dropTruncated
+    a all a -  0     -> drop dropTruncated
+    a all a -  14    -> b:1
+    b all a 1  17    -> drop dropTruncated
+    b all a 1  18    -> a:-
+    a all a -  65557 -> b:1
+    a all a -  65558 -> drop dropOversized
+  `,
+  );
+});
+
+t.test('a port that leaves a VLAN is not sent its frames any more', async t => {
+  const relay = new Relay(10, 300_000);
+  relay.vlans.set(0, access(10));
+  relay.vlans.set(1, access(10));
+  const bytes = frame('b', 'a', '-');
+  const view = new DataView(bytes.buffer);
+  const back = new DataView(frame('a', 'b', '-').buffer);
+  t.equal(relay.decide(back, 0, 60, 1, 0), FLOOD);
+  t.equal(relay.decide(view, 0, 60, 0, 0), 1);
+  relay.vlans.set(1, access(20));
+  t.equal(RELAY_PORT_COUNTERS[DROP - relay.decide(view, 0, 60, 0, 0)], 'dropNoReceiver');
+  relay.database.flushPort(1);
+  t.equal(relay.decide(view, 0, 60, 0, 0), FLOOD);
+  t.same([...relay.vlans.members(10)], [0]);
+});
+
+t.test('ageing', async t => {
+  const relay = new Relay(10, 10_000);
+  relay.vlans.set(0, access(1));
+  relay.vlans.set(1, access(1));
+  const toB = new DataView(frame('b', 'a', '-').buffer);
+  const toA = new DataView(frame('a', 'b', '-').buffer);
+  relay.decide(toB, 0, 60, 0, 0);
+  t.equal(relay.decide(toA, 0, 60, 1, 10_000), 0, 'heard ten seconds ago');
+  t.equal(relay.decide(toA, 0, 60, 1, 10_001), FLOOD, 'a millisecond longer');
+});
