@@ -4,7 +4,7 @@ import t from 'tap';
 import { ByteRing } from '../../../dataplane/engine/byteRing.js';
 import { holds } from '../wire/codec.js';
 
-t.test('what goes in comes out, in order, or is counted as lost', async t => {
+void t.test('what goes in comes out, in order, or is counted as lost', async t => {
   const step = fc.tuple(fc.boolean(), fc.uint8Array({ maxLength: 40 }), fc.nat({ max: 50 }));
   holds(
     t,
@@ -29,7 +29,7 @@ t.test('what goes in comes out, in order, or is counted as lost', async t => {
   );
 });
 
-t.test('the end is seen', async t => {
+void t.test('the end is seen', async t => {
   const writer = ByteRing.create(64);
   const reader = new ByteRing(writer.buffer);
   t.notOk(reader.isClosed);

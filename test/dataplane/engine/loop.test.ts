@@ -19,7 +19,7 @@ class Spread implements Sink {
 
 const frame = (byte: number): Uint8Array => new Uint8Array(60).fill(byte);
 
-t.test('a burst from each port per turn: a flooding port does not starve the others', async t => {
+void t.test('a burst from each port per turn: a flooding port does not starve the others', async t => {
   const { loop, pool } = makeRig(1024);
   const sink = new Spread();
   const [, flooding] = memoryLink(loop, 'flood', sink);
@@ -36,7 +36,7 @@ t.test('a burst from each port per turn: a flooding port does not starve the oth
   t.equal(pool.usedCount, 0, 'no frame stays behind');
 });
 
-t.test('more frames in a turn than the table holds are flushed in between', async t => {
+void t.test('more frames in a turn than the table holds are flushed in between', async t => {
   const { loop, pool } = makeRig(1024);
   const sink = new Spread();
   const ports = Array.from({ length: 20 }, (_, i) => memoryLink(loop, `p${i}`, sink)[1]);
@@ -49,7 +49,7 @@ t.test('more frames in a turn than the table holds are flushed in between', asyn
   t.ok(loop.counters[E.flushes]! > 1);
 });
 
-t.test('a frame to many ports is one buffer', async t => {
+void t.test('a frame to many ports is one buffer', async t => {
   const { loop, pool } = makeRig(3);
   const sink = new Spread();
   const [, source] = memoryLink(loop, 'source', sink);
@@ -61,7 +61,7 @@ t.test('a frame to many ports is one buffer', async t => {
   t.equal(pool.usedCount, 0);
 });
 
-t.test('an exhausted pool drops and goes on', async t => {
+void t.test('an exhausted pool drops and goes on', async t => {
   const { loop, pool } = makeRig(8);
   const sink = new Spread();
   const [link, source] = memoryLink(loop, 'source', sink);
@@ -74,7 +74,7 @@ t.test('an exhausted pool drops and goes on', async t => {
   t.equal(outPort.sent.length + out.counters[C.dropNoBuffer]!, 40, 'each was sent or counted');
 });
 
-t.test('sleeps until the next timer, and not at all when there is work', async t => {
+void t.test('sleeps until the next timer, and not at all when there is work', async t => {
   const { loop, poller, clock } = makeRig();
   const sink = new Spread();
   const [, port] = memoryLink(loop, 'p', sink);
@@ -93,7 +93,7 @@ t.test('sleeps until the next timer, and not at all when there is work', async t
   t.equal(poller.timeouts.at(-1), 1000, 'nothing to do');
 });
 
-t.test('an fd that is given back in the same turn is not told of any more', async t => {
+void t.test('an fd that is given back in the same turn is not told of any more', async t => {
   const { loop, poller } = makeRig();
   const told: string[] = [];
   let second = -1;
@@ -115,7 +115,7 @@ t.test('an fd that is given back in the same turn is not told of any more', asyn
   t.same(told, ['first', 'new']);
 });
 
-t.test('a forgotten link is neither asked nor sent to', async t => {
+void t.test('a forgotten link is neither asked nor sent to', async t => {
   const { loop, pool } = makeRig();
   const sink = new Spread();
   const [link, port] = memoryLink(loop, 'gone', sink);
@@ -126,7 +126,7 @@ t.test('a forgotten link is neither asked nor sent to', async t => {
   t.equal(pool.usedCount, 0);
 });
 
-t.test('states are told once, ups and downs are counted', async t => {
+void t.test('states are told once, ups and downs are counted', async t => {
   const { loop } = makeRig();
   const told: string[] = [];
   loop.onState = link => told.push(`${link.state} ${link.reason}`);

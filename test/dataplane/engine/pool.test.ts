@@ -10,7 +10,7 @@ import { plainMemory } from './rig.js';
 const makePool = (slots: number): BufferPool =>
   new BufferPool(new Arena(plainMemory(arenaLength(slots)), slots));
 
-t.test('a slot is free again when nobody holds it, and not before', async t => {
+void t.test('a slot is free again when nobody holds it, and not before', async t => {
   holds(
     t,
     fc.property(fc.array(fc.tuple(fc.nat({ max: 2 }), fc.nat()), { maxLength: 200 }), steps => {
@@ -39,7 +39,7 @@ t.test('a slot is free again when nobody holds it, and not before', async t => {
   );
 });
 
-t.test('last in, first out; too many releases are our own mistake', async t => {
+void t.test('last in, first out; too many releases are our own mistake', async t => {
   const pool = makePool(4);
   const first = pool.take();
   pool.take();
@@ -49,14 +49,14 @@ t.test('last in, first out; too many releases are our own mistake', async t => {
   t.throws(() => pool.release(first));
 });
 
-t.test('an exhausted pool says so', async t => {
+void t.test('an exhausted pool says so', async t => {
   const pool = makePool(1);
   pool.take();
   t.equal(pool.take(), -1);
   t.equal(pool.exhausted, 1);
 });
 
-t.test('an iovec is base and length, also across a 4 GiB border', async t => {
+void t.test('an iovec is base and length, also across a 4 GiB border', async t => {
   for (const address of [0x7f12_3456_7000, 0x1_0000_0000 * 5 - 4096]) {
     const memory = plainMemory(arenaLength(2));
     const arena = new Arena({ ...memory, address }, 2);
@@ -67,11 +67,11 @@ t.test('an iovec is base and length, also across a 4 GiB border', async t => {
   }
 });
 
-t.test('a memory that is too small is refused', async t => {
+void t.test('a memory that is too small is refused', async t => {
   t.throws(() => new Arena(plainMemory(SLOT_BYTES), 1));
 });
 
-t.test('the table of frames holds, shares and lets go', async t => {
+void t.test('the table of frames holds, shares and lets go', async t => {
   const pool = makePool(4);
   const table = new FrameTable(pool);
   const slots = [pool.take(), pool.take(), pool.take()];

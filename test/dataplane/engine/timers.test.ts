@@ -4,7 +4,9 @@ import t from 'tap';
 import { Timer, Timers } from '../../../dataplane/engine/timers.js';
 import { holds } from '../wire/codec.js';
 
-t.test('runs what is due, in order, whatever was armed, moved and cancelled', async t => {
+const ascending = (a: number, b: number): number => a - b;
+
+void t.test('runs what is due, in order, whatever was armed, moved and cancelled', async t => {
   const step = fc.tuple(fc.constantFrom('arm', 'cancel', 'run'), fc.nat({ max: 9 }), fc.nat({ max: 50 }));
   holds(
     t,
@@ -26,10 +28,10 @@ t.test('runs what is due, in order, whatever was armed, moved and cancelled', as
           const wanted = [...due].filter(([, at]) => at <= now_ms);
           ran.length = 0;
           assert.equal(timers.runDue(now_ms), wanted.length);
-          assert.deepEqual([...ran].sort(), wanted.map(([i]) => i).sort());
+          assert.deepEqual(ran.toSorted(ascending), wanted.map(([i]) => i).toSorted(ascending));
           assert.deepEqual(
             ran.map(i => due.get(i)!),
-            ran.map(i => due.get(i)!).sort((a, b) => a - b),
+            ran.map(i => due.get(i)!).toSorted(ascending),
           );
           for (const [i] of wanted) due.delete(i);
         }
@@ -40,7 +42,7 @@ t.test('runs what is due, in order, whatever was armed, moved and cancelled', as
   );
 });
 
-t.test('one that arms itself again for now waits for the next turn', async t => {
+void t.test('one that arms itself again for now waits for the next turn', async t => {
   const timers = new Timers();
   let runs = 0;
   const timer = new Timer(now_ms => {

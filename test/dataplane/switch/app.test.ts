@@ -24,7 +24,7 @@ interface Bench {
   rig: ReturnType<typeof makeRig>;
   app: SwitchApp;
   moves: string[];
-  add(name: string, membership: Membership): [Link, MemoryPort];
+  add: (name: string, membership: Membership) => [Link, MemoryPort];
 }
 
 function bench(macLimit = 100, ageing_s = 300): Bench {
@@ -54,7 +54,7 @@ const relayCounter = (app: SwitchApp, name: (typeof RELAY_COUNTERS)[number]): nu
 const portCounter = (link: Link, name: (typeof RELAY_PORT_COUNTERS)[number]): number =>
   link.counters[SINK_COUNTERS_AT + RELAY_PORT_COUNTERS.indexOf(name)]!;
 
-t.test('flood, learn, unicast, list', async t => {
+void t.test('flood, learn, unicast, list', async t => {
   const { rig, app, add } = bench();
   const [, a] = add('a', access(10));
   const [, b] = add('b', access(10));
@@ -83,7 +83,7 @@ t.test('flood, learn, unicast, list', async t => {
   t.same(app.macs(), []);
 });
 
-t.test('the same buffer leaves tagged and untagged, and nobody sees the other', async t => {
+void t.test('the same buffer leaves tagged and untagged, and nobody sees the other', async t => {
   const { rig, add } = bench();
   const [, a] = add('a', access(10));
   const [, b] = add('b', access(10));
@@ -104,7 +104,7 @@ t.test('the same buffer leaves tagged and untagged, and nobody sees the other', 
   t.equal(virtioNet.hdrLenOf(up.sent[0]!.w0), 58);
 });
 
-t.test('a change of a port touches its own addresses only', async t => {
+void t.test('a change of a port touches its own addresses only', async t => {
   const { rig, app, add } = bench();
   const [linkA, a] = add('a', access(10));
   const [linkB, b] = add('b', access(10));
@@ -121,7 +121,7 @@ t.test('a change of a port touches its own addresses only', async t => {
   t.equal(relayCounter(app, 'macCount'), 0);
 });
 
-t.test('a removed port: its frames go to nobody, its number is used again', async t => {
+void t.test('a removed port: its frames go to nobody, its number is used again', async t => {
   const { rig, app, add } = bench();
   const [, a] = add('a', access(1));
   const [linkB, b] = add('b', access(1));
@@ -137,7 +137,7 @@ t.test('a removed port: its frames go to nobody, its number is used again', asyn
   t.equal(b.sent.length, 0);
 });
 
-t.test('a port that is not up is sent nothing', async t => {
+void t.test('a port that is not up is sent nothing', async t => {
   const { rig, add } = bench();
   const [, a] = add('a', access(1));
   const [linkB, b] = add('b', access(1));
@@ -148,7 +148,7 @@ t.test('a port that is not up is sent nothing', async t => {
   t.equal(b.sent.length, 0);
 });
 
-t.test('moves are told, ten in a second', async t => {
+void t.test('moves are told, ten in a second', async t => {
   const { rig, app, moves, add } = bench();
   const [, a] = add('a', access(5));
   const [, b] = add('b', access(5));
@@ -168,7 +168,7 @@ t.test('moves are told, ten in a second', async t => {
   t.equal(moves.length, 11, 'a second later they are told again');
 });
 
-t.test('addresses age out of the table and its count', async t => {
+void t.test('addresses age out of the table and its count', async t => {
   const { rig, app, add } = bench(100, 10);
   const [, a] = add('a', access(1));
   add('b', access(1));
@@ -180,7 +180,7 @@ t.test('addresses age out of the table and its count', async t => {
   t.equal(relayCounter(app, 'macsAged'), 1);
 });
 
-t.test('a full table: frames still pass, nobody new is learned, and it is counted', async t => {
+void t.test('a full table: frames still pass, nobody new is learned, and it is counted', async t => {
   const { rig, app, add } = bench(3);
   const [, a] = add('a', access(1));
   const [, b] = add('b', access(1));
@@ -191,7 +191,7 @@ t.test('a full table: frames still pass, nobody new is learned, and it is counte
   t.equal(relayCounter(app, 'macsNotLearnedFull'), 2);
 });
 
-t.test('what is dropped is counted where it came in', async t => {
+void t.test('what is dropped is counted where it came in', async t => {
   const { rig, add } = bench();
   const [link, a] = add('a', access(1));
   const [, b] = add('b', access(1));

@@ -98,7 +98,7 @@ function table(t: Asserts, ports: Record<string, Membership>, text: string): voi
   }
 }
 
-t.test('learning and forgetting to flood', async t => {
+void t.test('learning and forgetting to flood', async t => {
   table(
     t,
     { one: access(10), two: access(10), three: access(10) },
@@ -119,7 +119,7 @@ t.test('learning and forgetting to flood', async t => {
   );
 });
 
-t.test('VLANs are apart, also for the same station', async t => {
+void t.test('VLANs are apart, also for the same station', async t => {
   table(
     t,
     { ten: access(10), ten2: access(10), twenty: access(20), both: trunk([[10, 20]], null) },
@@ -138,7 +138,7 @@ t.test('VLANs are apart, also for the same station', async t => {
   );
 });
 
-t.test('access ports and tags', async t => {
+void t.test('access ports and tags', async t => {
   table(
     t,
     { a: access(10), b: access(10), up: trunk([[10, 10]], null) },
@@ -154,7 +154,7 @@ t.test('access ports and tags', async t => {
   );
 });
 
-t.test('a trunk with a native VLAN', async t => {
+void t.test('a trunk with a native VLAN', async t => {
   table(
     t,
     { tap: trunk([[10, 12]], 1), one: access(1), ten: access(10), other: trunk([[1, 20]], 10) },
@@ -174,7 +174,7 @@ t.test('a trunk with a native VLAN', async t => {
   );
 });
 
-t.test('double-tagged frames pass between trunks as payload', async t => {
+void t.test('double-tagged frames pass between trunks as payload', async t => {
   table(
     t,
     { left: trunk([[1, 4094]], null), right: trunk([[1, 4094]], null) },
@@ -187,7 +187,7 @@ t.test('double-tagged frames pass between trunks as payload', async t => {
   );
 });
 
-t.test('reserved group addresses stay', async t => {
+void t.test('reserved group addresses stay', async t => {
   table(
     t,
     { a: access(1), b: access(1) },
@@ -200,7 +200,7 @@ t.test('reserved group addresses stay', async t => {
   );
 });
 
-t.test('frames that are none', async t => {
+void t.test('frames that are none', async t => {
   table(
     t,
     { a: access(1), b: trunk([[1, 1]], null) },
@@ -216,7 +216,7 @@ t.test('frames that are none', async t => {
   );
 });
 
-t.test('a port that leaves a VLAN is not sent its frames any more', async t => {
+void t.test('a port that leaves a VLAN is not sent its frames any more', async t => {
   const relay = new Relay(10, 300_000);
   relay.vlans.set(0, access(10));
   relay.vlans.set(1, access(10));
@@ -232,7 +232,7 @@ t.test('a port that leaves a VLAN is not sent its frames any more', async t => {
   t.same([...relay.vlans.members(10)], [0]);
 });
 
-t.test('ageing', async t => {
+void t.test('ageing', async t => {
   const relay = new Relay(10, 10_000);
   relay.vlans.set(0, access(1));
   relay.vlans.set(1, access(1));

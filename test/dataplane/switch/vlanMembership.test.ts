@@ -1,7 +1,7 @@
 import t from 'tap';
 import { VlanMembership } from '../../../dataplane/switch/vlanMembership.js';
 
-t.test('access', async t => {
+void t.test('access', async t => {
   const vlans = new VlanMembership();
   vlans.set(3, { mode: 'access', vlan: 4094 });
   t.equal(vlans.pvid(3), 4094);
@@ -11,7 +11,7 @@ t.test('access', async t => {
   t.same([...vlans.members(4094)], [3]);
 });
 
-t.test('trunk: edges of ranges, native without being allowed', async t => {
+void t.test('trunk: edges of ranges, native without being allowed', async t => {
   const vlans = new VlanMembership(1);
   vlans.set(0, {
     mode: 'trunk',
@@ -31,7 +31,7 @@ t.test('trunk: edges of ranges, native without being allowed', async t => {
   t.ok(vlans.has(0, 2000));
 });
 
-t.test('many ports; lists follow every change', async t => {
+void t.test('many ports; lists follow every change', async t => {
   const vlans = new VlanMembership(2);
   for (let port = 0; port < 100; port++) vlans.set(port, { mode: 'access', vlan: 1 + (port % 2) });
   t.equal(vlans.members(1).length, 50);

@@ -21,12 +21,12 @@ function checksumOf(bytes: Uint8Array, at: number, length: number): number {
   return out.getUint16(0);
 }
 
-t.test('the example of RFC 1071 section 3', async t => {
+void t.test('the example of RFC 1071 section 3', async t => {
   const bytes = new Uint8Array([0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
   t.equal(checksumOf(bytes, 0, 8), 0xddf2 ^ 0xffff);
 });
 
-t.test('any bytes, any place, any length', async t => {
+void t.test('any bytes, any place, any length', async t => {
   holds(
     t,
     fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat({ max: 40 }), (bytes, skip) => {
@@ -37,7 +37,7 @@ t.test('any bytes, any place, any length', async t => {
   );
 });
 
-t.test('long and heavy: no overflow', async t => {
+void t.test('long and heavy: no overflow', async t => {
   for (const length of [16_384, 16_385, 16_416, 65_535, 65_536]) {
     const bytes = new Uint8Array(length + 1).fill(0xff);
     t.equal(checksumOf(bytes, 1, length), slowChecksum(bytes.slice(1)), `${length} bytes of ones`);
@@ -46,7 +46,7 @@ t.test('long and heavy: no overflow', async t => {
   }
 });
 
-t.test('a sum may be continued at any even place', async t => {
+void t.test('a sum may be continued at any even place', async t => {
   holds(
     t,
     fc.property(fc.uint8Array({ minLength: 2, maxLength: 200 }), fc.nat(), (bytes, where) => {
@@ -58,7 +58,7 @@ t.test('a sum may be continued at any even place', async t => {
   );
 });
 
-t.test('zero is never written where it would mean "none"', async t => {
+void t.test('zero is never written where it would mean "none"', async t => {
   const out = new DataView(new ArrayBuffer(2));
   checksum.writeNonZero(out, 0, 0xffff);
   t.equal(out.getUint16(0), 0xffff);

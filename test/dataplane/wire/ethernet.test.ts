@@ -4,7 +4,7 @@ import t from 'tap';
 import * as ethernet from '../../../dataplane/wire/ethernet.js';
 import { codecHolds, dirty, holds, mac, record, u16 } from './codec.js';
 
-t.test('header', async t => {
+void t.test('header', async t => {
   codecHolds(
     t,
     {
@@ -17,7 +17,7 @@ t.test('header', async t => {
   );
 });
 
-t.test('addresses', async t => {
+void t.test('addresses', async t => {
   const view = dirty(8);
   const at = (text: string): number => {
     t.ok(ethernet.emitAddress(view, 1, text), text);
@@ -37,7 +37,7 @@ t.test('addresses', async t => {
     t.notOk(ethernet.emitAddress(view, 0, bad), `refused: ${bad}`);
 });
 
-t.test('text of an address from the two numbers that tables keep', async t => {
+void t.test('text of an address from the two numbers that tables keep', async t => {
   holds(
     t,
     fc.property(mac, text => {
@@ -49,7 +49,7 @@ t.test('text of an address from the two numbers that tables keep', async t => {
   );
 });
 
-t.test('the shortest frame', async t => {
+void t.test('the shortest frame', async t => {
   t.ok(ethernet.check(3, 17));
   t.notOk(ethernet.check(3, 16));
 });

@@ -6,7 +6,7 @@ import * as ipv4 from '../../../dataplane/wire/ipv4.js';
 import * as ipv6 from '../../../dataplane/wire/ipv6.js';
 import { codecHolds, dirty, holds, record, u16, u32, u8 } from './codec.js';
 
-t.test('IPv4', async t => {
+void t.test('IPv4', async t => {
   const header = record({
     totalLength: u16,
     identification: u16,
@@ -44,7 +44,7 @@ t.test('IPv4', async t => {
   );
 });
 
-t.test('IPv4: lengths that do not fit are refused', async t => {
+void t.test('IPv4: lengths that do not fit are refused', async t => {
   const view = dirty(60);
   const value = { identification: 1, fragment: 0, ttl: 1, protocol: 6, source: 1, destination: 2 };
   ipv4.emit(view, 0, { ...value, totalLength: 40 });
@@ -60,7 +60,7 @@ t.test('IPv4: lengths that do not fit are refused', async t => {
   t.notOk(ipv4.check(view, 0, 60), 'another version');
 });
 
-t.test('IPv6', async t => {
+void t.test('IPv6', async t => {
   const address = fc.uint8Array({ minLength: 16, maxLength: 16 });
   codecHolds(
     t,
@@ -100,7 +100,7 @@ t.test('IPv6', async t => {
   t.notOk(ipv6.check(view, 0, 39));
 });
 
-t.test('pseudo-headers as the RFCs draw them', async t => {
+void t.test('pseudo-headers as the RFCs draw them', async t => {
   // RFC 768: source, destination, zero, protocol, length.
   const drawn = new DataView(new Uint8Array([10, 0, 0, 1, 10, 0, 0, 2, 0, 17, 0, 9]).buffer);
   const view = dirty(20);

@@ -14,7 +14,7 @@ const blank = (): pcapng.Block => ({
   direction: 0,
 });
 
-t.test('a recording is read back block by block', async t => {
+void t.test('a recording is read back block by block', async t => {
   holds(
     t,
     fc.property(
@@ -84,7 +84,7 @@ t.test('a recording is read back block by block', async t => {
   );
 });
 
-t.test('noise, and every cut of a good recording, is parsed without throwing', async t => {
+void t.test('noise, and every cut of a good recording, is parsed without throwing', async t => {
   const view = dirty(200);
   const end = pcapng.emitEnhancedPacket(view, 0, 0, 1, 60, 60, 1);
   for (let cut = 0; cut < end; cut++) {
@@ -106,7 +106,7 @@ t.test('noise, and every cut of a good recording, is parsed without throwing', a
   );
 });
 
-t.test('a name that is too long is cut', async t => {
+void t.test('a name that is too long is cut', async t => {
   const text = Buffer.from('x'.repeat(500));
   const view = dirty(600);
   t.equal(pcapng.emitInterfaceDescription(view, 0, text, 1), pcapng.interfaceDescriptionLength(text));

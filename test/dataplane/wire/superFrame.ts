@@ -58,7 +58,7 @@ export function slowSegments(frame: GsoFrame): Uint8Array[] {
       view.setUint16(frame.l3 + 2, bytes.length - frame.l3);
       view.setUint16(frame.l3 + 4, view.getUint16(frame.l3 + 4) + segments.length);
       view.setUint16(frame.l3 + 10, 0);
-      view.setUint16(frame.l3 + 10, onesSum([...bytes.slice(frame.l3, frame.l4)]) ^ 0xffff);
+      view.setUint16(frame.l3 + 10, onesSum(Array.from(bytes.slice(frame.l3, frame.l4))) ^ 0xffff);
     }
     if (frame.isTcp) {
       view.setUint32(frame.l4 + 4, view.getUint32(frame.l4 + 4) + from);

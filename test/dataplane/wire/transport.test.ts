@@ -3,7 +3,7 @@ import * as tcp from '../../../dataplane/wire/tcp.js';
 import * as udp from '../../../dataplane/wire/udp.js';
 import { codecHolds, dirty, record, u16, u32, u8 } from './codec.js';
 
-t.test('TCP', async t => {
+void t.test('TCP', async t => {
   codecHolds(
     t,
     {
@@ -42,7 +42,7 @@ t.test('TCP', async t => {
   t.notOk(tcp.check(view, 0, 60), 'shorter than a header');
 });
 
-t.test('UDP', async t => {
+void t.test('UDP', async t => {
   codecHolds(
     t,
     {

@@ -21,11 +21,11 @@ const blank = (): virtioNet.Header => ({
   csumOffset: 0,
 });
 
-t.test('header', async t => {
+void t.test('header', async t => {
   codecHolds(t, { length: virtioNet.LENGTH, emit: virtioNet.emit, parse: virtioNet.parse, blank }, header);
 });
 
-t.test('the words that travel with a frame are the bytes of the header', async t => {
+void t.test('the words that travel with a frame are the bytes of the header', async t => {
   holds(
     t,
     fc.property(header, value => {
@@ -44,7 +44,7 @@ t.test('the words that travel with a frame are the bytes of the header', async t
   );
 });
 
-t.test('a tag more or less moves what lies behind it', async t => {
+void t.test('a tag more or less moves what lies behind it', async t => {
   const w0 = virtioNet.word0({ ...blank(), flags: virtioNet.F_NEEDS_CSUM, hdrLen: 54 });
   const w1 = virtioNet.word1({ ...blank(), csumStart: 34, gsoSize: 1448 });
   t.equal(virtioNet.hdrLenOf(virtioNet.moveWord0(w0, 4)), 58);

@@ -4,7 +4,7 @@ import t from 'tap';
 import * as vlan from '../../../dataplane/wire/vlan.js';
 import { dirty, holds, record } from './codec.js';
 
-t.test('a tag that is emitted is found again', async t => {
+void t.test('a tag that is emitted is found again', async t => {
   holds(
     t,
     fc.property(record({ pcp: fc.nat({ max: 7 }), dei: fc.boolean(), vid: fc.nat({ max: 4095 }) }), tag => {
@@ -34,7 +34,7 @@ const edits = fc.oneof(
   fc.nat({ max: 0xffff }).map(tci => vlan.EDIT_REPLACE | tci),
 );
 
-t.test('edits give what the slow way gives, elsewhere and in place', async t => {
+void t.test('edits give what the slow way gives, elsewhere and in place', async t => {
   holds(
     t,
     fc.property(fc.uint8Array({ minLength: 18, maxLength: 64 }), edits, (bytes, edit) => {
@@ -49,13 +49,13 @@ t.test('edits give what the slow way gives, elsewhere and in place', async t => 
         const rest = memory.slice(16 + vlan.editedFrom(edit), 16 + bytes.length);
         assert.deepEqual([...memory.slice(100, 100 + head), ...rest], want);
         assert.deepEqual(
-          [...memory.slice(16, 16 + bytes.length)],
+          Array.from(memory.slice(16, 16 + bytes.length)),
           [...bytes],
           'the frame itself is as it was',
         );
       }
       const at = vlan.editInPlace(view, 16, edit);
-      assert.deepEqual([...memory.slice(at, at + want.length)], want);
+      assert.deepEqual(Array.from(memory.slice(at, at + want.length)), want);
     }),
   );
 });
