@@ -83,7 +83,12 @@ export class Weftd {
       clock,
       dataplane: this.#dataplane,
       storage: storageEdge(this.#storage),
-      onError: (error, doing) => parts.log.warn({ err: error, doing }, `failed: ${doing}`),
+      onError: (error, doing) => {
+        // An edge's own refusal says all in its words; anything else is a mistake of ours, to be found.
+        const known = error instanceof Error && 'code' in error;
+        const fields = known ? { doing, code: error.code } : { doing, err: error };
+        parts.log.warn(fields, `${doing} failed: ${error instanceof Error ? error.message : String(error)}`);
+      },
     });
     this.#ends = new EverythingEnds({
       guests,
@@ -260,6 +265,7 @@ function storageEdge(plane: StoragePlane): StorageEdge {
     },
     status: () => plane.status(),
     configure: config => plane.configure(config),
+    remember: config => plane.remember(config),
     async putVolume(pool, name, size_bytes) {
       const path = volumePath(pool, name);
       await plane.client.call({ method: 'PUT', path, body: { size_bytes }, reply: VolumeStatus });

@@ -29,11 +29,14 @@ import { isAlive, seenDataplane, seenStorage } from './observed.js';
 import type { Observed, SeenGuest, SeenImage } from './observed.js';
 import { plan } from './plan.js';
 import { Statuses } from './status.js';
+import type { Transition } from './status.js';
 
 export interface PlaneEdge<Config, Applied, Status> {
   readonly info: { state: string; reason: string | null };
   status(): Promise<Status>;
   configure(config: Config): Promise<Applied>;
+  /** What it is to be told when it is started again; it has it now. */
+  remember(config: Config): void;
 }
 
 export interface StorageEdge extends PlaneEdge<StorageConfig, StorageApplied, StorageStatus> {
@@ -57,6 +60,8 @@ export interface Edges {
 const RESYNC_MS = 30_000;
 /** Between two turns, so that a burst of events makes few turns; or as long as a turn takes, if that is more. */
 const BREATH_MS = 20;
+/** How old what is told of an action's progress may be. */
+const PROGRESS_MS = 250;
 /** Guests that start at once: more only make each other late. */
 const STARTS_MAX = 4;
 const IMAGE_AGE_MAX_MS = 5_000;
@@ -69,6 +74,7 @@ export class Reconciler {
   readonly #imagesSeen = new Map<string, { seen: SeenImage; spec: unknown; at_ms: number }>();
   /** The boot of each guest whose end was already counted against it. */
   readonly #endsCounted = new Map<string, string>();
+  readonly #failedBoots = new Map<string, string | null>();
   readonly #progress = new Map<string, string>();
   readonly #tasks = new Set<Promise<void>>();
   readonly #turnListeners = new Set<() => void>();
@@ -133,7 +139,8 @@ export class Reconciler {
     this.#cancel = this.edges.clock.after(Math.max(0, at_ms - this.edges.clock.now_ms()), () => {
       this.#cancel = undefined;
       this.#dueAt_ms = Number.POSITIVE_INFINITY;
-      this.#turning = this.#turn();
+      if (this.#turning !== undefined) this.#woken = true;
+      else this.#turning = this.#turn();
     });
   }
 
@@ -230,12 +237,13 @@ export class Reconciler {
       if (isAlive(guest) || guest.bootId === null) continue;
       if (guest.ended !== 'guest-poweroff' && guest.ended !== 'crashed') continue;
       if (this.#endsCounted.get(name) === guest.bootId) continue;
-      this.#endsCounted.set(name, guest.bootId);
       const id = idOf('startMachine', name);
+      // A start that fails is counted when it has failed.
+      if (this.attempts.isRunning(id)) continue;
+      this.#endsCounted.set(name, guest.bootId);
+      if (this.#failedBoots.get(name) === guest.bootId) continue;
       if (guest.startedAt_ms !== null && now_ms - guest.startedAt_ms > STABLE_MS) this.attempts.forget(id);
       const generation = keeper.desired.generations.get(keyOf('machine', name)) ?? 0;
-      // A start that failed was counted when it failed.
-      if (guest.reason !== null && this.attempts.last(id, generation)?.error === guest.reason) continue;
       const how = guest.reason ?? (guest.ended === 'crashed' ? 'QEMU died' : 'the guest powered off');
       this.attempts.fail(id, generation, how, undefined, now_ms);
       journal.add({
@@ -246,8 +254,8 @@ export class Reconciler {
         message: how,
       });
     }
-    for (const name of this.#endsCounted.keys())
-      if (!observed.guests.has(name)) this.#endsCounted.delete(name);
+    for (const names of [this.#endsCounted, this.#failedBoots])
+      for (const name of names.keys()) if (!observed.guests.has(name)) names.delete(name);
   }
 
   #planAndAct(observed: Observed): number | null {
@@ -262,29 +270,32 @@ export class Reconciler {
       layout,
       now_ms,
       inEffect: this.#inEffect,
+      failedBoots: this.#failedBoots,
       progressOf: id => this.#progress.get(id),
     });
     const generation = (key: Key): number =>
       desired.generations.get(key) ?? desired.burials.get(key)?.generation ?? 0;
     for (const key of planned.inEffect) this.#inEffect.set(key, generation(key));
-    for (const { key, condition } of this.statuses.update(
-      planned.reports,
-      generation,
-      new Date(now_ms).toISOString(),
-    )) {
-      const good = (condition.type === 'Ready') === (condition.status === 'True');
-      const failed =
-        condition.status === 'False' && /Failed|Error|Crashed|Refused|Timeout/.test(condition.reason);
-      this.edges.journal.add({
-        level: good || !failed ? 'info' : 'warning',
-        ...splitKey(key),
-        reason: condition.type === 'Ready' ? condition.reason : `RestartRequired${condition.status}`,
-        message: condition.message,
-      });
-    }
+    const now = new Date(now_ms).toISOString();
+    for (const transition of this.statuses.update(planned.reports, generation, now)) this.#tell(transition);
+    if (planned.configs.dataplane !== null) this.edges.dataplane.remember(planned.configs.dataplane);
+    if (planned.configs.storage !== null) this.edges.storage.remember(planned.configs.storage);
     this.#turnedDesired = desired;
     if (!this.#paused) for (const one of planned.actions) this.#begin(one);
     return planned.wakeAt_ms;
+  }
+
+  #tell({ key, condition, reasonBefore }: Transition): void {
+    const { type, status, reason, message } = condition;
+    // That a plane ended is told once, not for each of thousands of resources, nor that it is back.
+    if (reason === 'PlaneDown' || (reasonBefore === 'PlaneDown' && status !== 'False')) return;
+    const bad = status === 'False' && /Failed|Error|Crashed|Refused|Timeout|Full/.test(reason);
+    this.edges.journal.add({
+      level: bad ? 'warning' : 'info',
+      ...splitKey(key),
+      reason: type === 'Ready' ? reason : `RestartRequired${status}`,
+      message,
+    });
   }
 
   #begin({ action, id, generation }: PlannedAction): void {
@@ -309,12 +320,18 @@ export class Reconciler {
     try {
       await act(this.edges, action, signal, words => {
         this.#progress.set(id, words);
+        this.#schedule(this.edges.clock.now_ms() + PROGRESS_MS);
       });
       this.attempts.succeed(id);
     } catch (error) {
       if (signal.aborted) {
         this.attempts.abandon(id);
         return;
+      }
+      if (action.type === 'startMachine') {
+        const name = action.plan.name;
+        const guest = this.edges.guests.list().find(one => one.name === name);
+        this.#failedBoots.set(name, guest?.bootId ?? null);
       }
       const message = error instanceof Error ? error.message : String(error);
       const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;

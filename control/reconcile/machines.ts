@@ -147,9 +147,8 @@ function judgeEnded(
 
 /** It never ran: that is no end that a restart policy speaks of, and is tried again whatever it says. */
 function failedToStart(turn: Turn, name: string, guest: ObservedGuest | undefined): boolean {
-  const generation = turn.generation(keyOf('machine', name));
-  const last = turn.at.attempts.last(idOf('startMachine', name), generation);
-  return last !== undefined && last.error === guest?.reason;
+  if (turn.at.attempts.isRunning(idOf('startMachine', name))) return true;
+  return guest !== undefined && turn.at.failedBoots.get(name) === guest.bootId;
 }
 
 /** How it ended by itself, if it did and nobody has answered that yet. */

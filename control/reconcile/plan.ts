@@ -14,6 +14,7 @@ import { keyOf, splitKey } from '../model/resource.js';
 import type { Key } from '../model/resource.js';
 import { KINDS } from '../model/spec.js';
 import type { SpecOf } from '../model/spec.js';
+import { idOf } from './action.js';
 import { volumeOfNbdName } from './boot.js';
 import { fillFact, referencesOf } from './desired.js';
 import type { Burial } from './desired.js';
@@ -29,7 +30,7 @@ import { judgeVolume } from './volumes.js';
 
 export function plan(situation: Situation): Planned {
   const turn = new Turn(situation);
-  configurePlanes(turn);
+  const configs = configurePlanes(turn);
   const { specs } = situation.desired;
   for (const [name, spec] of specs.switch) judgeSwitch(turn, name, spec);
   for (const [name, spec] of specs.pool) judgePool(turn, name, spec);
@@ -42,6 +43,7 @@ export function plan(situation: Situation): Planned {
     actions: turn.actions,
     inEffect: inEffect(turn),
     reports: turn.reports,
+    configs,
     wakeAt_ms: turn.wakeAt_ms,
   };
 }
@@ -55,18 +57,23 @@ function inEffect(turn: Turn): Key[] {
   return keys;
 }
 
-function configurePlanes(turn: Turn): void {
-  const { desired, observed, sockets, layout } = turn.at;
+function configurePlanes(turn: Turn): Planned['configs'] {
+  const { desired, observed, sockets, layout, attempts } = turn.at;
+  const isStarting = (name: string): boolean => attempts.isRunning(idOf('startMachine', name));
+  const configs: Planned['configs'] = { dataplane: null, storage: null };
   if (observed.dataplane !== null) {
-    const config = toDataplaneConfig(desired, observed, sockets);
+    const config = toDataplaneConfig(desired, observed, sockets, isStarting);
+    configs.dataplane = config;
     turn.dataplaneInSync = observed.dataplane.generation === config.generation;
     if (!turn.dataplaneInSync) turn.act({ type: 'configureDataplane', config }, config.generation);
   }
   if (observed.storage !== null) {
-    const config = toStorageConfig(desired, observed, sockets, layout);
+    const config = toStorageConfig(desired, observed, sockets, layout, isStarting);
+    configs.storage = config;
     turn.storageInSync = observed.storage.generation === config.generation;
     if (!turn.storageInSync) turn.act({ type: 'configureStorage', config }, config.generation);
   }
+  return configs;
 }
 
 /** Everything that something on its way out, or a guest that lives, still needs. */

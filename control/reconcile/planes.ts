@@ -12,6 +12,7 @@ import { durationOf_ms, vlanRanges } from '../model/meaning.js';
 import type { Kind, SpecOf } from '../model/spec.js';
 import { volumeOfNbdName } from './boot.js';
 import type { Sockets } from './boot.js';
+import type { BootPlan, ObservedGuest } from '../vmm/host.js';
 import { fillFact, machineFact, shouldRun } from './desired.js';
 import type { Desired } from './desired.js';
 import { isActive } from './observed.js';
@@ -101,7 +102,20 @@ function withNeeded<K extends Kind>(
   return all;
 }
 
-export function toDataplaneConfig(desired: Desired, observed: Observed, sockets: Sockets): DataplaneConfig {
+/** Whether we are starting it right now: then what counts is the spec, not the plan of the run before. */
+export type IsStarting = (machine: string) => boolean;
+
+/** The plan that a live QEMU was booted with. */
+function bootedWith(name: string, guest: ObservedGuest | undefined, isStarting: IsStarting): BootPlan | null {
+  return isActive(guest) && !isStarting(name) ? guest.plan : null;
+}
+
+export function toDataplaneConfig(
+  desired: Desired,
+  observed: Observed,
+  sockets: Sockets,
+  isStarting: IsStarting,
+): DataplaneConfig {
   const ports = new Map<string, PortConfig[]>();
   const portsOf = (name: string): PortConfig[] => {
     let list = ports.get(name);
@@ -114,8 +128,8 @@ export function toDataplaneConfig(desired: Desired, observed: Observed, sockets:
     const active = isActive(guest);
     // A stopped machine has no ports: nobody would ever listen at the other end.
     if (!active && !wanted(desired, name)) continue;
-    // A card that the running QEMU does not have comes with the next start.
-    const count = active && guest.plan !== null ? guest.plan.nics.length : spec.nics.length;
+    // A card that a running QEMU does not have comes with the next start.
+    const count = bootedWith(name, guest, isStarting)?.nics.length ?? spec.nics.length;
     for (const [index, nic] of spec.nics.slice(0, count).entries()) {
       neededSwitches.add(nic.switch);
       portsOf(nic.switch).push({
@@ -158,8 +172,8 @@ export function isServable(desired: Desired, observed: Observed, pool: string, v
   return storage.volumes.has(`${pool}/${volume}`);
 }
 
-function disksOfActive(name: string, seen: SeenGuest): ExportConfig[] {
-  return (seen.guest.plan?.disks ?? []).flatMap((disk, index) => {
+function disksOf(name: string, plan: BootPlan, seen: SeenGuest): ExportConfig[] {
+  return plan.disks.flatMap((disk, index) => {
     const volume = volumeOfNbdName(disk.nbdName);
     if (volume === undefined) return [];
     return [diskExport(name, index, { ...volume, ...disk }, seen)];
@@ -193,6 +207,7 @@ export function toStorageConfig(
   observed: Observed,
   sockets: Sockets,
   layout: Layout,
+  isStarting: IsStarting,
 ): StorageConfig {
   const exports: ExportConfig[] = [];
   const servable = (pool: string, volume: string): boolean => isServable(desired, observed, pool, volume);
@@ -212,11 +227,14 @@ export function toStorageConfig(
     });
   }
   // A running guest keeps the disks that it was booted with; its spec counts from the next start.
-  for (const [name, seen] of observed.guests)
-    if (isActive(seen.guest)) exports.push(...disksOfActive(name, seen));
+  for (const [name, seen] of observed.guests) {
+    const plan = bootedWith(name, seen.guest, isStarting);
+    if (plan !== null) exports.push(...disksOf(name, plan, seen));
+  }
   for (const [name, spec] of desired.specs.machine) {
     const seen = observed.guests.get(name);
-    if (seen === undefined || isActive(seen.guest) || !wanted(desired, name)) continue;
+    if (seen === undefined || bootedWith(name, seen.guest, isStarting) !== null) continue;
+    if (!isActive(seen.guest) && !wanted(desired, name)) continue;
     for (const [index, disk] of spec.disks.entries()) {
       const volume = desired.specs.volume.get(disk.volume);
       if (volume === undefined || !servable(volume.pool, disk.volume)) continue;

@@ -1,4 +1,6 @@
 /** What the plan says of one resource; status.ts makes the API's conditions of it. */
+import type { DataplaneConfig } from '../../dataplane/contract.js';
+import type { StorageConfig } from '../../storage/contract.js';
 import type { Key } from '../model/resource.js';
 import type { Action } from './action.js';
 
@@ -33,6 +35,8 @@ export interface Planned {
   /** Resources whose plane has the newest word on them. */
   inEffect: Key[];
   reports: Map<Key, Report>;
+  /** What each plane is to have, for it to be told at once when it is started again; null while it is not up. */
+  configs: { dataplane: DataplaneConfig | null; storage: StorageConfig | null };
   /** When to plan again though nothing happens; null when there is no need. */
   wakeAt_ms: number | null;
 }

@@ -20,6 +20,8 @@ export interface StatusNow {
 export interface Transition {
   key: Key;
   condition: ConditionNow;
+  /** Undefined when it is the first word on the resource. */
+  reasonBefore: string | undefined;
 }
 
 const NOT_LOOKED: Verdict = { status: 'Unknown', reason: 'Pending', message: 'not looked at yet' };
@@ -46,8 +48,10 @@ export class Statuses {
           lastTransitionTime: old?.status === verdict.status ? old.lastTransitionTime : now,
         };
         conditions.push(condition);
-        if (old?.status !== verdict.status || old.reason !== verdict.reason)
-          transitions.push({ key, condition });
+        // That nothing needs a restart is no news of something new.
+        const isNews = old !== undefined || type === 'Ready';
+        if (isNews && (old?.status !== verdict.status || old.reason !== verdict.reason))
+          transitions.push({ key, condition, reasonBefore: old?.reason });
       };
       add('Ready', report.ready);
       if (report.restartRequired !== undefined) add('RestartRequired', report.restartRequired);

@@ -25,6 +25,8 @@ export interface Situation {
   now_ms: number;
   /** The generation of a resource that was last seen in effect, so that unrelated changes do not unsettle it. */
   inEffect: ReadonlyMap<Key, number>;
+  /** By machine, the boot that did not get so far as to run. */
+  failedBoots: ReadonlyMap<string, string | null>;
   /** What an action that runs says of its progress. */
   progressOf(id: string): string | undefined;
 }

@@ -124,6 +124,11 @@ export class Plane<Config extends { generation: number }, Applied, Status, Event
     return this.#send(config);
   }
 
+  /** What it has already; told again when it is started again. */
+  remember(config: Config): void {
+    this.#config = config;
+  }
+
   /** Ends the plane. */
   async stop(): Promise<void> {
     await this.detach();
