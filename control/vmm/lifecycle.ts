@@ -24,7 +24,7 @@ export interface Life {
 }
 
 export type LifeEvent =
-  | { type: 'spawned' }
+  | { type: 'starting' }
   /** The answer to query-status: at start, at adoption, and each time it was asked. */
   | { type: 'status'; status: string }
   | { type: 'qmp'; event: string; data: Readonly<Record<string, unknown>> }
@@ -53,7 +53,7 @@ export const UNSTARTED: Life = {
 
 export function step(life: Life, event: LifeEvent, now_ms: number, effects: LifeEffect[]): Life {
   switch (event.type) {
-    case 'spawned':
+    case 'starting':
       return { ...UNSTARTED, state: 'starting' };
     case 'status':
       return onStatus(life, event.status, now_ms, effects);
@@ -81,7 +81,9 @@ const ENDINGS: Readonly<Record<string, string>> = {
 };
 
 function onStatus(life: Life, status: string, now_ms: number, effects: LifeEffect[]): Life {
-  const next = { ...life, qemuStatus: status };
+  const isPast = life.asked !== null && !isAsked(life, now_ms);
+  // What was asked for in vain is forgotten in time, and so are the words about it.
+  const next = { ...life, qemuStatus: status, ...(isPast ? { asked: null, reason: null } : {}) };
   if (status === 'shutdown') return powerOff(next, now_ms, effects);
   const fatal = ENDINGS[status];
   if (fatal !== undefined) return end(next, 'crashed', fatal, effects);
@@ -93,7 +95,7 @@ function onStatus(life: Life, status: string, now_ms: number, effects: LifeEffec
   const wasSilent = life.state === 'unresponsive';
   const state =
     life.state === 'stopping' || (wasSilent && isAsked(life, now_ms)) ? 'stopping' : stateOf(status);
-  return { ...next, state, reason: wasSilent || state !== life.state ? statusReason(status) : life.reason };
+  return { ...next, state, reason: wasSilent || state !== life.state ? statusReason(status) : next.reason };
 }
 
 function onQmp(

@@ -13,7 +13,8 @@ import { Accelerators } from './accel/process.js';
 import type { Hardware } from './arguments.js';
 import { VmmError } from './errors.js';
 import { RunDirectories } from './files/process.js';
-import { Guest, type Boot } from './guest/process.js';
+import { Guest } from './guest/process.js';
+import type { Boot } from './body/process.js';
 import type { BootPlan, GuestHost, ObservedGuest } from './host.js';
 import { findQemu, type Qemu } from './qemu/process.js';
 
@@ -63,7 +64,13 @@ export class QemuHost implements GuestHost {
     await Promise.all(
       this.#files.names().map(async name => {
         const guest = this.#make(name);
-        await guest.adopt();
+        try {
+          this.#files.prepare(name);
+          await guest.adopt();
+        } catch (error) {
+          // One directory that cannot be used holds up no other guest.
+          guest.refuse(error instanceof Error ? error.message : String(error));
+        }
         this.#tell(name);
       }),
     );

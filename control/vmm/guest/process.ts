@@ -1,94 +1,77 @@
 /**
- * One guest: its QEMU, the two monitors, its record on disk, and the machine of lifecycle.ts that says what all
- * of it means. `process.ts` above holds one of these per machine and chooses the hardware.
+ * One guest: its QEMU (body/), the two monitors (loop.ts), and the machine of lifecycle.ts that says what all of
+ * it means. `process.ts` above holds one of these per machine and chooses the hardware.
  *
  * What is noticed how:
  *   QEMU gone         end of its monitor (at once), then the process table; our own child's exit status
  *   power-off, panic  events; if weftd was not there, the status that QEMU was left in (-action in arguments.ts)
- *   QEMU silent       a call that misses its deadline: the heartbeat's or a user's. While a guest is silent one
- *                     question stays open; its late answer, or that to a signal of life, brings the guest back.
+ *   QEMU silent       a call that misses its deadline: the heartbeat's or a user's. While it is silent that
+ *                     one question stays open, and its late answer brings the guest back
  * Nothing here waits for a guest without a deadline, and guests know nothing of each other.
  */
-import type { ChildProcess } from 'node:child_process';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { guestPaths, qemuArguments, planProblem, type Hardware } from '../arguments.js';
+import { planProblem } from '../arguments.js';
+import { Body, type Boot } from '../body/process.js';
 import { VmmError } from '../errors.js';
 import type { RunDirectories } from '../files/process.js';
 import type { BootPlan, ObservedGuest } from '../host.js';
-import type { ProcessIdentity } from '../identity.js';
 import { step, UNSTARTED, type Life, type LifeEffect, type LifeEvent } from '../lifecycle.js';
 import { isRecord } from '../qmp/codec.js';
-import { Monitor, QmpError } from '../qmp/loop.js';
-import { lastWords } from '../qemu/describe.js';
-import {
-  findByArgument,
-  hostBootId,
-  isRunning,
-  processStat,
-  processUser,
-  signal,
-  spawnQemu,
-  type Qemu,
-} from '../qemu/process.js';
-import type { BootRecord } from '../record.js';
+import { QmpError } from '../qmp/loop.js';
+import { Link } from './loop.js';
 
 /** QEMU may try for OPEN_TIMEOUT_s to reach its disks before it answers. */
 export const START_DEADLINE_ms = 45_000;
 /** An adopted guest that says nothing for so long is listed as unresponsive; it is still listened to. */
 export const ATTACH_DEADLINE_ms = 5000;
 const QUIT_DEADLINE_ms = 2000;
-const KILL_DEADLINE_ms = 10_000;
 /** A guest that is still booting does not hear the power button; so it is pressed again. */
 const PRESS_AGAIN_ms = 5000;
-/** Between the end of a monitor and that of its process: memory has to be given back. */
+/** Between the end of a monitor and that of its process. */
 const EXIT_GRACE_ms = 3000;
 /** Failing requests come by the thousand; the word goes out once in a while. */
 const DISK_ERROR_NOTICE_ms = 1000;
 
-export interface Boot {
-  qemu: Qemu;
-  hardware: Hardware;
-  accelReason: string;
-  group: number | null;
-  bootId: string;
-}
-
 export class Guest {
   readonly name: string;
-  #files: RunDirectories;
-  #changed: (name: string) => void;
+  readonly #changed: (name: string) => void;
+  readonly #body: Body;
+  readonly #link: Link;
   #life: Life = UNSTARTED;
-  #record: BootRecord | undefined;
-  #identity: ProcessIdentity | undefined;
-  #child: ChildProcess | undefined;
-  #main: Monitor | undefined;
-  #spare: Monitor | undefined;
-  #starting = false;
-  #attaching = false;
+  /** Between the word and QEMU: what it takes to start is being found out. */
+  #preparing: { calledOff: boolean } | null = null;
   #asking = false;
+  #settling = false;
   #detached = false;
   #console: Duplex | undefined;
-  #settling = false;
-  #goneWaiters = new Set<() => void>();
   #told = '';
   #noticeTimer: NodeJS.Timeout | undefined;
 
   constructor(name: string, files: RunDirectories, changed: (name: string) => void) {
     this.name = name;
-    this.#files = files;
     this.#changed = changed;
+    this.#body = new Body(name, files, how => {
+      this.#link.close();
+      if (this.runs) this.#step({ type: 'gone', how });
+    });
+    this.#link = new Link(this.#body.paths.qmp, {
+      onEvent: (event, data) => this.#step({ type: 'qmp', event, data }),
+      onLate: () => void this.#ask().catch(() => {}),
+      onClose: () => void this.#settle(),
+      isWanted: () => this.#body.pid !== null && !this.#detached,
+    });
   }
 
   observed(): ObservedGuest {
-    const record = this.#record;
+    const { record } = this.#body;
     return {
       name: this.name,
       state: this.#life.state,
       reason: this.#life.reason,
       ended: this.#life.ended,
-      pid: this.runs ? (this.#identity?.pid ?? null) : null,
+      pid: this.#body.pid,
       bootId: record?.bootId ?? null,
       startedAt_ms: record?.startedAt_ms ?? null,
       accel: record?.hardware.accel ?? null,
@@ -100,158 +83,115 @@ export class Guest {
   }
 
   get runs(): boolean {
-    return this.#starting || (this.#life.state !== 'stopped' && this.#life.state !== 'crashed');
-  }
-
-  /** Refuses what is certain not to boot, before anything is touched. */
-  checkStart(plan: BootPlan): void {
-    if (this.#detached) throw new VmmError('VMM_DETACHED', 'weftd is ending');
-    if (this.runs)
-      throw new VmmError('VMM_RUNNING', `machine ${this.name} runs already (${this.#life.state})`);
-    const problem = planProblem(plan, guestPaths(this.#files.path(this.name)));
-    if (problem !== null)
-      throw new VmmError('VMM_BAD_PLAN', `machine ${this.name} cannot be booted: ${problem}`);
+    return this.#life.state !== 'stopped' && this.#life.state !== 'crashed';
   }
 
   /** `boot` is called once nothing else can start this guest; it may take its time. */
   async start(plan: BootPlan, boot: () => Promise<Boot>): Promise<void> {
-    this.checkStart(plan);
-    this.#starting = true;
+    if (this.#detached) throw new VmmError('VMM_DETACHED', `machine ${this.name}: weftd is ending`);
+    if (this.runs)
+      throw new VmmError('VMM_RUNNING', `machine ${this.name} runs already (${this.#life.state})`);
+    const problem = planProblem(plan, this.#body.paths);
+    if (problem !== null)
+      throw new VmmError('VMM_BAD_PLAN', `machine ${this.name} cannot be booted: ${problem}`);
+    const before = this.#life;
+    const preparing = (this.#preparing = { calledOff: false });
+    // Not written down: what is on disk speaks of the boot before until QEMU is about to be started.
+    this.#life = step(before, { type: 'starting' }, Date.now(), []);
+    this.#tell();
+    let bootId;
     try {
-      await this.#spawn(plan, await boot());
+      const hardware = await boot();
+      bootId = hardware.bootId;
+      if (preparing.calledOff || this.#detached)
+        throw new VmmError('VMM_START_FAILED', `machine ${this.name}: the start was called off`);
+      await this.#body.spawn(plan, hardware);
+    } catch (error) {
+      if (this.#body.record?.bootId === bootId)
+        this.#step({ type: 'gone', how: error instanceof Error ? error.message : String(error) });
+      else {
+        this.#life = before;
+        this.#tell();
+      }
+      throw error;
     } finally {
-      this.#starting = false;
+      this.#preparing = null;
     }
     try {
-      await this.#attach(START_DEADLINE_ms);
+      await this.#link.connect(START_DEADLINE_ms);
       await this.#runCpus();
     } catch (error) {
       // A weftd that lets go in the middle leaves it to the next one.
       if (this.#detached) throw error;
       const words = error instanceof Error ? error.message : String(error);
-      await this.#endAtOnce();
-      const log = lastWords(this.#files.tail(this.#files.path(this.name, 'qemu.log'), 4096));
-      const reason = log === '' ? words : log;
-      this.#step({ type: 'gone', how: reason }, true);
-      throw new VmmError('VMM_START_FAILED', `machine ${this.name} did not start: ${reason}`, {
-        cause: error,
-      });
-    }
-  }
-
-  async #spawn(plan: BootPlan, boot: Boot): Promise<void> {
-    const files = this.#files;
-    const paths = guestPaths(files.path(this.name));
-    const argv = qemuArguments(plan, boot.hardware, paths);
-    files.removeFiles([...paths.qmp, paths.serialSocket, ...plan.nics.map(nic => nic.socketPath)]);
-    files.keepOldLog(paths.serialLog);
-    files.removeIdentity(this.name);
-    this.#record = {
-      version: 1,
-      bootId: boot.bootId,
-      plan: structuredClone(plan) as BootRecord['plan'],
-      qemu: { binary: boot.qemu.binary, version: boot.qemu.version },
-      hardware: boot.hardware,
-      accelReason: boot.accelReason,
-      argv,
-      startedAt_ms: Date.now(),
-      asked: null,
-      end: null,
-    };
-    files.writeRecord(this.name, this.#record);
-    const logFd = files.openLog(files.path(this.name, 'qemu.log'));
-    this.#identity = undefined;
-    this.#step({ type: 'spawned' });
-    try {
-      const options = { owner: files.owner(this.name), group: boot.group, logFd };
-      const { child, identity } = await spawnQemu(boot.qemu.binary, argv, options);
-      this.#child = child;
-      this.#identity = identity;
-      child.once('exit', (code, signalName) => {
-        if (this.#child !== child) return;
-        this.#child = undefined;
-        this.#gone(
-          signalName === null ? `QEMU ended with exit status ${code}` : `QEMU was ended by ${signalName}`,
-        );
-      });
-      files.writeIdentity(this.name, identity);
-    } catch (error) {
-      this.#step({ type: 'gone', how: error instanceof Error ? error.message : String(error) });
-      throw error;
-    } finally {
-      files.closeLog(logFd);
+      // When QEMU ended by itself, its end has been told already, with better words.
+      await this.#body.waitGone(100);
+      await this.#endAtOnce(`QEMU was ended, since it did not come up: ${words}`);
+      throw new VmmError(
+        'VMM_START_FAILED',
+        `machine ${this.name} did not start: ${this.#life.reason ?? this.#life.ended ?? words}`,
+        { cause: error },
+      );
     }
   }
 
   /** Take over what an earlier weftd left; quick even when the guest is stuck. */
   async adopt(): Promise<void> {
-    const files = this.#files;
-    files.prepare(this.name);
-    this.#record = files.readRecord(this.name);
-    const record = this.#record;
-    const uid = files.owner(this.name)?.uid ?? process.getuid?.() ?? 0;
-    const noted = files.readIdentity(this.name);
-    const paths = guestPaths(files.path(this.name));
-    if (noted !== undefined && isRunning(noted) && processUser(noted.pid) === uid) this.#identity = noted;
-    else if (record === undefined || record.end === null)
-      this.#identity = findByArgument(`path=${paths.qmp[0]},`, uid);
-    if (this.#identity === undefined) {
-      this.#adoptEnded(noted);
-      return;
-    }
-    files.writeIdentity(this.name, this.#identity);
-    this.#life = { ...UNSTARTED, state: 'starting', asked: record?.asked ?? null };
-    try {
-      await this.#attach(ATTACH_DEADLINE_ms);
-      await this.#ask();
-    } catch (error) {
-      await this.#fellSilent(error);
+    const found = this.#body.find();
+    const { record } = this.#body;
+    if (found.running) {
+      this.#life = { ...UNSTARTED, state: 'starting', asked: record?.asked ?? null };
+      await this.#attach();
+    } else if (record !== undefined && record.end !== null) {
+      const { ended, reason } = record.end;
+      this.#life = { ...UNSTARTED, state: ended === 'crashed' ? 'crashed' : 'stopped', ended, reason };
+    } else if (found.how !== null) {
+      this.#life = { ...UNSTARTED, state: 'starting', asked: record?.asked ?? null };
+      this.#step({ type: 'gone', how: found.how });
+    } else if (record !== undefined) {
+      this.#life = { ...UNSTARTED, reason: 'weftd ended before QEMU was started' };
     }
   }
 
-  #adoptEnded(noted: ProcessIdentity | undefined): void {
-    const record = this.#record;
-    if (record === undefined) return;
-    if (record.end !== null) {
-      const { ended, reason } = record.end;
-      this.#life = { ...UNSTARTED, state: ended === 'crashed' ? 'crashed' : 'stopped', ended, reason };
-      return;
-    }
-    if (noted === undefined) {
-      this.#life = { ...UNSTARTED, reason: 'weftd ended before QEMU was started' };
-      return;
-    }
-    this.#life = { ...UNSTARTED, state: 'starting', asked: record.asked };
-    const when =
-      noted.hostBootId === hostBootId()
-        ? 'QEMU ended while weftd was down'
-        : 'the host was restarted while it ran';
-    this.#step({ type: 'gone', how: this.#withLog(when) });
+  /** What an earlier weftd left here is not ours to use. */
+  refuse(reason: string): void {
+    this.#life = { ...UNSTARTED, reason };
   }
 
   async stop(timeout_ms: number): Promise<void> {
     if (!this.runs) return;
+    this.#mustBeUp();
     if (this.#life.qemuStatus === 'paused') await this.#call('cont');
     this.#step({ type: 'asked', what: 'stop', timeout_ms });
     const end_ms = Date.now() + timeout_ms;
-    while (this.runs) {
-      await this.#call('system_powerdown');
-      const left_ms = end_ms - Date.now();
-      if (await this.#waitGone(Math.min(PRESS_AGAIN_ms, Math.max(left_ms, 0)))) return;
-      if (Date.now() < end_ms) continue;
-      this.#step({ type: 'askedInVain' });
-      throw new VmmError(
-        'VMM_STOP_TIMEOUT',
-        `machine ${this.name} did not power off within ${timeout_ms / 1000} s; it still runs. ` +
-          `Its system may ignore the power button or be busy: look at its console, or end it with \`weft machine kill ${this.name}\``,
-      );
+    for (;;) {
+      try {
+        await this.#call('system_powerdown');
+      } catch (error) {
+        // It may just have powered off.
+        if (await this.#body.waitGone(EXIT_GRACE_ms)) return;
+        this.#step({ type: 'askedInVain' });
+        throw error;
+      }
+      if (await this.#body.waitGone(Math.min(PRESS_AGAIN_ms, Math.max(end_ms - Date.now(), 0)))) return;
+      if (Date.now() >= end_ms) break;
     }
+    this.#step({ type: 'askedInVain' });
+    throw new VmmError(
+      'VMM_STOP_TIMEOUT',
+      `machine ${this.name} did not power off within ${timeout_ms / 1000} s; it still runs. Its system may ignore ` +
+        `the power button or be busy: look at its console, or end it with \`weft machine kill ${this.name}\``,
+    );
   }
 
   async kill(): Promise<void> {
     if (!this.runs) return;
-    this.#step({ type: 'asked', what: 'kill', timeout_ms: KILL_DEADLINE_ms });
-    await this.#endAtOnce();
+    if (this.#preparing !== null) {
+      this.#preparing.calledOff = true;
+      return;
+    }
+    this.#step({ type: 'asked', what: 'kill', timeout_ms: 0 });
+    await this.#endAtOnce('QEMU was killed');
   }
 
   async reset(): Promise<void> {
@@ -269,30 +209,22 @@ export class Guest {
   }
 
   async console(): Promise<Duplex> {
-    if (!this.runs)
-      throw new VmmError(
-        'VMM_NOT_RUNNING',
-        `machine ${this.name} does not run, so nobody answers on its console`,
-      );
     const busy = (who: string): VmmError =>
       new VmmError(
         'VMM_CONSOLE_BUSY',
-        `${who} is on the console of machine ${this.name} already; one at a time`,
+        `${who} is on the console of machine ${this.name} already; there is room for one`,
       );
     if (this.#console !== undefined) throw busy('somebody');
     const chardevs = await this.#call('query-chardev');
+    if (this.#console !== undefined) throw busy('somebody');
     const serial = Array.isArray(chardevs)
       ? chardevs.find(one => isRecord(one) && one['label'] === 'serial')
       : undefined;
-    // QEMU would let a second one connect and then not speak to it.
-    if (
-      isRecord(serial) &&
-      typeof serial['filename'] === 'string' &&
-      !serial['filename'].startsWith('disconnected:')
-    )
+    // QEMU would let a second one connect, and then not speak to it.
+    const filename = isRecord(serial) ? serial['filename'] : undefined;
+    if (typeof filename === 'string' && !filename.startsWith('disconnected:'))
       throw busy('a program outside weft');
-    if (this.#console !== undefined) throw busy('somebody');
-    const socket = connect(guestPaths(this.#files.path(this.name)).serialSocket);
+    const socket = connect(this.#body.paths.serialSocket);
     this.#console = socket;
     socket.once('close', () => {
       if (this.#console === socket) this.#console = undefined;
@@ -301,10 +233,9 @@ export class Guest {
       socket.once('connect', resolve);
       socket.once('error', error =>
         reject(
-          new VmmError(
-            'VMM_NOT_RUNNING',
-            `the console of machine ${this.name} does not answer: ${error.message}`,
-          ),
+          new VmmError('VMM_NOT_RUNNING', `the console of machine ${this.name}: ${error.message}`, {
+            cause: error,
+          }),
         ),
       );
     });
@@ -313,85 +244,38 @@ export class Guest {
 
   /** Called every few seconds: is it still there, does it still answer? */
   heartbeat(): void {
-    const { serialLog } = guestPaths(this.#files.path(this.name));
-    this.#files.boundLog(serialLog);
-    this.#files.boundLog(this.#files.path(this.name, 'qemu.log'));
-    if (!this.runs || this.#starting || this.#detached || this.#identity === undefined) return;
-    if (!isRunning(this.#identity) && this.#child === undefined) {
-      this.#gone('QEMU has ended');
+    this.#body.boundLogs();
+    if (!this.runs || this.#preparing !== null || this.#detached || !this.#body.isThere()) return;
+    if (!this.#link.connected) {
+      if (!this.#link.dialling && !this.#settling) void this.#attach();
       return;
     }
-    if (this.#main === undefined || this.#main.closed) {
-      if (!this.#attaching && !this.#settling) void this.#attachAgain();
-      return;
-    }
-    if (this.#life.state !== 'unresponsive' && this.#life.state !== 'starting')
-      void this.#ask().catch(() => {});
+    // A question that is open already will be answered, or not, without another one beside it.
+    if (!this.#link.overdue && this.#life.state !== 'starting') void this.#ask().catch(() => {});
   }
 
   detach(): void {
     this.#detached = true;
     clearTimeout(this.#noticeTimer);
     this.#console?.destroy();
-    this.#main?.close();
-    this.#spare?.close();
+    this.#link.close();
   }
 
-  // Monitors.
+  // What it says.
 
-  async #attach(deadline_ms: number): Promise<void> {
-    this.#attaching = true;
+  /** Never rejects: what cannot be reached is listed as such. */
+  async #attach(): Promise<void> {
     try {
-      const [mainPath, sparePath] = guestPaths(this.#files.path(this.name)).qmp;
-      const end_ms = Date.now() + deadline_ms;
-      this.#main = await this.#dial(mainPath, end_ms, false);
-      this.#spare = await this.#dial(sparePath, end_ms, true);
-    } finally {
-      this.#attaching = false;
-    }
-  }
-
-  /** QEMU makes its sockets some time after it starts. */
-  async #dial(path: string, end_ms: number, oob: boolean): Promise<Monitor> {
-    for (;;) {
-      if (!this.runs || this.#detached) throw new QmpError('QMP_CLOSED', 'QEMU has ended');
-      try {
-        const monitor: Monitor = await Monitor.connect(
-          path,
-          {
-            onEvent: (event, data) => {
-              // Both monitors tell of everything; one is enough.
-              if (!oob) this.#step({ type: 'qmp', event, data });
-            },
-            onClose: () => void this.#settle(),
-            onLate: () => {
-              if (!oob) void this.#ask().catch(() => {});
-            },
-          },
-          { oob, deadline_ms: Math.max(end_ms - Date.now(), 1) },
-        );
-        return monitor;
-      } catch (error) {
-        if (Date.now() + 25 >= end_ms) throw error;
-        await sleep(25);
-      }
-    }
-  }
-
-  async #attachAgain(): Promise<void> {
-    this.#main?.close();
-    this.#spare?.close();
-    try {
-      await this.#attach(ATTACH_DEADLINE_ms);
+      await this.#link.connect(ATTACH_DEADLINE_ms);
       await this.#ask();
     } catch (error) {
-      if (this.runs && !this.#detached) await this.#fellSilent(error);
+      if (!this.#detached) await this.#fellSilent(error);
     }
   }
 
   async #runCpus(): Promise<void> {
     await this.#ask();
-    // `cont` is an effect of the status `prelaunch`; it has been answered when the next question is.
+    // `cont` is an effect of the status `prelaunch`; a guest that had to be told is asked again.
     const end_ms = Date.now() + ATTACH_DEADLINE_ms;
     while (this.#life.state === 'starting') {
       if (Date.now() > end_ms) throw new QmpError('QMP_DEADLINE', 'QEMU did not let the CPUs run');
@@ -407,23 +291,28 @@ export class Guest {
     this.#asking = true;
     try {
       const status = await this.#call('query-status');
-      if (isRecord(status) && typeof status['status'] === 'string')
+      if (this.runs && isRecord(status) && typeof status['status'] === 'string')
         this.#step({ type: 'status', status: status['status'] });
     } finally {
       this.#asking = false;
     }
   }
 
-  async #call(execute: string): Promise<unknown> {
+  #mustBeUp(): void {
     if (!this.runs) throw new VmmError('VMM_NOT_RUNNING', `machine ${this.name} does not run`);
-    const main = this.#main;
-    if (main === undefined || main.closed)
+    if (this.#preparing !== null)
+      throw new VmmError('VMM_BUSY', `machine ${this.name} is being started; try again when it runs`);
+    if (!this.#link.connected)
       throw new VmmError(
         'VMM_UNRESPONSIVE',
-        `machine ${this.name} cannot be asked: ${this.#life.reason ?? 'QEMU is not connected yet'}`,
+        `machine ${this.name} cannot be asked: ${this.#life.reason ?? 'QEMU does not answer yet'}`,
       );
+  }
+
+  async #call(execute: string): Promise<unknown> {
+    this.#mustBeUp();
     try {
-      return await main.call(execute);
+      return await this.#link.call(execute);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
       if (error.code === 'QMP_REFUSED')
@@ -438,120 +327,52 @@ export class Guest {
   }
 
   async #fellSilent(error: unknown): Promise<void> {
-    if (!this.runs || this.#identity === undefined) return;
-    const { pid } = this.#identity;
-    const state = processStat(pid)?.state;
-    let reason;
-    if (state === 'T' || state === 't')
+    const { pid, processState } = this.#body;
+    let reason = `QEMU does not answer: ${error instanceof Error ? error.message : String(error)}`;
+    if (processState === 'T' || processState === 't')
       reason = `QEMU (process ${pid}) was stopped by a signal; \`kill -CONT ${pid}\` lets it go on`;
-    else if (await this.#spareAnswers())
+    else if (await this.#link.spareAnswers())
       reason =
         "QEMU's main loop stands still, most likely for a disk whose server is away; it goes on by itself when that is back";
-    else reason = `QEMU does not answer: ${error instanceof Error ? error.message : String(error)}`;
-    if (this.runs) this.#step({ type: 'silent', reason });
+    // It may have ended, or found its voice, while we asked around.
+    if (this.runs && this.#body.isThere() && (this.#link.overdue || !this.#link.connected))
+      this.#step({ type: 'silent', reason });
   }
 
-  /** Out of band: works while the main loop stands still. */
-  async #spareAnswers(): Promise<boolean> {
-    const spare = this.#spare;
-    if (spare === undefined || spare.closed || !spare.oob) return false;
-    try {
-      await spare.call('query-yank', undefined, { oob: true, deadline_ms: 500 });
-      return true;
-    } catch (error) {
-      return error instanceof QmpError && error.code === 'QMP_REFUSED';
-    }
-  }
+  // Its end.
 
-  // The end.
-
-  /** A monitor has ended: has its process? Ours tells by itself, with its status; others are looked at. */
+  /** A monitor has ended: has its process? */
   async #settle(): Promise<void> {
-    if (this.#settling || this.#detached || this.#identity === undefined) return;
+    if (this.#settling || this.#detached) return;
     this.#settling = true;
-    const identity = this.#identity;
     try {
-      const end_ms = Date.now() + EXIT_GRACE_ms;
-      while (Date.now() < end_ms && isRunning(identity)) await sleep(10);
-      // The exit status comes by way of the event loop.
-      if (this.#child !== undefined && !isRunning(identity)) await this.#waitGone(500);
+      if (await this.#body.waitGone(EXIT_GRACE_ms)) return;
     } finally {
       this.#settling = false;
     }
-    if (this.#identity !== identity || !this.runs || this.#detached) return;
-    if (!isRunning(identity)) this.#gone('QEMU has ended');
-    else if (this.#main?.closed === true)
+    if (!this.#link.connected && !this.#link.dialling && this.runs && !this.#detached)
       this.#step({
         type: 'silent',
-        reason: `QEMU (process ${identity.pid}) closed its monitor but still runs`,
+        reason: `QEMU (process ${this.#body.pid}) closed its monitor but still runs`,
       });
   }
 
-  #gone(how: string): void {
-    if (this.#identity === undefined && !this.runs) return;
-    this.#identity = undefined;
-    this.#child = undefined;
-    this.#main?.close();
-    this.#spare?.close();
-    this.#main = this.#spare = undefined;
-    if (this.#life.state !== 'stopped' && this.#life.state !== 'crashed')
-      this.#step({ type: 'gone', how: this.#withLog(how) });
-    for (const waiter of this.#goneWaiters) waiter();
-    this.#goneWaiters.clear();
-  }
-
-  #withLog(how: string): string {
-    const log = lastWords(this.#files.tail(this.#files.path(this.name, 'qemu.log'), 4096));
-    return log === '' ? how : `${how}: ${log}`;
-  }
-
-  /** Whether QEMU is gone within so long. */
-  #waitGone(timeout_ms: number): Promise<boolean> {
-    if (this.#identity === undefined) return Promise.resolve(true);
-    return new Promise(resolve => {
-      const waiter = (): void => {
-        clearTimeout(timer);
-        resolve(true);
-      };
-      const timer = setTimeout(() => {
-        this.#goneWaiters.delete(waiter);
-        resolve(false);
-      }, timeout_ms);
-      this.#goneWaiters.add(waiter);
-    });
-  }
-
-  /** `quit`, and when that is not heard, SIGKILL: disks are served by another process, nothing is lost with it. */
-  async #endAtOnce(): Promise<void> {
-    const identity = this.#identity;
-    if (identity === undefined) return;
-    if (this.#main?.closed === false) {
-      const quit = this.#main.call('quit', undefined, { deadline_ms: QUIT_DEADLINE_ms });
-      await Promise.race([quit.catch(() => {}), this.#waitGone(QUIT_DEADLINE_ms)]);
-      if (await this.#waitGone(QUIT_DEADLINE_ms)) return;
+  /** `quit`, and when that is not heard, SIGKILL. `how`: what is said of the end, where nothing better is known. */
+  async #endAtOnce(how: string): Promise<void> {
+    if (this.#link.connected) {
+      // Its answer may come after its end; and a QEMU that stands still gives none.
+      this.#link.call('quit', QUIT_DEADLINE_ms).catch(() => {});
+      if (await this.#body.waitGone(QUIT_DEADLINE_ms)) return;
     }
-    signal(identity, 'SIGKILL');
-    const end_ms = Date.now() + KILL_DEADLINE_ms;
-    while (Date.now() < end_ms && isRunning(identity)) await this.#waitGone(10);
-    if (isRunning(identity))
-      throw new VmmError(
-        'VMM_KILL_FAILED',
-        `QEMU of machine ${this.name} (process ${identity.pid}, state ${processStat(identity.pid)?.state ?? '?'}) does not end, not even by SIGKILL; the host's kernel holds it`,
-      );
-    if (this.#identity === identity) this.#gone('QEMU was killed');
+    await this.#body.kill(how);
   }
 
   // The machine.
 
-  #step(event: LifeEvent, quietly = false): void {
-    if (quietly && !this.runs) {
-      this.#tell();
-      return;
-    }
-    const before = this.#life;
+  #step(event: LifeEvent): void {
     const effects: LifeEffect[] = [];
-    this.#life = step(before, event, Date.now(), effects);
-    this.#keep();
+    this.#life = step(this.#life, event, Date.now(), effects);
+    this.#body.keep(this.#life);
     for (const effect of effects) void this.#carryOut(effect);
     if (event.type === 'qmp' && event.event === 'BLOCK_IO_ERROR') {
       this.#noticeTimer ??= setTimeout(() => {
@@ -564,24 +385,9 @@ export class Guest {
   async #carryOut(effect: LifeEffect): Promise<void> {
     try {
       if (effect === 'cont') await this.#call('cont');
-      else await this.#endAtOnce();
+      else await this.#endAtOnce('its guest had ended');
     } catch {
       // Seen again at the next heartbeat, as a state.
-    }
-  }
-
-  /** What the next weftd has to know. */
-  #keep(): void {
-    const record = this.#record;
-    if (record === undefined) return;
-    const { asked, ended, reason } = this.#life;
-    const end = ended === null ? null : { ended, reason };
-    if (JSON.stringify([record.asked, record.end]) === JSON.stringify([asked, end])) return;
-    this.#record = { ...record, asked, end };
-    try {
-      this.#files.writeRecord(this.name, this.#record);
-    } catch {
-      // A full disk: this weftd still knows it.
     }
   }
 

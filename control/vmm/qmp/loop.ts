@@ -137,6 +137,11 @@ export class Monitor {
     return this.#closed;
   }
 
+  /** Calls that were given up and have not been answered since. */
+  get lateCount(): number {
+    return this.#late.size;
+  }
+
   call(
     execute: string,
     args?: Readonly<Record<string, unknown>>,
