@@ -80,6 +80,11 @@ export class Witness {
     } else if (fact.fact === 'disk') seen.disks.set(String(fact['device']), fact);
   }
 
+  /** It was started anew, or stopped: what it said before says nothing of now. */
+  forget(machine: string): void {
+    this.#machines.delete(machine);
+  }
+
   booted(machine: string): boolean {
     return this.#machines.has(machine);
   }
@@ -149,6 +154,9 @@ function runningRow({ name, resource, address, network }: Guest, witness: Witnes
     const facts = [accel, address ?? '', network === null ? '' : `VLAN ${network.vlan}`].filter(Boolean);
     return { key, state: 'ok', text: `${name} runs (${facts.join(', ')})` };
   }
+  if (observed['state'] === 'stopped' && state.ready === 'True') {
+    return { key, state: 'busy', text: `${name} was stopped: npx weft machine start ${name}` };
+  }
   const why =
     observed['state'] === 'running' && state.ready === 'True'
       ? 'runs; its guest boots'
@@ -197,7 +205,7 @@ function diskRow({ name }: Guest, device: string, witness: Witness): ProgressRow
   const key = `disk ${name} ${device}`;
   const fact = witness.disk(name, device);
   const disk = `disk ${device.replace('/dev/', '')} of ${name}`;
-  if (fact === undefined) return { key, state: 'busy', text: `${disk}: nothing said yet` };
+  if (fact === undefined) return { key, state: 'busy', text: `${disk}: nothing said yet`, waiting: true };
   const error =
     typeof fact['error'] === 'string' && fact['error'] !== '' ? `: ${harmless(fact['error'])}` : '';
   if (fact['formatted'] !== true || fact['intact'] !== true) {

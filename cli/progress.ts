@@ -9,6 +9,8 @@ export interface ProgressRow {
   key: string;
   state: 'busy' | 'ok' | 'failed';
   text: string;
+  /** Nothing has happened yet: worth a place on a terminal, not a line in a log. */
+  waiting?: boolean;
 }
 
 export interface Progress {
@@ -61,7 +63,7 @@ class PlainProgress implements Progress {
   update(rows: readonly ProgressRow[]): void {
     for (const row of rows) {
       const line = `${row.state === 'failed' ? 'failed: ' : ''}${row.text}`;
-      if (this.#said.get(row.key) === line) continue;
+      if (row.waiting === true || this.#said.get(row.key) === line) continue;
       this.#said.set(row.key, line);
       this.#session.say(line);
     }

@@ -111,7 +111,7 @@ async function show(
   await applyShown(session, client, files, { prune: false, show: lines => session.printAll(lines) });
   const progress = startProgress(session);
   const witness = new Witness();
-  const followed = new Set<string>();
+  const listeners = new Listeners(client, witness, signal);
   let announced = false;
   let rows: ProgressRow[] = [];
   try {
@@ -123,11 +123,7 @@ async function show(
         throw error;
       });
       if (resources !== null) {
-        for (const { name } of guestsOf(resources)) {
-          if (followed.has(name)) continue;
-          followed.add(name);
-          void followGuest(client, name, witness, signal);
-        }
+        listeners.update(resources);
         rows = [...foundationRows(resources), ...factRows(resources, witness)];
         progress.update(rows);
         const open = rows.filter(row => row.state !== 'ok');
@@ -157,29 +153,56 @@ function foundationRows(resources: readonly Resource[]): ProgressRow[] {
   return [{ key: 'foundation', state: 'ok', text: `ready: ${text}` }];
 }
 
-/** Reads a guest's serial line through the API, for as long as it takes. */
-async function followGuest(
-  client: Client,
-  name: string,
-  witness: Witness,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!signal.aborted) {
-    try {
-      const path = `/v1/logs/machine/${encodeURIComponent(name)}`;
-      const response = await client.stream('GET', path, { query: { follow: true }, signal });
-      response.setEncoding('utf8');
-      const splitter = new LineSplitter();
-      for await (const text of response) {
-        for (const line of splitter.push(String(text))) {
-          const fact = parseFact(line);
-          if (fact !== undefined) witness.take(name, fact);
-        }
-      }
-    } catch {
-      // No log yet, or weftd away for a moment: asked again below; what is missing shows as missing.
+/**
+ * Reads the serial lines of the guests that run, each from its present boot on: what an earlier boot has said is
+ * still in the log until then, and would be taken for news.
+ */
+class Listeners {
+  readonly #client: Client;
+  readonly #witness: Witness;
+  readonly #signal: AbortSignal;
+  readonly #followed = new Map<string, { bootId: string; stop: AbortController }>();
+
+  constructor(client: Client, witness: Witness, signal: AbortSignal) {
+    this.#client = client;
+    this.#witness = witness;
+    this.#signal = signal;
+  }
+
+  update(resources: readonly Resource[]): void {
+    for (const { name, resource } of guestsOf(resources)) {
+      const { state, bootId } = resource.status.observed;
+      const running = state === 'running' && typeof bootId === 'string' ? bootId : null;
+      const followed = this.#followed.get(name);
+      if (followed?.bootId === (running ?? undefined)) continue;
+      followed?.stop.abort();
+      this.#followed.delete(name);
+      this.#witness.forget(name);
+      if (running === null) continue;
+      const stop = new AbortController();
+      this.#followed.set(name, { bootId: running, stop });
+      void this.#follow(name, AbortSignal.any([this.#signal, stop.signal]));
     }
-    await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+  }
+
+  async #follow(name: string, signal: AbortSignal): Promise<void> {
+    const path = `/v1/logs/machine/${encodeURIComponent(name)}`;
+    while (!signal.aborted) {
+      try {
+        const response = await this.#client.stream('GET', path, { query: { follow: true }, signal });
+        response.setEncoding('utf8');
+        const splitter = new LineSplitter();
+        for await (const text of response) {
+          for (const line of splitter.push(String(text))) {
+            const fact = parseFact(line);
+            if (fact !== undefined && !signal.aborted) this.#witness.take(name, fact);
+          }
+        }
+      } catch {
+        // weftd is away for a moment: asked again below; what is missing shows as missing.
+      }
+      await sleep(LOOK_EVERY_MS, undefined, { signal }).catch(() => undefined);
+    }
   }
 }
 
