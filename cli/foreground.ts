@@ -13,6 +13,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const GRACE_MS = 30_000;
 const LOOK_EVERY_MS = 500;
+/** Under npm one Ctrl-C comes twice: from the terminal, and handed on by npm. */
+const SAME_KEY_MS = 700;
 /** A weftd that dies more often than this is not helped by starting it again. */
 const MAX_RESTARTS = 5;
 
@@ -34,9 +36,13 @@ export async function holdForeground(
 ): Promise<void> {
   const ending = new AbortController();
   const hurry = new AbortController();
+  let askedAt_ms = 0;
   const ask = () => {
-    if (ending.signal.aborted) hurry.abort();
-    else ending.abort();
+    const now_ms = Date.now();
+    if (!ending.signal.aborted) {
+      askedAt_ms = now_ms;
+      ending.abort();
+    } else if (now_ms - askedAt_ms >= SAME_KEY_MS) hurry.abort();
   };
   const off = session.io.onSignal(ask);
   options.signal?.addEventListener('abort', ask, { once: true });

@@ -208,7 +208,8 @@ class Listeners {
 
 function announce(session: Session, progress: Progress, paths: StatePaths, options: QuickstartOptions): void {
   const style = session.err;
-  const usual = stateDirectory(undefined, session.io) === paths.directory;
+  // The other terminal may not have our environment.
+  const usual = stateDirectory(undefined, { ...session.io, env: {} }) === paths.directory;
   const weft = usual ? 'npx weft' : `npx weft --state ${paths.directory}`;
   const lines = [
     '',
@@ -218,7 +219,7 @@ function announce(session: Session, progress: Progress, paths: StatePaths, optio
     `  ${weft} switch macs lan`,
     `  ${weft} events --follow`,
     `  curl --unix-socket ${paths.apiSocket} http://weft/v1/status`,
-    `The state is in ${paths.directory}, the disks in pools/main below it; the configuration is ${CONFIG}.`,
+    `The configuration is ${CONFIG}. All state is in ${paths.directory}, the disks in pools/main there.`,
     'Ctrl-C takes everything down; the disks stay for the next time.',
     '',
   ];
