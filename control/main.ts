@@ -7,7 +7,7 @@
  *
  * SIGTERM and SIGINT end weftd alone: planes and guests go on, and the next weftd takes them over.
  */
-import { readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -41,6 +41,7 @@ class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+const LOG_MAX_BYTES = 32 * 2 ** 20;
 const USAGE = 'usage: weftd [--state DIR] [--listen HOST:PORT] [--foreground] [--doctor]';
 
 function defaultState(): string {
@@ -133,6 +134,23 @@ function makeLog(layout: Layout, foreground: boolean) {
   );
 }
 
+/**
+ * Keeps logs from filling the disk. Copied and emptied in place, since the planes hold theirs open, for appending, for
+ * as long as they live.
+ */
+function trimLogs(layout: Layout): void {
+  for (const name of ['weftd', 'dataplane', 'storage']) {
+    const path = `${layout.logs}/${name}.log`;
+    try {
+      if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) < LOG_MAX_BYTES) continue;
+      copyFileSync(path, `${path}.1`);
+      truncateSync(path);
+    } catch {
+      // A full disk: the next minute is another chance.
+    }
+  }
+}
+
 async function serve({ state, listen, foreground }: Arguments): Promise<void> {
   const layout = openStateDirectory(state);
   lockStateDirectory(layout);
@@ -168,6 +186,8 @@ async function serve({ state, listen, foreground }: Arguments): Promise<void> {
     log.info({ why }, 'weftd ends');
     void (async () => {
       await ending.server?.close();
+      // Ours by the lock; a fd given to Node is not unlinked by it.
+      rmSync(layout.weftdSocket, { force: true });
       await weftd.end();
       process.exit(0);
     })();
@@ -178,6 +198,7 @@ async function serve({ state, listen, foreground }: Arguments): Promise<void> {
   process.on('SIGINT', () => end('SIGINT'));
   // A terminal that is closed is no reason to end.
   process.on('SIGHUP', () => {});
+  setInterval(() => trimLogs(layout), 60_000).unref();
   await weftd.start();
   const unixFd = listenUnix(layout.weftdSocket, { mode: 0o600, replaceStale: true });
   ending.server = await ApiServer.start(weftd.system, {
