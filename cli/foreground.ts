@@ -19,8 +19,8 @@ const SAME_KEY_MS = 700;
 const MAX_RESTARTS = 5;
 
 export interface Foreground {
-  /** Called once when the end was asked for, before anything is shut down. */
-  onEnding?: () => void;
+  /** Called once when the end was asked for; nothing is shut down before it has resolved. */
+  onEnding?: () => Promise<void>;
   /** False: somebody else shows what happens. */
   showEvents?: boolean;
   /** Ends it as a signal would. */
@@ -53,7 +53,7 @@ export async function holdForeground(
       void showEvents(session, client, ending.signal);
     }
     if (!(await stay(session, client, paths, weftd, ending.signal))) return;
-    options.onEnding?.();
+    await options.onEnding?.();
     session.say('Shutting down; Ctrl-C once more hurries.');
     await end(session, client, hurry.signal);
     session.say('Everything is down; the disks stay.');

@@ -29,9 +29,9 @@ const TURN_MS = 100;
 const PATIENCE_MS = 400;
 
 export function startProgress(session: Session): Progress {
-  return session.io.stderr.isTTY === true && session.io.env['TERM'] !== 'dumb'
-    ? new LiveProgress(session)
-    : new PlainProgress(session);
+  const live = session.io.stderr.isTTY === true && session.io.env['TERM'] !== 'dumb';
+  // One thing at a time is drawn in place; what begins meanwhile says its lines above it.
+  return live && session.drawing === null ? new LiveProgress(session) : new PlainProgress(session);
 }
 
 /** For one thing with one line. */
@@ -95,6 +95,7 @@ class LiveProgress implements Progress {
       if (this.#turn * TURN_MS >= PATIENCE_MS) this.#draw();
     }, TURN_MS);
     this.#timer.unref();
+    session.drawing = this;
   }
 
   update(rows: readonly ProgressRow[]): void {
@@ -111,6 +112,7 @@ class LiveProgress implements Progress {
 
   end(options: { wipe?: boolean } = {}): void {
     clearInterval(this.#timer);
+    this.#session.drawing = null;
     const shown = this.#drawn > 0 && options.wipe !== true;
     this.#session.io.stderr.write(this.#erase());
     this.#drawn = 0;

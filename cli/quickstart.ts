@@ -18,12 +18,15 @@ import { startProgress, type Progress, type ProgressRow } from './progress.js';
 import { isReady, listResources } from './resources.js';
 import { Session } from './session.js';
 import { lookAt } from './settle.js';
+import { shutDown } from './shutdown.js';
 import { stateDirectory, statePaths, type StatePaths } from './state.js';
 import { report } from './main.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const CONFIG = 'configs/quickstart.yaml';
 const LOOK_EVERY_MS = 500;
+/** What the show may take to end when it is told to: it may be waiting for an answer. */
+const SHOW_END_MS = 2000;
 
 export interface QuickstartOptions {
   once: boolean;
@@ -45,7 +48,13 @@ export async function quickstart(session: Session, options: QuickstartOptions): 
   const paths = statePaths(stateDirectory(options.state, session.io));
   const client = new Client({ kind: 'unix', socketPath: paths.apiSocket, stateDirectory: paths.directory });
   const files = [{ path: CONFIG, text: await readFile(`${ROOT}/${CONFIG}`, 'utf8') }];
-  const weftd = await ensureWeftd(session, client, paths);
+  let interrupted = false;
+  const off = session.io.onSignal(() => (interrupted = true));
+  const weftd = await ensureWeftd(session, client, paths).finally(off);
+  if (interrupted) {
+    if (weftd.started) await shutDown(session, client, { everything: true, timeout_ms: 0 });
+    return EXIT.ok;
+  }
   if (!weftd.started) await joinRunning(session, client, paths, files);
 
   const ending = new AbortController();
@@ -59,7 +68,10 @@ export async function quickstart(session: Session, options: QuickstartOptions): 
   void verdict.then(() => finished.abort());
   await holdForeground(session, client, paths, weftd, {
     showEvents: false,
-    onEnding: () => ending.abort(),
+    onEnding: async () => {
+      ending.abort();
+      await Promise.race([verdict, sleep(SHOW_END_MS)]);
+    },
     signal: finished.signal,
   });
   ending.abort();

@@ -41,6 +41,8 @@ export class Session {
   readonly out: Style;
   readonly err: Style;
   exitCode = 0;
+  /** Set while something is drawn in place on standard error: lines go above it, not into it. */
+  drawing: { note(line: string): void } | null = null;
 
   constructor(io: Io) {
     this.io = io;
@@ -59,7 +61,8 @@ export class Session {
 
   /** A line beside the answer: progress, hints, warnings. */
   say(line: string): void {
-    this.io.stderr.write(`${line}\n`);
+    if (this.drawing === null) this.io.stderr.write(`${line}\n`);
+    else this.drawing.note(line);
   }
 
   paths(command: Command): StatePaths {

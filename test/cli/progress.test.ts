@@ -63,6 +63,19 @@ await t.test('a terminal: lines in place, cut to its width, notes above', async 
   t.same(screen(said()), ['a remark', '✓ a: ready', '✓ b: ready']);
 });
 
+await t.test('a terminal: what is said meanwhile, or begins meanwhile, goes above the rows', async t => {
+  const { session, said } = setUp(true);
+  const progress = startProgress(session);
+  progress.update([busy('a', 'a: starting')]);
+  await sleep(700);
+  session.say('weftd died');
+  t.equal(await withProgress(session, 'starting it again', async () => 1), 1);
+  t.match(screen(said()), ['weftd died', 'starting it again', /. a: starting/]);
+  progress.end();
+  session.say('after');
+  t.match(screen(said()).at(-1), 'after');
+});
+
 await t.test('a terminal: more rows than lines: what is done makes way', async t => {
   const { session, said } = setUp(true);
   const progress = startProgress(session);
