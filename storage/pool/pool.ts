@@ -335,14 +335,20 @@ export class Pool {
   }
 }
 
+/**
+ * With its parents, durably. Step by step: mkdir's own `recursive` never returns where a parent exists and still
+ * takes no directories (as /proc).
+ */
 function makeDirectory(directory: string): void {
   if (fs.existsSync(directory)) return;
+  const parent = path.dirname(directory);
+  if (parent !== directory) makeDirectory(parent);
   try {
-    fs.mkdirSync(directory, { recursive: true, mode: MODE_DIRECTORY });
+    fs.mkdirSync(directory, { mode: MODE_DIRECTORY });
   } catch (error) {
     throw fromNodeError(error, directory);
   }
-  syncDirectory(path.dirname(directory));
+  syncDirectory(parent);
 }
 
 /** Whole or not at all, also after a power cut. */

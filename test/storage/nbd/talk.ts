@@ -3,7 +3,7 @@
  * The socket can be told to take or give only so many bytes at a time, or nothing, or to be gone.
  */
 import { mapAnonymous, viewAt } from '../../../host/memory.js';
-import { Budget, ChunkPool } from '../../../storage/nbd/chunks.js';
+import { Budget, ChunkPool, type Chunk } from '../../../storage/nbd/chunks.js';
 import { Connection, type ServedOffer } from '../../../storage/nbd/connection.js';
 import {
   AT_EXPORT,
@@ -73,7 +73,7 @@ export interface TalkOptions {
 
 export class Talk {
   readonly wire = new Wire();
-  readonly pool: ChunkPool;
+  readonly pool = new CountingPool(length => mapAnonymous(length));
   readonly budget: Budget;
   readonly counters = newCounters(EXPORT_COUNTERS);
   readonly serverCounters = newCounters(SERVER_COUNTERS);
@@ -82,16 +82,13 @@ export class Talk {
   #reads = new Map<number, number>();
   #later: Later;
   #options: TalkOptions;
-  #touched = false;
+  touched = false;
   #received: Buffer = Buffer.alloc(0);
-  /** Chunks taken from the pool and not given back. */
-  outstanding = 0;
 
   constructor(volume: Volume, later: Later, options: TalkOptions = {}) {
     this.#later = later;
     this.#options = options;
     this.budget = options.budget ?? new Budget();
-    this.pool = this.#countingPool();
     const offer: ServedOffer = {
       name: 'disk',
       readOnly: options.readOnly ?? false,
@@ -111,9 +108,14 @@ export class Talk {
       pool: this.pool,
       budget: this.budget,
       serverCounters: this.serverCounters,
-      touch: () => (this.#touched = true),
+      touch: () => (this.touched = true),
     });
     this.connection.settle();
+  }
+
+  /** Chunks taken from the pool and not given back. */
+  get outstanding(): number {
+    return this.pool.outstanding;
   }
 
   counter(name: ExportCounter): number {
@@ -164,8 +166,8 @@ export class Talk {
     if (something && this.connection.wantsInput) this.connection.readable();
     this.#later.turn();
     this.budget.turn();
-    for (let i = 0; i < 100 && this.#touched && !this.connection.closed; i++) {
-      this.#touched = false;
+    for (let i = 0; i < 100 && this.touched && !this.connection.closed; i++) {
+      this.touched = false;
       this.connection.settle();
     }
   }
@@ -245,14 +247,23 @@ export class Talk {
         throw new Error(`chunk type ${b.readUInt16BE(6)}`);
     }
   }
+}
 
-  #countingPool(): ChunkPool {
-    const pool = new ChunkPool(length => mapAnonymous(length));
-    const { takeLarge, takeSmall, give } = pool;
-    pool.takeLarge = () => (this.outstanding++, takeLarge.call(pool));
-    pool.takeSmall = () => (this.outstanding++, takeSmall.call(pool));
-    pool.give = chunk => (this.outstanding--, give.call(pool, chunk));
-    return pool;
+/** Knows how many chunks are out. */
+class CountingPool extends ChunkPool {
+  outstanding = 0;
+
+  override takeLarge(): Chunk {
+    this.outstanding++;
+    return super.takeLarge();
+  }
+  override takeSmall(): Chunk {
+    this.outstanding++;
+    return super.takeSmall();
+  }
+  override give(chunk: Chunk): void {
+    this.outstanding--;
+    super.give(chunk);
   }
 }
 
