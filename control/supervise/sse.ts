@@ -14,8 +14,11 @@ export class SseReader {
   /** The payloads completed by this piece. Throws RangeError when an event has no end. */
   push(piece: string): string[] {
     const payloads: string[] = [];
-    const lines = (this.#rest + piece).split(/\r\n|\n|\r/);
-    this.#rest = lines.pop() ?? '';
+    const text = this.#rest + piece;
+    // A CR at the end may be half of a CR LF: it waits for what comes behind it.
+    const end = text.endsWith('\r') ? text.length - 1 : text.length;
+    const lines = text.slice(0, end).split(/\r\n|\n|\r/);
+    this.#rest = (lines.pop() ?? '') + text.slice(end);
     for (const line of lines) {
       if (line === '') {
         if (this.#data.length > 0) payloads.push(this.#data.join('\n'));
