@@ -23,7 +23,8 @@ import type { System } from './api/system.js';
 import type { Clock } from './clock.js';
 import type { ImageHost } from './image/host.js';
 import type { Layout } from './model/layout.js';
-import { isActive } from './reconcile/observed.js';
+import { isActive, isAlive } from './reconcile/observed.js';
+import { keyOf } from './model/resource.js';
 import { Reconciler } from './reconcile/loop.js';
 import type { StorageEdge } from './reconcile/loop.js';
 import { MachineVerbs } from './reconcile/verbs.js';
@@ -33,7 +34,7 @@ import { Keeper } from './store/keeper.js';
 import type { Store } from './store/store.js';
 import { Plane } from './supervise/process.js';
 import type { PlaneInfo, PlaneListener, PlaneSpec } from './supervise/process.js';
-import type { GuestHost } from './vmm/host.js';
+import type { GuestHost, ObservedGuest } from './vmm/host.js';
 
 export interface Parts {
   version: string;
@@ -57,6 +58,8 @@ type StoragePlane = Plane<StorageConfig, StorageApplied, StorageStatus, StorageE
 
 const Deleted = z.object({ deleted: z.literal(true) });
 
+const MOVES_EVERY_MS = 10_000;
+
 export class Weftd {
   readonly system: System;
   readonly #parts: Parts;
@@ -66,6 +69,7 @@ export class Weftd {
   readonly #storage: StoragePlane;
   readonly #reconciler: Reconciler;
   readonly #ends: EverythingEnds;
+  readonly #moves = new Map<string, { at_ms: number; more: number }>();
 
   private constructor(parts: Parts, keeper: Keeper, journal: Journal) {
     this.#parts = parts;
@@ -135,7 +139,11 @@ export class Weftd {
           const seen = made.weftd?.system.reconciler.observed?.storage?.volumes;
           return new Map([...(seen ?? [])].map(([key, { size_bytes }]) => [key, size_bytes]));
         },
-        isActive: name => isActive(parts.guests.list().find(guest => guest.name === name)),
+        isActive: name => isActive(guestOf(parts.guests, name)),
+        endedBoot(name) {
+          const guest = guestOf(parts.guests, name);
+          return guest === undefined || isAlive(guest) ? null : guest.bootId;
+        },
       },
       now,
     );
@@ -158,11 +166,25 @@ export class Weftd {
     this.#dataplane.start();
     this.#storage.start();
     await guests.adopt();
-    const alive = guests.list().filter(isActive);
+    const alive = guests.list().filter(isAlive);
+    for (const { name } of alive) this.#noteOrphan(name);
     log.info({ guests: alive.length, revision: this.#keeper.revision }, 'guests taken over');
     guests.onChange(() => this.#reconciler.wake());
     this.#keeper.onChange(() => this.#reconciler.wake());
     this.#reconciler.start();
+  }
+
+  /** It is left alone: better a guest too many than one ended because a store was lost. */
+  #noteOrphan(name: string): void {
+    const key = keyOf('machine', name);
+    if (this.#keeper.resources.has(key) || this.#keeper.tombstones.has(key)) return;
+    this.#journal.add({
+      level: 'warning',
+      kind: 'machine',
+      name,
+      reason: 'Orphan',
+      message: `a guest of this name runs, but the configuration has no such machine: apply its configuration, and it is taken over`,
+    });
   }
 
   /** weftd alone: planes and guests go on. */
@@ -196,16 +218,31 @@ export class Weftd {
       { ...this.#planeSpec('dataplane', this.#parts.layout.dataplaneSocket), words },
       this.#parts.clock,
       this.#listener('dataplane', event => {
-        if (event.type !== 'macMoved') return;
-        this.#journal.add({
-          level: 'warning',
-          kind: 'switch',
-          name: event.switch,
-          reason: 'MacMoved',
-          message: `${event.mac} on VLAN ${event.vlan} moved from port ${event.from} to ${event.to}`,
-        });
+        if (event.type === 'port') this.#reconciler.wake();
+        else this.#noteMove(event);
       }),
     );
+  }
+
+  /** A loop in the network moves addresses thousands of times a second: one word in a while is enough. */
+  #noteMove({ switch: name, mac, vlan, from, to }: Extract<DataplaneEvent, { type: 'macMoved' }>): void {
+    const now_ms = this.#parts.clock.now_ms();
+    const told = this.#moves.get(name) ?? { at_ms: Number.NEGATIVE_INFINITY, more: 0 };
+    this.#moves.set(name, told);
+    if (now_ms - told.at_ms < MOVES_EVERY_MS) {
+      told.more += 1;
+      return;
+    }
+    const more = told.more === 0 ? '' : `; ${told.more} more moves since the last word on this`;
+    told.at_ms = now_ms;
+    told.more = 0;
+    this.#journal.add({
+      level: 'warning',
+      kind: 'switch',
+      name,
+      reason: 'MacMoved',
+      message: `${mac} on VLAN ${vlan} moved from port ${from} to ${to}${more}`,
+    });
   }
 
   #makeStorage(): StoragePlane {
@@ -218,7 +255,7 @@ export class Weftd {
     return new Plane(
       { ...this.#planeSpec('storage', this.#parts.layout.storageSocket), words },
       this.#parts.clock,
-      this.#listener('storage', () => {}),
+      this.#listener('storage', () => this.#reconciler.wake()),
     );
   }
 
@@ -244,16 +281,17 @@ export class Weftd {
         if (state !== before) this.#reconciler.wake();
         before = state;
       },
-      onEvent: event => {
-        onEvent(event);
-        this.#reconciler.wake();
-      },
+      onEvent,
       onNote: (level, reason, message) => {
         this.#journal.add({ level, kind: 'plane', name, reason, message });
         this.#parts.log[level === 'warning' ? 'warn' : level]({ plane: name, reason }, message);
       },
     };
   }
+}
+
+function guestOf(guests: GuestHost, name: string): ObservedGuest | undefined {
+  return guests.list().find(guest => guest.name === name);
 }
 
 function storageEdge(plane: StoragePlane): StorageEdge {

@@ -91,7 +91,7 @@ export function streamHandlers(system: System) {
           send({ stage: 'failed', fraction: null, done: true, error: words });
         }
         stream.end();
-        system.reconciler.wake();
+        system.reconciler.forgetImages();
       })();
     },
   } satisfies Handlers;

@@ -19,6 +19,12 @@ export const BACKOFF_MAX_MS = 60_000;
 /** A guest that ran so long before it died is not in a crash loop. */
 export const STABLE_MS = 300_000;
 
+/** Failures that are remembered: names come and go without bound. */
+const REMEMBERED_MAX = 20_000;
+
+/** Code of a "failure" that was none of ours: the guest had run, and ended by itself. */
+export const ENDED_BY_ITSELF = 'ENDED_BY_ITSELF';
+
 export function backoff_ms(failureCount: number): number {
   return Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(20, Math.max(0, failureCount - 1)));
 }
@@ -47,7 +53,10 @@ export class Attempts {
       notBefore_ms: now_ms + backoff_ms(failureCount),
       generation,
     };
+    // Moved to the end: the oldest failure is the first to be forgotten.
+    this.#failed.delete(id);
     this.#failed.set(id, attempt);
+    if (this.#failed.size > REMEMBERED_MAX) this.#failed.delete(this.#failed.keys().next().value!);
     return attempt;
   }
 
@@ -67,10 +76,5 @@ export class Attempts {
   last(id: string, generation: number): Attempt | undefined {
     const attempt = this.#failed.get(id);
     return attempt?.generation === generation ? attempt : undefined;
-  }
-
-  /** Failures of things that are no more. */
-  prune(isAlive: (id: string) => boolean): void {
-    for (const id of this.#failed.keys()) if (!isAlive(id)) this.#failed.delete(id);
   }
 }

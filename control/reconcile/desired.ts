@@ -3,7 +3,7 @@
  * weftd remembers because they cannot be observed. A plain value, made anew after each change, never mutated.
  */
 import { z } from 'zod';
-import { keyOf, mapOf, readSpec, setSpec, emptySpecs } from '../model/resource.js';
+import { keyOf, mapOf, setSpec, emptySpecs } from '../model/resource.js';
 import type { AnySpec, Key, MutableSpecs, Specs } from '../model/resource.js';
 import { KINDS } from '../model/spec.js';
 import type { Kind, SpecOf } from '../model/spec.js';
@@ -92,14 +92,8 @@ export function referencesOf(kind: Kind, spec: AnySpec): Key[] {
 
 interface Kept {
   revision: number;
-  resources: Iterable<{ kind: Kind; name: string; generation: number; written: unknown }>;
-  tombstones: Iterable<{
-    kind: Kind;
-    name: string;
-    generation: number;
-    written: unknown;
-    destroyData: boolean;
-  }>;
+  resources: Iterable<{ kind: Kind; name: string; generation: number; spec: AnySpec }>;
+  tombstones: Iterable<Burial & { kind: Kind; name: string }>;
   facts: ReadonlyMap<string, unknown>;
 }
 
@@ -107,8 +101,8 @@ interface Kept {
 export function toDesired(kept: Kept): Desired {
   const unsorted = emptySpecs();
   const generations = new Map<Key, number>();
-  for (const { kind, name, generation, written } of kept.resources) {
-    setSpec(unsorted, kind, name, readSpec(kind, written));
+  for (const { kind, name, generation, spec } of kept.resources) {
+    setSpec(unsorted, kind, name, spec);
     generations.set(keyOf(kind, name), generation);
   }
   const specs: MutableSpecs = emptySpecs();
@@ -116,8 +110,8 @@ export function toDesired(kept: Kept): Desired {
     for (const [name, spec] of [...mapOf(unsorted, kind)].sort(([a], [b]) => (a < b ? -1 : 1)))
       setSpec(specs, kind, name, spec);
   const burials = new Map<Key, Burial>();
-  for (const { kind, name, generation, written, destroyData } of kept.tombstones)
-    burials.set(keyOf(kind, name), { spec: readSpec(kind, written), generation, destroyData });
+  for (const { kind, name, generation, spec, destroyData } of kept.tombstones)
+    burials.set(keyOf(kind, name), { spec, generation, destroyData });
   const machineFacts = new Map<string, MachineFact>();
   const fillFacts = new Map<string, FillFact>();
   for (const [name, fact] of kept.facts) {

@@ -17,16 +17,18 @@ import type { ImageHost } from '../image/host.js';
 import type { Layout } from '../model/layout.js';
 import { keyOf, splitKey } from '../model/resource.js';
 import type { Key } from '../model/resource.js';
+import type { ImageSpec } from '../model/spec.js';
 import type { Journal } from '../store/journal.js';
 import type { Keeper } from '../store/keeper.js';
 import type { GuestHost } from '../vmm/host.js';
 import type { Action } from './action.js';
 import { idOf } from './action.js';
 import type { PlannedAction } from './report.js';
-import { Attempts, STABLE_MS } from './attempts.js';
+import { Attempts, ENDED_BY_ITSELF, STABLE_MS } from './attempts.js';
 import { act } from './acting.js';
 import { isAlive, seenDataplane, seenStorage } from './observed.js';
 import type { Observed, SeenGuest, SeenImage } from './observed.js';
+import { Eye } from './eye.js';
 import { plan } from './plan.js';
 import { Statuses } from './status.js';
 import type { Transition } from './status.js';
@@ -64,14 +66,26 @@ const BREATH_MS = 20;
 const PROGRESS_MS = 250;
 /** Guests that start at once: more only make each other late. */
 const STARTS_MAX = 4;
-const IMAGE_AGE_MAX_MS = 5_000;
+const IMAGE_AGE_MAX_MS = 3_000;
+const READY_IMAGE_AGE_MAX_MS = 20_000;
+/** How long a turn waits for a plane or a file to be looked at. */
+const PATIENCE_MS = 1_000;
+
+interface LookedAt {
+  seen: SeenImage | undefined;
+  spec: ImageSpec;
+  at_ms: number;
+  readonly eye: Eye<SeenImage>;
+}
 
 export class Reconciler {
   readonly edges: Edges;
   readonly statuses = new Statuses();
   readonly attempts = new Attempts();
   readonly #inEffect = new Map<Key, number>();
-  readonly #imagesSeen = new Map<string, { seen: SeenImage; spec: unknown; at_ms: number }>();
+  readonly #imagesSeen = new Map<string, LookedAt>();
+  readonly #dataplaneEye = new Eye<DataplaneStatus>();
+  readonly #storageEye = new Eye<StorageStatus>();
   /** The boot of each guest whose end was already counted against it. */
   readonly #endsCounted = new Map<string, string>();
   readonly #failedBoots = new Map<string, string | null>();
@@ -94,6 +108,12 @@ export class Reconciler {
 
   constructor(edges: Edges) {
     this.edges = edges;
+  }
+
+  /** Images are looked at anew in the next turn: one was built by other hands. */
+  forgetImages(): void {
+    this.#imagesSeen.clear();
+    this.wake();
   }
 
   /** What was seen in the last turn. */
@@ -185,8 +205,8 @@ export class Reconciler {
   async #observe(): Promise<Observed> {
     const { dataplane, storage, guests } = this.edges;
     const [dataplaneSeen, storageSeen, images] = await Promise.all([
-      settled(dataplane),
-      settled(storage),
+      this.#observePlane(dataplane, this.#dataplaneEye),
+      this.#observePlane(storage, this.#storageEye),
       this.#observeImages(),
     ]);
     const seenGuests = new Map<string, SeenGuest>();
@@ -203,30 +223,64 @@ export class Reconciler {
     return observed;
   }
 
-  /** Files do not tell when they change; they are looked at again after a while and after every action. */
+  async #observePlane<Status>(
+    plane: PlaneEdge<never, unknown, Status>,
+    eye: Eye<Status>,
+  ): Promise<{ status: Status | null; reason: string }> {
+    const { state, reason } = plane.info;
+    if (state !== 'up') return { status: null, reason: reason ?? state };
+    try {
+      const status = await eye.look(
+        () => plane.status(),
+        PATIENCE_MS,
+        this.edges.clock,
+        () => this.wake(),
+      );
+      return { status: status ?? null, reason: 'it does not answer' };
+    } catch (error) {
+      return { status: null, reason: error instanceof Error ? error.message : String(error) };
+    }
+  }
+
+  /** Files do not tell when they change: they are looked at again after a while, and after an image was built. */
   async #observeImages(): Promise<Map<string, SeenImage>> {
-    const { keeper, images, clock } = this.edges;
-    const seen = new Map<string, SeenImage>();
-    const look = async (name: string, spec: Parameters<ImageHost['observe']>[1]): Promise<void> => {
-      const known = this.#imagesSeen.get(name);
-      if (known?.spec === spec && clock.now_ms() - known.at_ms < IMAGE_AGE_MAX_MS) {
-        seen.set(name, known.seen);
-        return;
-      }
-      const image = await images.observe(name, spec);
-      const boot = image.state === 'ready' ? await images.bootFiles(name, spec).catch(() => null) : null;
-      seen.set(name, { image, boot });
-      this.#imagesSeen.set(name, { seen: { image, boot }, spec, at_ms: clock.now_ms() });
-    };
-    const { specs, burials } = keeper.desired;
-    const looks = [...specs.image].map(([name, spec]) => look(name, spec));
+    const { specs, burials } = this.edges.keeper.desired;
+    const wanted = new Map<string, ImageSpec>(specs.image);
     for (const [key, burial] of burials) {
       const { kind, name } = splitKey(key);
-      if (kind === 'image' && !specs.image.has(name))
-        looks.push(look(name, burial.spec as Parameters<ImageHost['observe']>[1]));
+      if (kind === 'image' && !wanted.has(name)) wanted.set(name, burial.spec as ImageSpec);
     }
-    await Promise.all(looks);
+    for (const name of this.#imagesSeen.keys()) if (!wanted.has(name)) this.#imagesSeen.delete(name);
+    const seen = new Map<string, SeenImage>();
+    await Promise.all(
+      [...wanted].map(async ([name, spec]) => {
+        const image = await this.#observeImage(name, spec);
+        if (image !== undefined) seen.set(name, image);
+      }),
+    );
     return seen;
+  }
+
+  async #observeImage(name: string, spec: ImageSpec): Promise<SeenImage | undefined> {
+    const { images, clock } = this.edges;
+    let known = this.#imagesSeen.get(name);
+    if (known === undefined || known.spec !== spec) {
+      known = { seen: undefined, spec, at_ms: Number.NEGATIVE_INFINITY, eye: new Eye() };
+      this.#imagesSeen.set(name, known);
+    }
+    const ageMax_ms = known.seen?.image.state === 'ready' ? READY_IMAGE_AGE_MAX_MS : IMAGE_AGE_MAX_MS;
+    if (clock.now_ms() - known.at_ms < ageMax_ms) return known.seen;
+    const look = async (): Promise<SeenImage> => {
+      const image = await images.observe(name, spec);
+      const boot = image.state === 'ready' ? await images.bootFiles(name, spec).catch(() => null) : null;
+      return { image, boot };
+    };
+    const fresh = await known.eye.look(look, PATIENCE_MS, clock, () => this.wake());
+    // What was seen before is better than nothing: a ready image does not vanish because a disk is slow.
+    if (fresh === undefined) return known.seen;
+    known.seen = fresh;
+    known.at_ms = clock.now_ms();
+    return fresh;
   }
 
   /** A guest that ended by itself counts as a failed start, so that a crash loop is slowed down. */
@@ -245,7 +299,7 @@ export class Reconciler {
       if (guest.startedAt_ms !== null && now_ms - guest.startedAt_ms > STABLE_MS) this.attempts.forget(id);
       const generation = keeper.desired.generations.get(keyOf('machine', name)) ?? 0;
       const how = guest.reason ?? (guest.ended === 'crashed' ? 'QEMU died' : 'the guest powered off');
-      this.attempts.fail(id, generation, how, undefined, now_ms);
+      this.attempts.fail(id, generation, how, ENDED_BY_ITSELF, now_ms);
       journal.add({
         level: guest.ended === 'crashed' ? 'error' : 'info',
         kind: 'machine',
@@ -275,6 +329,7 @@ export class Reconciler {
     });
     const generation = (key: Key): number =>
       desired.generations.get(key) ?? desired.burials.get(key)?.generation ?? 0;
+    for (const key of this.#inEffect.keys()) if (!planned.reports.has(key)) this.#inEffect.delete(key);
     for (const key of planned.inEffect) this.#inEffect.set(key, generation(key));
     const now = new Date(now_ms).toISOString();
     for (const transition of this.statuses.update(planned.reports, generation, now)) this.#tell(transition);
@@ -288,6 +343,8 @@ export class Reconciler {
   #tell({ key, condition, reasonBefore }: Transition): void {
     const { type, status, reason, message } = condition;
     // That a plane ended is told once, not for each of thousands of resources, nor that it is back.
+    // And that all is well with what a new weftd finds is no news either.
+    if (reasonBefore === undefined && status === 'True') return;
     if (reason === 'PlaneDown' || (reasonBefore === 'PlaneDown' && status !== 'False')) return;
     const bad = status === 'False' && /Failed|Error|Crashed|Refused|Timeout|Full/.test(reason);
     this.edges.journal.add({
@@ -309,7 +366,7 @@ export class Reconciler {
       if (isStart) this.#startCount -= 1;
       this.#tasks.delete(task);
       this.#progress.delete(id);
-      this.#imagesSeen.clear();
+      if (action.type === 'buildImage' || action.type === 'forgetImage') this.#imagesSeen.delete(action.name);
       this.wake();
     });
     this.#tasks.add(task);
@@ -338,16 +395,5 @@ export class Reconciler {
       this.attempts.fail(id, generation, message, code, this.edges.clock.now_ms());
       this.edges.onError(error, id);
     }
-  }
-}
-
-async function settled<Status>(
-  plane: PlaneEdge<never, unknown, Status>,
-): Promise<{ status: Status | null; reason: string }> {
-  if (plane.info.state !== 'up') return { status: null, reason: plane.info.reason ?? plane.info.state };
-  try {
-    return { status: await plane.status(), reason: '' };
-  } catch (error) {
-    return { status: null, reason: error instanceof Error ? error.message : String(error) };
   }
 }

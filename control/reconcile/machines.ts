@@ -14,6 +14,7 @@ import { macOf } from '../model/mac.js';
 import type { SpecOf } from '../model/spec.js';
 import type { ObservedGuest } from '../vmm/host.js';
 import { idOf } from './action.js';
+import { ENDED_BY_ITSELF } from './attempts.js';
 import { bootPlanOf, restartReasons } from './boot.js';
 import { machineFact, referencesOf, shouldRun } from './desired.js';
 import type { MachineFact } from './desired.js';
@@ -190,10 +191,11 @@ function start(
     };
   const waits = disksWait(turn, name, spec);
   if (waits !== undefined) return { ready: bad('DependencyNotReady', waits) };
+  const ended = turn.at.attempts.last(idOf('startMachine', name), generation)?.code === ENDED_BY_ITSELF;
   const [ready, lastError] = turn.acting(
     { type: 'startMachine', plan },
     generation,
-    ['Starting', 'StartFailed'],
+    ['Starting', ended ? 'Restarting' : 'StartFailed'],
     'QEMU is being started',
   );
   return { ready, lastError };

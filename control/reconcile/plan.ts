@@ -61,6 +61,9 @@ function configurePlanes(turn: Turn): Planned['configs'] {
   const { desired, observed, sockets, layout, attempts } = turn.at;
   const isStarting = (name: string): boolean => attempts.isRunning(idOf('startMachine', name));
   const configs: Planned['configs'] = { dataplane: null, storage: null };
+  // Nothing was ever asked for: a new store beside planes that serve, after the old one was lost. What they serve
+  // stays until the configuration is applied again.
+  if (desired.revision === 0) return configs;
   if (observed.dataplane !== null) {
     const config = toDataplaneConfig(desired, observed, sockets, isStarting);
     configs.dataplane = config;
@@ -101,7 +104,9 @@ function buryAll(turn: Turn): void {
   for (const kind of KINDS.toReversed())
     for (const [key, burial] of burials) {
       if (splitKey(key).kind !== kind) continue;
-      if (needed.has(key)) {
+      // A volume whose data is kept has nothing to wait for.
+      const isKept = kind === 'volume' && !burial.destroyData;
+      if (needed.has(key) && !isKept) {
         if (!turn.reports.has(key))
           turn.report(key, { ready: bad('Deleting', 'waits for what still uses it') });
         continue;

@@ -261,7 +261,10 @@ export function toStorageConfig(
     name,
     directory: poolDirectory(layout, name, spec.directory),
   }));
-  return { generation: generationOf([pools, exports]), pools, exports };
+  // A guest whose machine and pool nobody knows any more: we could not say where its disk is.
+  const known = new Set(pools.map(({ name }) => name));
+  const inKnownPools = exports.filter(one => known.has(one.pool));
+  return { generation: generationOf([pools, inKnownPools]), pools, exports: inKnownPools };
 }
 
 function isMade(observed: Observed, pool: string, volume: string): boolean {

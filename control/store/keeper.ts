@@ -12,6 +12,12 @@ import { MachineFact, fillFactName, machineFactName, toDesired } from '../reconc
 import type { Desired, FillFact } from '../reconcile/desired.js';
 import type { Change, Contents, Revision, RevisionHead, Store, StoredResource, Tombstone } from './store.js';
 
+/** What the keeper must know of the world to judge a change. */
+export interface KeeperContext extends Omit<ChangeContext, 'buriedGeneration'> {
+  /** The boot of a machine that has ended; null while it runs, or when there was none. */
+  endedBoot(machine: string): string | null;
+}
+
 export class RevisionConflict extends Error {
   override readonly name = 'RevisionConflict';
   readonly code = 'REVISION_CONFLICT';
@@ -23,7 +29,7 @@ const REPLACED_IN_PLACE: ReadonlySet<Kind> = new Set(['switch', 'pool', 'image',
 export class Keeper {
   readonly #store: Store;
   readonly #now: () => string;
-  readonly #context: Omit<ChangeContext, 'buriedGeneration'>;
+  readonly #context: KeeperContext;
   readonly #resources = new Map<Key, Current>();
   readonly #tombstones = new Map<Key, Tombstone>();
   readonly #facts: Map<string, unknown>;
@@ -32,12 +38,7 @@ export class Keeper {
   #desired: Desired | undefined;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(
-    store: Store,
-    contents: Contents,
-    context: Omit<ChangeContext, 'buriedGeneration'>,
-    now: () => string,
-  ) {
+  constructor(store: Store, contents: Contents, context: KeeperContext, now: () => string) {
     this.#store = store;
     this.#context = context;
     this.#now = now;
@@ -65,7 +66,10 @@ export class Keeper {
     this.#desired ??= toDesired({
       revision: this.#revision,
       resources: this.#resources.values(),
-      tombstones: this.#tombstones.values(),
+      tombstones: [...this.#tombstones.values()].map(one => ({
+        ...one,
+        spec: readSpec(one.kind, one.written),
+      })),
       facts: this.#facts,
     });
     return this.#desired;
@@ -147,8 +151,11 @@ export class Keeper {
   }
 
   #fullContext(): ChangeContext {
+    const context = this.#context;
     return {
-      ...this.#context,
+      layout: context.layout,
+      volumeSizes: context.volumeSizes,
+      isActive: name => context.isActive(name),
       buriedGeneration: key => this.#tombstones.get(key)?.generation,
     };
   }
@@ -184,9 +191,11 @@ export class Keeper {
     const before = this.#resources.get(keyOf('machine', name))?.spec as SpecOf['machine'] | undefined;
     const after = readSpec('machine', written) as SpecOf['machine'];
     if (before !== undefined && before.running === after.running) return;
-    const { dismissed } = this.machineFact(name);
+    // How it ended before is answered by this word, too.
+    const dismissed = this.#context.endedBoot(name) ?? undefined;
     const factName = machineFactName(name);
-    if (this.#facts.has(factName)) facts.set(factName, dismissed === undefined ? null : { dismissed });
+    if (this.#facts.has(factName) || dismissed !== undefined)
+      facts.set(factName, dismissed === undefined ? null : { dismissed });
   }
 
   async #write(change: Change): Promise<void> {

@@ -14,6 +14,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as os from 'node:os';
 import type { z } from 'zod';
 import type { Clock } from '../clock.js';
 import { PlaneClient } from './http/process.js';
@@ -64,6 +65,8 @@ export interface PlaneListener<Event> {
   onNote(level: 'info' | 'warning' | 'error', reason: string, message: string): void;
 }
 
+/** What Open vSwitch gives its own switch. Inherited by the threads that the plane starts. */
+const PLANE_NICENESS = -10;
 const POLL_MS = 10;
 const START_DEADLINE_MS = 15_000;
 const HEALTH_DEADLINE_MS = 2_000;
@@ -73,7 +76,6 @@ const WATCH_DEADLINE_MS = 5_000;
 const WATCH_FAILURES_MAX = 3;
 const CONFIGURE_DEADLINE_MS = 20_000;
 const TERMINATE_DEADLINE_MS = 5_000;
-const LOG_MAX_BYTES = 32 * 2 ** 20;
 
 export class Plane<Config extends { generation: number }, Applied, Status, Event> {
   readonly client: PlaneClient;
@@ -251,14 +253,13 @@ export class Plane<Config extends { generation: number }, Applied, Status, Event
   }
 
   #spawn(): ChildProcess {
-    if ((fs.statSync(this.#spec.logPath, { throwIfNoEntry: false })?.size ?? 0) > LOG_MAX_BYTES)
-      fs.renameSync(this.#spec.logPath, `${this.#spec.logPath}.1`);
     const log = fs.openSync(this.#spec.logPath, 'a', 0o600);
     try {
       const child = spawn(process.execPath, [...this.#spec.program, '--socket', this.#spec.socketPath], {
         detached: true,
         stdio: ['ignore', log, log],
       });
+      if (child.pid !== undefined) outrankGuests(child.pid);
       child.unref();
       return child;
     } finally {
@@ -405,5 +406,17 @@ function kill(pid: number, signal: NodeJS.Signals): void {
     process.kill(pid, signal);
   } catch {
     // It is gone already.
+  }
+}
+
+/**
+ * Before the guests when processors are short: every guest waits for a plane, and one that is started anew has half
+ * a second of work before the first frame passes. Ordinary users may not, and do without.
+ */
+function outrankGuests(pid: number): void {
+  try {
+    os.setPriority(pid, PLANE_NICENESS);
+  } catch {
+    // No right to, or gone already: the one is no fault, the other is noticed elsewhere.
   }
 }
