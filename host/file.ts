@@ -2,12 +2,14 @@
  * Files: opening, space, durability, locks. What a data path calls per request is in raw.ts; this is the rest,
  * and throws.
  *
- * The calls that node:fs has go through it: it knows the flags of the architecture (O_DIRECT and O_DIRECTORY
- * have other values on arm64 than on x86-64) and opens close-on-exec. The others go through libc.
+ * Files are opened and closed through libc, never through node:fs: in a worker, Node notes the fds that
+ * fs.openSync gave out there and closes them when the worker ends, whoever has that number by then. For the same
+ * reason do not mix: what openFile opened is closed by closeFile or raw.close. (Flags still come from node:fs,
+ * which knows those of the architecture: O_DIRECT and O_DIRECTORY have other values on arm64 than on x86-64.)
  */
 import * as fs from 'node:fs';
 import { EAGAIN, EINTR, EINVAL, ENXIO, EOPNOTSUPP, HostError, check, fromNodeError } from './errno.js';
-import { bind, orErrno } from './libc.js';
+import { bind, cString, open, orErrno } from './libc.js';
 import * as raw from './raw.js';
 
 export const {
@@ -23,7 +25,11 @@ export const {
   O_DIRECTORY,
   O_NOFOLLOW,
   O_NOATIME,
+  O_NONBLOCK,
 } = fs.constants;
+
+/** asm-generic/fcntl.h; node:fs does not name it. */
+const O_CLOEXEC = 0o2000000;
 
 const LOCK_SH = 1;
 const LOCK_EX = 2;
@@ -51,10 +57,9 @@ export interface FileStatus {
 
 /** A close-on-exec fd. With O_DIRECT: EINVAL from a file system that has no such thing (tmpfs before 6.6). */
 export function openFile(path: string, flags: number, mode = 0o600): number {
-  try {
-    return fs.openSync(path, flags, mode);
-  } catch (error) {
-    throw fromNodeError(error, path);
+  for (;;) {
+    const result = open(cString(path, 'open'), flags | O_CLOEXEC, mode);
+    if (result !== -EINTR) return check(result, 'open', path);
   }
 }
 

@@ -92,6 +92,18 @@ export function ioctl(fd: number, request: number, argument: number): number {
   return orErrno(cIoctl(fd, request, 'uintptr_t', argument));
 }
 
+const cOpen = process_.func('int open(str path, int flags, ...)') as unknown as (
+  path: string,
+  flags: number,
+  type: string,
+  mode: number,
+) => number;
+
+/** open(2): an fd or -errno. */
+export function open(path: string, flags: number, mode: number): number {
+  return orErrno(cOpen(path, flags, 'uint', mode));
+}
+
 /** C strings end at the first zero byte: a name with one inside would silently become another name. */
 export function cString(text: string, what: string): string {
   if (text.includes('\0')) throw new HostError(what, EINVAL, JSON.stringify(text), 'it holds a zero byte');

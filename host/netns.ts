@@ -6,8 +6,8 @@
  * A namespace lives as long as something refers to it: a process in it, a bind mount, or an fd as made here.
  * So tests get one that needs no clean-up.
  */
-import * as fs from 'node:fs';
-import { HostError, check, fromNodeError } from './errno.js';
+import { HostError, check } from './errno.js';
+import { O_RDONLY, openFile } from './file.js';
 import { bind, orErrno } from './libc.js';
 import { close } from './raw.js';
 
@@ -16,23 +16,18 @@ const CLONE_NEWNET = 0x40000000;
 const cSetns = bind<(fd: number, type: number) => number>('setns', 'int', ['int', 'int']);
 const cUnshare = bind<(flags: number) => number>('unshare', 'int', ['int']);
 
-const ADVICE = 'entering a network namespace needs CAP_SYS_ADMIN';
+// Node's own process.abort() is refused in workers.
+const cAbort = bind<() => void>('abort', 'void', []);
 
-function openNamespace(path: string): number {
-  try {
-    return fs.openSync(path, fs.constants.O_RDONLY);
-  } catch (error) {
-    throw fromNodeError(error, path);
-  }
-}
+const ADVICE = 'entering a network namespace needs CAP_SYS_ADMIN';
 
 /** An fd of a new, empty namespace (its lo is down). Close it, and the namespace ends with what was in it. */
 export function createNetns(): number {
-  const home = openNamespace('/proc/thread-self/ns/net');
+  const home = openFile('/proc/thread-self/ns/net', O_RDONLY);
   try {
     check(orErrno(cUnshare(CLONE_NEWNET)), 'unshare', 'network', ADVICE);
     try {
-      return openNamespace('/proc/thread-self/ns/net');
+      return openFile('/proc/thread-self/ns/net', O_RDONLY);
     } finally {
       goHome(home);
     }
@@ -46,9 +41,9 @@ export function createNetns(): number {
  * /proc/PID/ns/net, and returns to where the thread was, whatever the function does.
  */
 export function inNetns<T>(namespace: string | number, run: () => T extends Promise<unknown> ? never : T): T {
-  const home = openNamespace('/proc/thread-self/ns/net');
+  const home = openFile('/proc/thread-self/ns/net', O_RDONLY);
   try {
-    const fd = typeof namespace === 'number' ? namespace : openNamespace(namespace);
+    const fd = typeof namespace === 'number' ? namespace : openFile(namespace, O_RDONLY);
     try {
       check(orErrno(cSetns(fd, CLONE_NEWNET)), 'setns', String(namespace), ADVICE);
     } finally {
@@ -69,5 +64,5 @@ function goHome(home: number): void {
   const result = orErrno(cSetns(home, CLONE_NEWNET));
   if (result === 0) return;
   process.stderr.write(`${new HostError('setns', -result, 'back to our own network namespace').message}\n`);
-  process.abort();
+  cAbort();
 }

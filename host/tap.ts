@@ -8,8 +8,8 @@
  *
  *   struct ifreq   40 bytes   0 name(16)   16 flags(i16)
  */
-import * as fs from 'node:fs';
-import { EBUSY, EINVAL, ENOENT, ENXIO, EPERM, HostError, check, fromNodeError } from './errno.js';
+import { EBUSY, EINVAL, ENOENT, ENXIO, EPERM, HostError, check } from './errno.js';
+import { O_NONBLOCK, O_RDWR, openFile } from './file.js';
 import { ioctl } from './libc.js';
 import { mapAnonymous } from './memory.js';
 import * as raw from './raw.js';
@@ -158,11 +158,10 @@ export function openTap(options: TapOptions): Tap {
 
 function openDevice(): number {
   try {
-    return fs.openSync(DEVICE, fs.constants.O_RDWR | fs.constants.O_NONBLOCK);
+    return openFile(DEVICE, O_RDWR | O_NONBLOCK);
   } catch (error) {
-    const told = fromNodeError(error, DEVICE);
-    const missing = told.errno === ENOENT || told.errno === ENXIO;
-    throw missing ? new HostError('open', told.errno, DEVICE, 'load the kernel module "tun"') : told;
+    const missing = error instanceof HostError && (error.errno === ENOENT || error.errno === ENXIO);
+    throw missing ? new HostError('open', error.errno, DEVICE, 'load the kernel module "tun"') : error;
   }
 }
 

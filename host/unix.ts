@@ -23,7 +23,7 @@ import {
   EPERM,
 } from './errno.js';
 import { HostError, check, fromNodeError } from './errno.js';
-import { lstat } from './file.js';
+import { O_NOFOLLOW, lstat, openFile } from './file.js';
 import { bind, orErrno } from './libc.js';
 import { mapAnonymous } from './memory.js';
 import { MSGHDR_BYTES, setWord } from './iovec.js';
@@ -108,7 +108,7 @@ export function listenUnix(path: string, options: ListenUnixOptions = {}): numbe
 function settle(path: string, mode: number, owner: { uid: number; gid: number } | undefined): void {
   let fd = -1;
   try {
-    fd = fs.openSync(path, O_PATH | fs.constants.O_NOFOLLOW);
+    fd = openFile(path, O_PATH | O_NOFOLLOW);
     const stats = fs.fstatSync(fd);
     if (!stats.isSocket() || stats.uid !== process.geteuid?.())
       throw new HostError('bind', EPERM, path, 'someone else replaced the socket while it was being made');
