@@ -5,7 +5,7 @@ import { inputAt, loadTarget, runOne, targetNames } from './harness.js';
 import type { Target } from './harness.js';
 import { Random } from './random.js';
 
-const ITERATIONS = 300;
+const ITERATIONS = 100;
 const SEED = Number(process.env['WEFT_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
 t.comment(`seed ${SEED}; WEFT_FUZZ_SEED=${SEED} repeats it`);
