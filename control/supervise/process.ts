@@ -416,7 +416,9 @@ function kill(pid: number, signal: NodeJS.Signals): void {
 function outrankGuests(pid: number): void {
   try {
     os.setPriority(pid, PLANE_NICENESS);
+    // sched(7): where the kernel shares time among sessions first, niceness counts only inside of one; a plane has its own.
+    fs.writeFileSync(`/proc/${pid}/autogroup`, String(PLANE_NICENESS));
   } catch {
-    // No right to, or gone already: the one is no fault, the other is noticed elsewhere.
+    // No right to, no such file, or gone already: the first two are no fault, the last is noticed elsewhere.
   }
 }
