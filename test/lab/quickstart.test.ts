@@ -129,8 +129,12 @@ await t.test('the quickstart', { skip }, async t => {
   t.teardown(() => lab.close());
   const fabric = new Fabric(lab);
   const house = new House(fabric);
+  /** Parts build on each other: after the first that fails the others would only tell of it again. */
+  const part = async (name: string, body: (t: Test) => Promise<void>): Promise<void> => {
+    await t.test(name, { skip: t.passing() ? false : 'an earlier part failed' }, body);
+  };
 
-  await t.test('a first start shows three guests; Ctrl-C takes all down', async t => {
+  await part('a first start shows three guests; Ctrl-C takes all down', async t => {
     const start = fabric.quickstart({ once: false });
     await start.waitForOutput(
       (out, err) => (/All is as it should be/.test(out + err) ? true : null),
@@ -148,7 +152,7 @@ await t.test('the quickstart', { skip }, async t => {
     house.nothingIsLeft(t);
   });
 
-  await t.test('a second start finds the data again; --once ends by itself', async t => {
+  await part('a second start finds the data again; --once ends by itself', async t => {
     const ended = await fabric.quickstart({ once: true }).ended;
     t.equal(ended.status, 0, ended.stderr.slice(-2000));
     for (const name of NAMES) {
@@ -167,7 +171,7 @@ await t.test('the quickstart', { skip }, async t => {
   );
   let bootIds: Record<Name, unknown> | undefined;
 
-  await t.test('under load', async t => {
+  await part('under load', async t => {
     await fabric.up(underLoad);
     await house.wiredAsAsked(t);
     await house.disksAre(t, { new: false, boots: 3 });
@@ -175,7 +179,7 @@ await t.test('the quickstart', { skip }, async t => {
     bootIds = await house.each(async guest => (await guest.waitFor('that it booted', isFact('boot')))['id']);
   });
 
-  await t.test('kill -9 of the dataplane: traffic is back within 2 s', async t => {
+  await part('kill -9 of the dataplane: traffic is back within 2 s', async t => {
     const pairs = [
       [house.guests.alice, 'bob'],
       [house.guests.bob, 'alice'],
@@ -202,7 +206,7 @@ await t.test('the quickstart', { skip }, async t => {
     house.carolIsAlone(t);
   });
 
-  await t.test('kill -9 of the storage: guests wait, nothing is lost', async t => {
+  await part('kill -9 of the storage: guests wait, nothing is lost', async t => {
     const before = await fabric.pids();
     process.kill(before['storage']!, 'SIGKILL');
     await house.disksGoOn();
@@ -213,7 +217,7 @@ await t.test('the quickstart', { skip }, async t => {
     await house.disksHoldWhatTheyTook(t, NAMES);
   });
 
-  await t.test('kill -9 of weftd: nobody notices; the next one takes all over', async t => {
+  await part('kill -9 of weftd: nobody notices; the next one takes all over', async t => {
     const before = await fabric.pids();
     const from = house.guests.alice.mark();
     process.kill(before['weftd']!, 'SIGKILL');
@@ -232,7 +236,7 @@ await t.test('the quickstart', { skip }, async t => {
     await house.disksGoOn();
   });
 
-  await t.test('no guest rebooted, none met an error, none lost a record', async t => {
+  await part('no guest rebooted, none met an error, none lost a record', async t => {
     await house.disksHoldWhatTheyTook(t, NAMES);
     for (const name of NAMES) {
       const guest = house.guests[name];
@@ -245,7 +249,7 @@ await t.test('the quickstart', { skip }, async t => {
     }
   });
 
-  await t.test('kill -9 of a guest: it comes back with all that its disk took', async t => {
+  await part('kill -9 of a guest: it comes back with all that its disk took', async t => {
     const bob = house.guests.bob;
     const before = await fabric.pids();
     const acknowledged = bob.acknowledged();
@@ -264,7 +268,7 @@ await t.test('the quickstart', { skip }, async t => {
     t.match({ ...(await fabric.pids()), bob: null }, { ...before, bob: null }, 'nothing else was restarted');
   });
 
-  await t.test('down takes everything', async t => {
+  await part('down takes everything', async t => {
     await fabric.down();
     house.nothingIsLeft(t);
   });

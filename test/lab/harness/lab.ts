@@ -9,7 +9,7 @@
  * It closes by itself on Ctrl-C, on an exception nobody caught and at the end of the program; what even that
  * could not clean up (kill -9) the next Lab removes when it opens. Read undo.ts and owner.ts for how.
  */
-import { mkdtempSync } from 'node:fs';
+import { chmodSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { removeDirectory, removeLeftovers } from './leftovers.js';
@@ -43,6 +43,8 @@ export class Lab {
     const undo = new Undo();
     const directory = mkdtempSync(join(home, ownedName('')));
     undo.push(`remove ${directory}`, () => removeDirectory(directory));
+    // Guests run as users of their own and must be able to pass.
+    chmodSync(directory, 0o711);
     // Detached processes (planes, guests) are nobody's children; they are found by their mark.
     undo.push('end what is left of detached processes', () => {
       // Again and again: a supervisor among them starts the others anew until its own turn comes.
