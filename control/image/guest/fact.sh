@@ -8,5 +8,6 @@ fact() {
 # Hundredths of a second since boot, into $now; the kernel's own count, so a shell can measure without a fork.
 clock() {
   read -r now rest </proc/uptime
-  now=${now%.*}${now#*.}
+  # The 1 keeps the hundredths from being taken for octal.
+  now=$((${now%.*} * 100 + 1${now#*.} - 100))
 }

@@ -24,7 +24,13 @@ verify() {
       return substr(s, 1, 4095)
     }
     BEGIN { RS = "@" }
-    NR <= slots { n = substr($0, 1, 20) + 0; number[NR] = ($0 == record(n)) ? n : -1 }
+    NR <= slots {
+      text = substr($0, 1, 20)
+      # With its zeros awk would take it for octal.
+      sub(/^0+/, "", text)
+      n = text + 0
+      number[NR] = ($0 == record(n)) ? n : -1
+    }
     END {
       whole = 0
       for (first = 1; first <= slots; first += batch) {

@@ -107,7 +107,7 @@ export class Guest {
         throw new VmmError('VMM_START_FAILED', `machine ${this.name}: the start was called off`);
       await this.#body.spawn(plan, hardware);
     } catch (error) {
-      if (this.#body.record?.bootId === bootId)
+      if (bootId !== undefined && this.#body.record?.bootId === bootId)
         this.#step({ type: 'gone', how: error instanceof Error ? error.message : String(error) });
       else {
         this.#life = before;

@@ -68,12 +68,12 @@ const GOLDEN = `
     return space < 0 ? [line] : [line.slice(0, space), line.slice(space + 1)];
   });
 
-t.test('a guest with a kernel, a disk and a card', async t => {
+await t.test('a guest with a kernel, a disk and a card', async t => {
   t.same(qemuArguments(alice, tcg, paths), GOLDEN);
   t.same(qemuArguments(structuredClone(alice), tcg, paths), GOLDEN, 'equal plans, equal guests');
 });
 
-t.test('KVM and arm64 differ where they must', async t => {
+await t.test('KVM and arm64 differ where they must', async t => {
   const kvm = qemuArguments(alice, { ...tcg, accel: 'kvm' }, paths);
   t.equal(kvm[kvm.indexOf('-accel') + 1], 'kvm');
   t.equal(kvm[kvm.indexOf('-cpu') + 1], 'host');
@@ -87,7 +87,7 @@ t.test('KVM and arm64 differ where they must', async t => {
   t.notOk(argv.includes('-bios'), 'no firmware where a kernel is booted directly');
 });
 
-t.test('a disk boot', async t => {
+await t.test('a disk boot', async t => {
   const disks = [alice.disks[0]!, { ...alice.disks[0]!, readOnly: true, nbdName: 'a,b="x"' }];
   const argv = qemuArguments({ ...alice, kernel: null, disks }, tcg, paths);
   t.notOk(argv.includes('-kernel'));
@@ -102,12 +102,12 @@ t.test('a disk boot', async t => {
   t.equal(armArgv[armArgv.indexOf('-bios') + 1], '/fw');
 });
 
-t.test('paths with commas reach QEMU whole', async t => {
+await t.test('paths with commas reach QEMU whole', async t => {
   const argv = qemuArguments(alice, tcg, guestPaths('/a,b'));
   t.ok(argv.some(argument => argument.includes('path=/a,,b/qmp0.sock,server=on')));
 });
 
-t.test('every card and disk has a place of its own, which depends on nothing else', async t => {
+await t.test('every card and disk has a place of its own, which depends on nothing else', async t => {
   const nics = Array.from({ length: 16 }, (_, index) => ({
     socketPath: `${DIR}/nic${index}.sock`,
     mac: '52:54:00:00:00:01',
@@ -134,13 +134,13 @@ t.test('every card and disk has a place of its own, which depends on nothing els
   t.equal(new Set(chassis).size, 40);
 });
 
-t.test('uuid: stable, and well formed', async t => {
+await t.test('uuid: stable, and well formed', async t => {
   t.match(guestUuid('alice'), /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   t.equal(guestUuid('alice'), guestUuid('alice'));
   t.not(guestUuid('alice'), guestUuid('bob'));
 });
 
-t.test('plans that cannot be booted are refused in words', async t => {
+await t.test('plans that cannot be booted are refused in words', async t => {
   t.equal(planProblem(alice, paths), null);
   const bad: [Partial<BootPlan>, RegExp][] = [
     [{ kernel: null, disks: [] }, /neither a kernel nor a disk/],

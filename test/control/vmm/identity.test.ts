@@ -4,7 +4,7 @@ import { emitIdentity, isAlive, parseIdentity, parseStat } from '../../../contro
 
 const fields = Array.from({ length: 49 }, (_, index) => String(index + 4)).join(' ');
 
-t.test('proc(5) stat', async t => {
+await t.test('proc(5) stat', async t => {
   t.same(parseStat(`42 (qemu-system-x86) S ${fields}\n`), {
     command: 'qemu-system-x86',
     state: 'S',
@@ -18,7 +18,7 @@ t.test('proc(5) stat', async t => {
   for (const text of ['', '42', '42 (x', '42 (x) S', ')(']) t.equal(parseStat(text), undefined);
 });
 
-t.test('a zombie has ended', async t => {
+await t.test('a zombie has ended', async t => {
   const stat = { command: 'x', startTicks: '1' };
   for (const [state, alive] of [
     ['S', true],
@@ -31,7 +31,7 @@ t.test('a zombie has ended', async t => {
   t.notOk(isAlive(undefined));
 });
 
-t.test('the pid file says what it said', async t => {
+await t.test('the pid file says what it said', async t => {
   fc.assert(
     fc.property(
       fc.integer({ min: 2, max: 4_194_304 }),

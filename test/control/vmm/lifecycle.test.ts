@@ -26,31 +26,38 @@ const kill: LifeEvent = { type: 'asked', what: 'kill', timeout_ms: 0 };
 const poweredOff = qmp('SHUTDOWN', { guest: true, reason: 'guest-shutdown' });
 const up = [starting, status('prelaunch'), qmp('RESUME')];
 
-t.test('start', async t => {
+await t.test('start', async t => {
   t.match(play([starting]), { state: 'starting', effects: [] });
   t.match(play([starting, status('prelaunch')]), { state: 'starting', effects: ['cont'] });
   t.match(play(up), { state: 'running', qemuStatus: 'running', reason: null });
 });
 
-t.test('pause and resume', async t => {
+await t.test('pause and resume', async t => {
   t.match(play([...up, qmp('STOP')]), { state: 'paused', reason: null });
   t.match(play([...up, status('paused')]), { state: 'paused' });
   t.match(play([...up, qmp('STOP'), qmp('RESUME')]), { state: 'running' });
 });
 
-t.test('the guest powers off by itself: QEMU holds it, is told to quit, and the end is known', async t => {
-  const off = play([...up, poweredOff, qmp('STOP')]);
-  t.match(off, { state: 'stopping', effects: ['cont', 'quit'] });
-  t.match(play([gone], off), { state: 'stopped', ended: 'guest-poweroff', reason: 'the guest powered off' });
-});
+await t.test(
+  'the guest powers off by itself: QEMU holds it, is told to quit, and the end is known',
+  async t => {
+    const off = play([...up, poweredOff, qmp('STOP')]);
+    t.match(off, { state: 'stopping', effects: ['cont', 'quit'] });
+    t.match(play([gone], off), {
+      state: 'stopped',
+      ended: 'guest-poweroff',
+      reason: 'the guest powered off',
+    });
+  },
+);
 
-t.test('nobody was there when it powered off: the status tells', async t => {
+await t.test('nobody was there when it powered off: the status tells', async t => {
   const found = play([status('shutdown')], { ...UNSTARTED, state: 'starting' });
   t.match(found, { effects: ['quit'] });
   t.match(play([gone], found), { state: 'stopped', ended: 'guest-poweroff' });
 });
 
-t.test('asked to power off', async t => {
+await t.test('asked to power off', async t => {
   t.match(play([...up, stop]), { state: 'stopping' });
   t.match(play([...up, stop, status('running')]), { state: 'stopping' }, 'still on its way');
   t.match(play([...up, stop, poweredOff, gone]), { state: 'stopped', ended: 'stopped', reason: null });
@@ -62,7 +69,7 @@ t.test('asked to power off', async t => {
   t.match(step(step(later, poweredOff, 1e6, []), gone, 1e6, []), { ended: 'guest-poweroff' });
 });
 
-t.test('killed, and crashed', async t => {
+await t.test('killed, and crashed', async t => {
   t.match(play([...up, kill, gone]), { state: 'stopped', ended: 'killed', reason: null });
   t.match(play([...up, kill, qmp('SHUTDOWN', { reason: 'host-qmp-quit' }), gone]), { ended: 'killed' });
   t.match(play([...up, stop, kill, gone]), { ended: 'killed' }, 'the last word counts');
@@ -78,7 +85,7 @@ t.test('killed, and crashed', async t => {
   });
 });
 
-t.test('a panic is a crash, however it is learnt', async t => {
+await t.test('a panic is a crash, however it is learnt', async t => {
   for (const word of [qmp('GUEST_PANICKED', { action: 'pause' }), status('guest-panicked')]) {
     const panicked = play([...up, word]);
     t.match(panicked, { effects: ['cont', 'quit'] });
@@ -87,7 +94,7 @@ t.test('a panic is a crash, however it is learnt', async t => {
   t.match(play([...up, status('internal-error'), gone]), { state: 'crashed', reason: /internal error/ });
 });
 
-t.test('silent and back', async t => {
+await t.test('silent and back', async t => {
   const silent = play([...up, { type: 'silent', reason: 'no answer' }]);
   t.match(silent, { state: 'unresponsive', reason: 'no answer' });
   t.match(play([status('running')], silent), { state: 'running', reason: null });
@@ -97,7 +104,7 @@ t.test('silent and back', async t => {
   t.match(play([status('running')], asked), { state: 'stopping' }, 'what was asked is not forgotten');
 });
 
-t.test('disk errors are counted, by name, and stay after the end', async t => {
+await t.test('disk errors are counted, by name, and stay after the end', async t => {
   const error = qmp('BLOCK_IO_ERROR', {
     'node-name': 'disk0',
     operation: 'write',
@@ -139,7 +146,7 @@ const anyEvent: fc.Arbitrary<LifeEvent> = fc.oneof(
   fc.string().map(reason => ({ type: 'silent', reason }) as const),
 );
 
-t.test('whatever happens in whatever order', async t => {
+await t.test('whatever happens in whatever order', async t => {
   fc.assert(
     fc.property(fc.array(anyEvent, { maxLength: 30 }), events => {
       const life = play(events);

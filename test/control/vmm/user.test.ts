@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { chooseUser, FIRST_USER, isGuestUser, PROBE_USER, USER_COUNT } from '../../../control/vmm/user.js';
 
-t.test('the same machine gets the same user, others get others', async t => {
+await t.test('the same machine gets the same user, others get others', async t => {
   t.equal(chooseUser('/s', 'alice', new Set()), chooseUser('/s', 'alice', new Set()));
   t.not(chooseUser('/s', 'alice', new Set()), chooseUser('/s', 'bob', new Set()));
   t.not(chooseUser('/s', 'alice', new Set()), chooseUser('/other', 'alice', new Set()), 'nor two weftd');
@@ -19,7 +19,7 @@ t.test('the same machine gets the same user, others get others', async t => {
   );
 });
 
-t.test('when its number is taken the next one is, also around the end', async t => {
+await t.test('when its number is taken the next one is, also around the end', async t => {
   const first = chooseUser('/s', 'alice', new Set());
   t.equal(chooseUser('/s', 'alice', new Set([first])), first + 1);
   const all = new Set(Array.from({ length: USER_COUNT - 1 }, (_, index) => FIRST_USER + 1 + index));

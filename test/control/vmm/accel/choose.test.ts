@@ -11,7 +11,7 @@ const GUEST = { uid: 1_900_000_000, groups: [], mayHaveGroups: true };
 const usable = { present: true, usable: true, group: null, reason: null };
 const unusable = { present: false, usable: false, group: null, reason: 'there is no /dev/kvm' };
 
-t.test('auto trusts KVM only after it was seen to work', async t => {
+await t.test('auto trusts KVM only after it was seen to work', async t => {
   t.equal(chooseAccel('auto', usable, null), 'probe');
   t.match(chooseAccel('auto', usable, { works: true, reason: 'booted' }), { accel: 'kvm', reason: 'booted' });
   t.match(chooseAccel('auto', usable, { works: false, reason: 'hung' }), { accel: 'tcg', reason: 'hung' });
@@ -19,13 +19,13 @@ t.test('auto trusts KVM only after it was seen to work', async t => {
   t.match(chooseAccel('auto', unusable, { works: true, reason: '' }), { accel: 'tcg' }, 'nor a memory of it');
 });
 
-t.test('what is asked for is given, or refused', async t => {
+await t.test('what is asked for is given, or refused', async t => {
   t.match(chooseAccel('tcg', usable, { works: true, reason: '' }), { accel: 'tcg', reason: 'asked for' });
   t.match(chooseAccel('kvm', usable, { works: false, reason: '' }), { accel: 'kvm', reason: 'asked for' });
   t.match(chooseAccel('kvm', unusable, null), { refused: 'there is no /dev/kvm' });
 });
 
-t.test('who may open /dev/kvm', async t => {
+await t.test('who may open /dev/kvm', async t => {
   const kvm = { uid: 0, gid: 106, mode: 0o20660 };
   t.match(judgeKvmDevice(kvm, GUEST), { usable: true, group: 106 }, 'with its group');
   t.match(judgeKvmDevice(kvm, { ...GUEST, mayHaveGroups: false }), { usable: false });
@@ -52,7 +52,7 @@ t.test('who may open /dev/kvm', async t => {
   t.match(judgeKvmDevice(kvm, { ...user, uid: 0 }), { usable: true });
 });
 
-t.test('what the answer depends on', async t => {
+await t.test('what the answer depends on', async t => {
   const host = { kernelRelease: '6.1', cpuModel: 'X', qemuVersion: '7.2.22' };
   t.equal(probeKey(host), probeKey({ ...host }));
   for (const change of [{ kernelRelease: '6.2' }, { cpuModel: 'Y' }, { qemuVersion: '8.0' }])
@@ -64,7 +64,7 @@ t.test('what the answer depends on', async t => {
   t.same(parseCpuinfo('CPU implementer\t: 0x41\n'), { model: '0x41', isGuest: false });
 });
 
-t.test('a kernel that got as far as a kernel gets', async t => {
+await t.test('a kernel that got as far as a kernel gets', async t => {
   t.ok(
     sawKernelGiveUp(
       '[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)',

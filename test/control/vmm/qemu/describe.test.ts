@@ -7,7 +7,7 @@ import {
   qemuArch,
 } from '../../../../control/vmm/qemu/describe.js';
 
-t.test('versions', async t => {
+await t.test('versions', async t => {
   t.equal(
     parseVersion('QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright'),
     '7.2.22',
@@ -18,7 +18,7 @@ t.test('versions', async t => {
   for (const version of ['7.1.9', '6.2', '2.11']) t.notOk(isNewEnough(version), version);
 });
 
-t.test('the versioned machine behind the alias', async t => {
+await t.test('the versioned machine behind the alias', async t => {
   const pc = `Supported machines are:
 microvm              microvm (i386)
 pc                   Standard PC (i440FX + PIIX, 1996) (alias of pc-i440fx-7.2)
@@ -35,7 +35,7 @@ pc-q35-7.2           Standard PC (Q35 + ICH9, 2009)
   t.equal(qemuArch('ia32'), undefined);
 });
 
-t.test('last words are short and clean', async t => {
+await t.test('last words are short and clean', async t => {
   const log =
     '2026-11-21T01:58:40.123456Z qemu-system-x86_64: -kernel /k: could not open\n\n\u001b[31mred\u001b[0m\u0007\n';
   t.equal(lastWords(log), 'qemu-system-x86_64: -kernel /k: could not open | [31mred [0m');

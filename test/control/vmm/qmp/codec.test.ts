@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { emitCommand, LineCutter, parseMessage } from '../../../../control/vmm/qmp/codec.js';
 
-t.test('commands are one line of JSON each', t => {
+await t.test('commands are one line of JSON each', t => {
   t.equal(emitCommand({ execute: 'cont', id: 3 }), '{"execute":"cont","id":3}\n');
   t.equal(
     emitCommand({ execute: 'query-yank', id: 4, oob: true, arguments: { a: 'x\ny' } }),
@@ -11,7 +11,7 @@ t.test('commands are one line of JSON each', t => {
   t.end();
 });
 
-t.test('what QEMU 7.2 says is understood', t => {
+await t.test('what QEMU 7.2 says is understood', t => {
   t.same(
     parseMessage(
       '{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r',
@@ -35,7 +35,7 @@ t.test('what QEMU 7.2 says is understood', t => {
   t.end();
 });
 
-t.test('anything else is invalid, never an exception', t => {
+await t.test('anything else is invalid, never an exception', t => {
   for (const line of [
     '',
     'x',
@@ -56,7 +56,7 @@ t.test('anything else is invalid, never an exception', t => {
   t.end();
 });
 
-t.test('an answer to a command carries its number, whatever the value', t => {
+await t.test('an answer to a command carries its number, whatever the value', t => {
   fc.assert(
     fc.property(fc.nat(), fc.jsonValue(), (id, value) => {
       const parsed = parseMessage(JSON.stringify({ return: value, id }));
@@ -67,7 +67,7 @@ t.test('an answer to a command carries its number, whatever the value', t => {
   t.end();
 });
 
-t.test('lines are the same however they are cut into chunks', t => {
+await t.test('lines are the same however they are cut into chunks', t => {
   const lines = fc.array(
     fc.string({ unit: 'grapheme' }).map(text => JSON.stringify({ text })),
     { maxLength: 8 },
@@ -98,7 +98,7 @@ t.test('lines are the same however they are cut into chunks', t => {
   t.end();
 });
 
-t.test('a line without end is given up at the bound, and nothing is kept of it', t => {
+await t.test('a line without end is given up at the bound, and nothing is kept of it', t => {
   const cutter = new LineCutter(10);
   t.same(cutter.push(new TextEncoder().encode('0123456789\nabc')), ['0123456789'], 'ten bytes are allowed');
   t.same(cutter.push(new TextEncoder().encode('01234567')), []);

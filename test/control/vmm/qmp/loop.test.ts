@@ -95,7 +95,7 @@ async function until(what: () => boolean): Promise<void> {
   for (let turn = 0; turn < 500 && !what(); turn++) await new Promise(resolve => setTimeout(resolve, 5));
 }
 
-t.test('greets, agrees, asks, hears', async t => {
+await t.test('greets, agrees, asks, hears', async t => {
   const fake = await FakeQemu.open(t, `${GREETING}{"event": "EARLY"}\r\n`);
   const seen = listener();
   const monitor = await Monitor.connect(fake.path, seen);
@@ -112,7 +112,7 @@ t.test('greets, agrees, asks, hears', async t => {
   await t.rejects(monitor.call('query-status'), { code: 'QMP_CLOSED' });
 });
 
-t.test('out of band is agreed on first, and used', async t => {
+await t.test('out of band is agreed on first, and used', async t => {
   const fake = await FakeQemu.open(t);
   const monitor = await Monitor.connect(fake.path, listener(), { oob: true });
   t.ok(monitor.oob);
@@ -122,7 +122,7 @@ t.test('out of band is agreed on first, and used', async t => {
   monitor.close();
 });
 
-t.test('a QEMU without out of band is asked in the ordinary way', async t => {
+await t.test('a QEMU without out of band is asked in the ordinary way', async t => {
   const fake = await FakeQemu.open(t, GREETING.replace('"oob"', ''));
   const monitor = await Monitor.connect(fake.path, listener(), { oob: true });
   t.notOk(monitor.oob);
@@ -131,7 +131,7 @@ t.test('a QEMU without out of band is asked in the ordinary way', async t => {
   monitor.close();
 });
 
-t.test('a call that is not answered is given up, its late answer is noticed', async t => {
+await t.test('a call that is not answered is given up, its late answer is noticed', async t => {
   const fake = await FakeQemu.open(t);
   const seen = listener();
   const monitor = await Monitor.connect(fake.path, seen);
@@ -146,7 +146,7 @@ t.test('a call that is not answered is given up, its late answer is noticed', as
   monitor.close();
 });
 
-t.test('calls without an answer are bounded', async t => {
+await t.test('calls without an answer are bounded', async t => {
   const fake = await FakeQemu.open(t);
   const monitor = await Monitor.connect(fake.path, listener());
   fake.held.add('stop');
@@ -159,7 +159,7 @@ t.test('calls without an answer are bounded', async t => {
   monitor.close();
 });
 
-t.test('the end of QEMU ends all calls at once', async t => {
+await t.test('the end of QEMU ends all calls at once', async t => {
   const fake = await FakeQemu.open(t);
   const seen = listener();
   const monitor = await Monitor.connect(fake.path, seen);
@@ -171,7 +171,7 @@ t.test('the end of QEMU ends all calls at once', async t => {
   t.equal(seen.closed, 1);
 });
 
-t.test('what is not QMP is not listened to', async t => {
+await t.test('what is not QMP is not listened to', async t => {
   const events = listener();
   const silent = await FakeQemu.open(t, '');
   await t.rejects(
@@ -188,7 +188,7 @@ t.test('what is not QMP is not listened to', async t => {
   t.equal(events.closed, 0, 'what never was does not end');
 });
 
-t.test('lines that mean nothing are counted, one without end ends the connection', async t => {
+await t.test('lines that mean nothing are counted, one without end ends the connection', async t => {
   const fake = await FakeQemu.open(t);
   const seen = listener();
   const monitor = await Monitor.connect(fake.path, seen);
