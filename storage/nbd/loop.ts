@@ -142,11 +142,12 @@ export class Loop {
 
   /** Until a stop was asked for and is done. */
   run(): void {
-    while (!this.#stopped) this.#turn();
+    while (!this.#stopped) this.turn();
     this.#epoll.close();
   }
 
-  #turn(): void {
+  /** One turn; `run` does nothing else. */
+  turn(): void {
     const { later, ring, serverCounters } = this.#parts;
     const count = this.#epoll.wait(this.#sleep_ms());
     serverCounters[AT_SERVER.turns]!++;

@@ -49,6 +49,7 @@ export class NbdServer {
   #port: MessagePort;
   #worker: Worker;
   #ready: Promise<void>;
+  #exited: Promise<void>;
   #replies = new Map<number, () => void>();
   #nextId = 1;
   #listeners = new Map<string, Listener>();
@@ -86,7 +87,8 @@ export class NbdServer {
       }
     });
     this.#worker.on('error', error => this.#gone(error instanceof Error ? error : new Error(String(error))));
-    this.#worker.on('exit', () => this.#gone(new NbdError('NBD_THREAD_GONE', 'the data thread ended')));
+    this.#exited = new Promise(resolve => this.#worker.once('exit', () => resolve()));
+    void this.#exited.then(() => this.#gone(new NbdError('NBD_THREAD_GONE', 'the data thread ended')));
   }
 
   ready(): Promise<void> {
@@ -152,11 +154,9 @@ export class NbdServer {
     if (this.#retry !== null) clearInterval(this.#retry);
     for (const listener of this.#listeners.values()) if (listener.open) unlinkSocket(listener);
     await this.#ask(reply => ({ type: 'stop', reply }));
-    await new Promise<void>(resolve => {
-      this.#worker.once('exit', () => resolve());
-      // The thread has left its loop; its port would keep it otherwise.
-      this.#port.close();
-    });
+    // The thread has left its loop; its port would keep it otherwise.
+    this.#port.close();
+    await this.#exited;
     this.#signal.close();
   }
 
