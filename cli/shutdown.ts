@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { SystemStatus } from '../control/api/contract.js';
 import type { Client } from './client.js';
 import { isServing } from './daemon.js';
 import { CliError, NotRunningError } from './errors.js';
@@ -23,6 +24,7 @@ export interface Shutdown {
 export async function shutDown(session: Session, client: Client, shutdown: Shutdown): Promise<void> {
   const text = shutdown.everything ? 'Shutting down machines, network, disks and weftd' : 'Ending weftd';
   await withProgress(session, text, async () => {
+    const weftd = await processOf(client);
     const deadlineAt_ms = Date.now() + shutdown.timeout_ms + SLACK_MS;
     try {
       await client.call('POST', '/v1/shutdown', z.object({}), {
@@ -35,7 +37,8 @@ export async function shutDown(session: Session, client: Client, shutdown: Shutd
         error instanceof NotRunningError || (error instanceof CliError && error.code === 'CONNECTION');
       if (!torn) throw error;
     }
-    while (await isServing(client).catch(() => true)) {
+    // It holds its state directory until its process has ended: only then may the next one start.
+    while ((await isServing(client).catch(() => true)) || (weftd !== null && isAlive(weftd))) {
       if (Date.now() > deadlineAt_ms) {
         throw new CliError('STILL_RUNNING', 'weftd has not ended in time', {
           hint: 'See logs/weftd.log in the state directory; "weft down" may be said again.',
@@ -44,6 +47,13 @@ export async function shutDown(session: Session, client: Client, shutdown: Shutd
       await sleep(LOOK_EVERY_MS);
     }
   });
+}
+
+/** Null when it is on another machine, or does not say. */
+async function processOf(client: Client): Promise<number | null> {
+  if (client.where.kind !== 'unix') return null;
+  const status = await client.call('GET', '/v1/status', SystemStatus).catch(() => null);
+  return status?.pid ?? null;
 }
 
 /** Whether planes or guests live without weftd. */
