@@ -4,24 +4,18 @@
  * Serves its API on the socket (mode 0600; a file left behind is replaced, one that is served is refused), logs
  * JSON lines to stderr, ends with 0 on SIGTERM or SIGINT, and goes on whatever happens to the peers of its
  * ports, to weftd, or to the terminal that it was started from.
+ *
+ * Every guest waits while this starts: the engine's thread is started first, and loads what it needs on one core
+ * while this thread loads the rest (the schemas, mostly) on another.
  */
 import { readFileSync, rmSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { pino } from 'pino';
 import { HostError } from '../host/errno.js';
 import { listenUnix } from '../host/unix.js';
-import { Plane } from './server.js';
+import type { Notice } from './engine/messages.js';
+import { Engine } from './engine/process.js';
 
 const startedAt_ms = Date.now();
-const stderr = pino.destination({ dest: 2, sync: true });
-// Whoever read the log may have gone; frames go on.
-stderr.on('error', () => {});
-const log = pino({ base: null, name: 'dataplane' }, stderr);
-
-function fatal(error: unknown, message: string): never {
-  log.fatal({ err: error }, message);
-  process.exit(1);
-}
 
 function socketPath(): string {
   try {
@@ -41,6 +35,16 @@ function version(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
+/** Before there is a logger: one line, as the logger would write it. */
+function fatal(error: unknown, message: string): never {
+  const told =
+    error instanceof Error ? { message: error.message, stack: error.stack } : { message: String(error) };
+  process.stderr.write(
+    `${JSON.stringify({ level: 60, time: Date.now(), name: 'dataplane', err: told, msg: message })}\n`,
+  );
+  process.exit(1);
+}
+
 async function main(): Promise<void> {
   const path = socketPath();
   let listenFd: number;
@@ -52,17 +56,22 @@ async function main(): Promise<void> {
       error instanceof HostError ? `cannot serve at ${path}: ${error.message}` : `cannot serve at ${path}`,
     );
   }
-  const plane = await Plane.start(
-    {
-      socketPath: path,
-      version: version(),
-      startedAt_ms,
-      log,
-      onEngineEnd: error => fatal(error, 'the engine has ended'),
-    },
-    listenFd,
+  let onNotice: (notice: Notice) => void = () => {};
+  const starting = Engine.start(
+    notice => onNotice(notice),
+    error => fatal(error, 'the engine has ended'),
   );
-  log.info({ path, pid: process.pid, afterStart_ms: Date.now() - startedAt_ms }, 'serving');
+  const [{ pino }, { Plane }] = await Promise.all([import('pino'), import('./server.js')]);
+  const stderr = pino.destination({ dest: 2, sync: true });
+  // Whoever read the log may have gone; frames go on.
+  stderr.on('error', () => {});
+  const log = pino({ base: null, name: 'dataplane' }, stderr);
+
+  const engine = await starting;
+  const plane = new Plane({ socketPath: path, version: version(), startedAt_ms, log }, engine);
+  onNotice = notice => plane.notice(notice);
+  await plane.listen(listenFd);
+  log.info({ path, pid: process.pid, afterStart_ms: Math.round(performance.now()) }, 'serving');
 
   const stop = (signal: string): void => {
     log.info({ signal }, 'stopping');

@@ -9,8 +9,9 @@ import { checkConfig } from './config.js';
 import { DataplaneConfig } from './contract.js';
 import type { Applied, DataplaneEvent, Health, MacTable } from './contract.js';
 import { ByteRing } from './engine/byteRing.js';
-import type { Notice } from './engine/messages.js';
-import { Engine, EngineRefused } from './engine/process.js';
+import type { Answers, Command, Notice } from './engine/messages.js';
+import { EngineRefused } from './engine/process.js';
+import type { Engine } from './engine/process.js';
 import { EventStreams } from './events.js';
 import { HttpError, readJson, serve } from './http.js';
 import type { Call, Route } from './http.js';
@@ -21,26 +22,22 @@ export interface PlaneOptions {
   version: string;
   startedAt_ms: number;
   log: Logger;
-  /** The engine ended by itself: nothing works any more. */
-  onEngineEnd: (error: Error) => void;
 }
 
 export class Plane {
   readonly #options: PlaneOptions;
   readonly #engine: Engine;
-  readonly #mirror: Mirror;
-  readonly #events: EventStreams;
+  readonly #mirror = new Mirror();
+  readonly #events = new EventStreams();
   readonly #server: Server;
   #captureCount = 0;
   #nextCapture = 1;
   /** Configurations are applied one after the other, in the order in which they came. */
   #applying: Promise<unknown> = Promise.resolve();
 
-  private constructor(options: PlaneOptions, engine: Engine, mirror: Mirror, events: EventStreams) {
+  constructor(options: PlaneOptions, engine: Engine) {
     this.#options = options;
     this.#engine = engine;
-    this.#mirror = mirror;
-    this.#events = events;
     const routes = this.#routes();
     this.#server = createServer((request, response) => {
       void serve(routes, request, response, error => options.log.error({ err: error }, 'a request failed'));
@@ -49,20 +46,28 @@ export class Plane {
     this.#server.requestTimeout = 0;
   }
 
-  /** `listenFd`: a listening Unix socket. */
-  static async start(options: PlaneOptions, listenFd: number): Promise<Plane> {
-    const mirror = new Mirror();
-    const events = new EventStreams();
-    const engine = await Engine.start(
-      notice => onNotice(notice, mirror, events, options.log),
-      options.onEngineEnd,
-    );
-    const plane = new Plane(options, engine, mirror, events);
+  /** `fd`: a listening Unix socket. */
+  async listen(fd: number): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      plane.#server.once('error', reject);
-      plane.#server.listen({ fd: listenFd }, resolve);
+      this.#server.once('error', reject);
+      this.#server.listen({ fd }, resolve);
     });
-    return plane;
+  }
+
+  /** What the engine tells by itself: noted, logged, passed on. */
+  notice(notice: Notice): void {
+    const at_ms = Date.now();
+    let event: DataplaneEvent;
+    if (notice.type === 'port') {
+      this.#mirror.portChanged(notice.switch, notice.port, notice.state, notice.reason);
+      event = { ...notice, at_ms };
+      this.#options.log.info(notice, `port ${notice.port} of switch ${notice.switch} is ${notice.state}`);
+    } else if (notice.type === 'macMoved') {
+      event = { ...notice, at_ms };
+    } else {
+      return;
+    }
+    this.#events.tell(event);
   }
 
   async stop(): Promise<void> {
@@ -135,7 +140,7 @@ export class Plane {
     return { flushed: await this.#ask({ op: 'flushMacs', switch: name }) };
   }
 
-  async #ask<C extends Parameters<Engine['ask']>[0]>(command: C): ReturnType<typeof Engine.prototype.ask<C>> {
+  async #ask<C extends Command>(command: C): Promise<Answers[C['op']]> {
     try {
       return await this.#engine.ask(command);
     } catch (error) {
@@ -181,19 +186,4 @@ function wholeNumber(query: URLSearchParams, name: string, least: number, most: 
   const value = /^\d+$/.test(text) ? Number(text) : NaN;
   if (value >= least && value <= most) return value;
   throw new HttpError(400, 'BAD_QUERY', `${name}=${text}: a whole number from ${least} to ${most}`);
-}
-
-function onNotice(notice: Notice, mirror: Mirror, events: EventStreams, log: Logger): void {
-  const at_ms = Date.now();
-  let event: DataplaneEvent;
-  if (notice.type === 'port') {
-    mirror.portChanged(notice.switch, notice.port, notice.state, notice.reason);
-    event = { ...notice, at_ms };
-    log.info(notice, `port ${notice.port} of switch ${notice.switch} is ${notice.state}`);
-  } else if (notice.type === 'macMoved') {
-    event = { ...notice, at_ms };
-  } else {
-    return;
-  }
-  events.tell(event);
 }

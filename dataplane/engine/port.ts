@@ -24,3 +24,9 @@ export interface Port {
 
 /** Most frames one port may bring per turn, so that a flooding port cannot starve the others. */
 export const BURST_MAX_COUNT = 64;
+/**
+ * A port whose frames have buffers of their own ends its burst once it brought so much: what was read is then
+ * written while it is still in the second-level cache. Measured with TCP from tap to tap, 64 KiB frames: 13 %
+ * less time per byte than with bursts of a megabyte.
+ */
+export const BURST_MAX_BYTES = 96 * 1024;

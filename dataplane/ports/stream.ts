@@ -122,8 +122,15 @@ export class StreamPort implements Port, Watcher, Committer {
   }
 
   #attach(fd: number): void {
+    try {
+      this.#token = this.#link.loop.watch(fd, EPOLLIN, this);
+    } catch (error) {
+      raw.close(fd);
+      this.#link.setState('error', `stream ${this.#settings.path} cannot be watched: ${messageOf(error)}`);
+      this.#again();
+      return;
+    }
     this.#fd = fd;
-    this.#token = this.#link.loop.watch(fd, EPOLLIN, this);
     this.#waitsForRoom = false;
     this.#backoff.reset();
     this.#link.setState('up', null);

@@ -10,14 +10,20 @@ import { lstat } from '../../host/file.js';
 import { ownIds } from '../../host/process.js';
 import * as raw from '../../host/raw.js';
 import { listenUnix } from '../../host/unix.js';
+import { EAGAIN, EINTR } from '../../host/errno.js';
 import type { Loop, Watcher } from '../engine/loop.js';
+import { Timer } from '../engine/timers.js';
+
+/** After accept failed for want of fds or memory: it would fail again at once, and epoll would not let us sleep. */
+const PAUSE_MS = 1000;
 
 export class StreamListener implements Watcher {
   readonly #loop: Loop;
   readonly #path: string;
   readonly #accepted: (fd: number) => void;
   readonly #fd: number;
-  readonly #token: number;
+  #token: number;
+  readonly #resume: Timer;
 
   constructor(loop: Loop, path: string, accepted: (fd: number) => void) {
     this.#loop = loop;
@@ -31,14 +37,21 @@ export class StreamListener implements Watcher {
       ...(gives ? { owner: { uid: directory.uid, gid: directory.gid } } : {}),
     });
     this.#token = loop.watch(this.#fd, EPOLLIN, this);
+    this.#resume = new Timer(() => (this.#token = loop.watch(this.#fd, EPOLLIN, this)));
   }
 
   ready(): void {
-    for (let fd = raw.accept(this.#fd); fd >= 0; fd = raw.accept(this.#fd)) this.#accepted(fd);
+    let fd = raw.accept(this.#fd);
+    for (; fd >= 0; fd = raw.accept(this.#fd)) this.#accepted(fd);
+    if (fd === -EAGAIN || fd === -EINTR) return;
+    this.#loop.unwatch(this.#token);
+    this.#token = -1;
+    this.#loop.timers.arm(this.#resume, this.#loop.now_ms + PAUSE_MS);
   }
 
   close(): void {
-    this.#loop.unwatch(this.#token);
+    this.#loop.timers.cancel(this.#resume);
+    if (this.#token >= 0) this.#loop.unwatch(this.#token);
     raw.close(this.#fd);
     rmSync(this.#path, { force: true });
   }

@@ -22,6 +22,7 @@ import { AT, FRAME_WORDS, LENGTH, ROOM, W0, W1, W2 } from '../engine/frames.js';
 import type { FrameTable, Queue } from '../engine/frames.js';
 import type { Link } from '../engine/link.js';
 import type { Watcher } from '../engine/loop.js';
+import { BURST_MAX_BYTES } from '../engine/port.js';
 import type { Port } from '../engine/port.js';
 import { Timer } from '../engine/timers.js';
 import * as virtioNet from '../wire/virtioNet.js';
@@ -109,7 +110,8 @@ export class TapPort implements Port, Watcher, Committer {
     const { i32 } = this.#arena;
     const header_bytes = this.#header_bytes;
     const row = this.#link.counters;
-    for (let i = 0; i < limit; i++) {
+    let burst_bytes = 0;
+    for (let i = 0; i < limit && burst_bytes < BURST_MAX_BYTES; i++) {
       const slot = pool.take();
       if (slot < 0) {
         row[C.dropNoBuffer]!++;
@@ -133,6 +135,7 @@ export class TapPort implements Port, Watcher, Committer {
         continue;
       }
       const length_bytes = n - header_bytes;
+      burst_bytes += length_bytes;
       if (header_bytes === 0) {
         frames.push(slot, slotAt + SLOT_ROOM_BYTES, length_bytes, 0, 0, 0, SLOT_ROOM_BYTES);
       } else {
