@@ -1,0 +1,293 @@
+/**
+ * The import rules of ARCHITECTURE.md ("Who may import whom"), and a few habits, as checks of the tracked
+ * sources. To change a rule, change it here and there.
+ *
+ * `importFaults` and `textFaults` are pure; the tests at the end plant a violation of each rule and want it found.
+ */
+import t from 'tap';
+import { execFileSync } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+
+// --- the rules ---------------------------------------------------------------------------------------------
+
+/** Files where the world outside may be touched, besides the folders below. */
+const EDGE_FILES = ['server', 'process', 'loop', 'main'];
+const isEdgeFile = (file: string) => EDGE_FILES.some(name => file.endsWith(`/${name}.ts`));
+
+const within =
+  (...rooms: string[]) =>
+  (file: string) =>
+    rooms.some(room => file === room || file.startsWith(room));
+
+/** `file` may import ours from where `to` holds. The first rule whose `from` holds decides. */
+interface Rule {
+  from: (file: string) => boolean;
+  to: (target: string, file: string) => boolean;
+  says: string;
+}
+
+/** Of a process, or of a thread of it. */
+const isMain = (file: string) => /^(dataplane|storage|control)\/(.*\/)?main\.ts$/.test(file);
+
+const topOf = (file: string) => file.split('/')[0]!;
+
+const RULES: Rule[] = [
+  { from: within('host/'), to: within('host/'), says: 'host/ imports nothing of ours' },
+  { from: within('dataplane/wire/'), to: within('dataplane/wire/'), says: 'wire/ imports nothing' },
+  {
+    from: file => isMain(file) && topOf(file) !== 'control',
+    to: (target, file) => topOf(target) === topOf(file) || topOf(target) === 'host',
+    says: 'main.ts, of a process or of a thread, wires its own plane only',
+  },
+  {
+    from: file => file.startsWith('dataplane/switch/') && !/\/app[^/]*\.ts$/.test(file),
+    to: within('dataplane/switch/', 'dataplane/wire/'),
+    says: 'switch/ imports wire/ and itself; only its app files know the engine',
+  },
+  {
+    from: file => file.startsWith('dataplane/engine/') && !/\/app[^/]*\.ts$/.test(file),
+    to: within('dataplane/engine/', 'host/', 'dataplane/contract.ts'),
+    says: 'engine/ knows ports and links, no protocol',
+  },
+  {
+    from: within('dataplane/ports/'),
+    to: within('dataplane/ports/', 'dataplane/engine/', 'dataplane/wire/', 'host/', 'dataplane/contract.ts'),
+    says: 'ports/ import engine/, wire/ and host/',
+  },
+  { from: within('storage/volume/'), to: within('storage/volume/'), says: 'volume/ imports itself' },
+  {
+    from: within('storage/pool/'),
+    to: within('storage/pool/', 'storage/volume/', 'host/'),
+    says: 'pool/ imports volume/ and host/',
+  },
+  {
+    from: within('storage/nbd/'),
+    to: (target, file) =>
+      within('storage/nbd/', 'storage/volume/', 'host/')(target) ||
+      (file.endsWith('/server.ts') && target.startsWith('storage/')),
+    says: 'nbd/ imports volume/; its server.ts joins it to the rest',
+  },
+  {
+    from: within('control/'),
+    to: within('control/', 'host/', 'dataplane/contract.ts', 'storage/contract.ts'),
+    says: "control/ imports the planes' contract.ts only",
+  },
+  {
+    from: within('cli/'),
+    to: within('cli/', 'control/api/contract.ts', 'control/model/'),
+    says: 'cli/ reaches the system through control/api/contract.ts and HTTP only, and shares the pure control/model/',
+  },
+  {
+    from: within('dataplane/', 'storage/'),
+    to: (target, file) => topOf(target) === topOf(file) || topOf(target) === 'host',
+    says: 'the planes import neither each other nor control/',
+  },
+  { from: within('test/'), to: () => true, says: 'tests import what they test' },
+];
+
+/** Edges: who may import host/. */
+const mayImportHost = (file: string) =>
+  within(
+    'host/',
+    'test/',
+    'dataplane/engine/',
+    'dataplane/ports/',
+    'control/store/',
+    'control/supervise/',
+    'control/vmm/',
+  )(file) ||
+  isMain(file) ||
+  (within('storage/pool/', 'storage/nbd/')(file) && /\/(server|process|loop|file)\.ts$/.test(file));
+
+const mayImportPool = (file: string) =>
+  within('storage/pool/', 'test/')(file) || isMain(file) || file.endsWith('/server.ts');
+
+/** Where sockets, files, processes, timers and the clock may appear. */
+const mayTouchTheWorld = (file: string) =>
+  within('host/', 'dataplane/ports/', 'control/store/', 'storage/pool/', 'cli/', 'test/')(file) ||
+  isEdgeFile(file);
+
+const WORLD_MODULES =
+  /^(node:)?(fs|fs\/promises|net|tls|dgram|http|https|http2|child_process|cluster|worker_threads|timers|timers\/promises|dns|dns\/promises)$/;
+const WORLD_CALLS =
+  /\b(Date\.now|new Date\(\)|setTimeout|setInterval|setImmediate|performance\.now|process\.hrtime|fetch)\b/;
+
+const FILE_MAX_LINES = 600;
+
+// --- the checks --------------------------------------------------------------------------------------------
+
+/** Comments and the insides of string literals become blanks, so that words in them are not taken for code. */
+function codeOf(source: string): string {
+  const token = /\/\*[\s\S]*?\*\/|\/\/[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`/g;
+  return source.replace(token, found => {
+    const quoted = '\'"`'.includes(found[0]!);
+    const inner = quoted ? found.slice(1, -1) : found;
+    const blank = inner.replace(/[^\n]/g, ' ');
+    return quoted ? found[0]! + blank + found[0]! : blank;
+  });
+}
+
+/** What the file imports, exports from, or loads by `import()`; with the line. */
+function importsOf(source: string): { specifier: string; line: number; typeOnly: boolean }[] {
+  const withoutComments = source.replace(/^\s*\/\*[\s\S]*?\*\//gm, found => found.replace(/[^\n]/g, ' '));
+  const statement =
+    /^\s*(?:import|export)\b[^;'"`]*?\bfrom\s*['"]([^'"]+)['"]|^\s*import\s*['"]([^'"]+)['"]|\bimport\s*\(\s*['"]([^'"]+)['"]/gm;
+  return [...withoutComments.matchAll(statement)].map(match => ({
+    specifier: match[1] ?? match[2] ?? match[3]!,
+    typeOnly: /^\s*(import|export)\s+type\b/.test(match[0]),
+    line: withoutComments.slice(0, match.index + match[0].length).split('\n').length,
+  }));
+}
+
+export function importFaults(file: string, source: string): string[] {
+  const faults: string[] = [];
+  for (const { specifier, line, typeOnly } of importsOf(source)) {
+    const at = `${file}:${line} imports ${specifier}`;
+    if (specifier === 'koffi' && topOf(file) !== 'host') faults.push(`${at}: host/ alone loads koffi`);
+    // A type of node:http is a word for what an edge hands in; it opens nothing.
+    if (WORLD_MODULES.test(specifier) && !typeOnly && !mayTouchTheWorld(file))
+      faults.push(`${at}: files, sockets and processes belong into edges (server, process, loop, main)`);
+    if (!specifier.startsWith('.')) continue;
+    const target = path.posix.join(path.posix.dirname(file), specifier).replace(/\.js$/, '.ts');
+    const rule = RULES.find(({ from }) => from(file));
+    if (rule !== undefined && !rule.to(target, file)) faults.push(`${at}: ${rule.says}`);
+    if (topOf(target) === 'host' && !mayImportHost(file)) faults.push(`${at}: only edges import host/`);
+    if (target.startsWith('storage/pool/') && !mayImportPool(file))
+      faults.push(`${at}: only main.ts and server.ts import pool/`);
+    if (topOf(target) === 'test' && topOf(file) !== 'test') faults.push(`${at}: nothing imports tests`);
+  }
+  return faults;
+}
+
+export function textFaults(file: string, source: string): string[] {
+  const faults: string[] = [];
+  const lines = source.split('\n');
+  if (lines.length > FILE_MAX_LINES) faults.push(`${file} has ${lines.length} lines: split it by subject`);
+  const code = codeOf(source).split('\n');
+  for (const [index, line] of lines.entries()) {
+    const at = `${file}:${index + 1}`;
+    if (/\bas any\b|<any>|:\s*any\b/.test(code[index]!)) faults.push(`${at}: any`);
+    if (/@ts-(ignore|nocheck|expect-error)/.test(line) && !/['"`/].*@ts-.*['"`/]/.test(line))
+      faults.push(`${at}: silences the compiler`);
+    if (/\b(t|tap|test|suite)\.only\b|\bonly:\s*true/.test(code[index]!) && topOf(file) === 'test')
+      faults.push(`${at}: an exclusive test hides the others`);
+    const call = WORLD_CALLS.exec(code[index]!);
+    if (call !== null && !mayTouchTheWorld(file))
+      faults.push(`${at}: ${call[0]} belongs into an edge; pass the time in`);
+  }
+  return faults;
+}
+
+// --- the tree ----------------------------------------------------------------------------------------------
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const tracked = () =>
+  execFileSync('git', ['ls-files', '-z'], { cwd: ROOT, encoding: 'utf8' })
+    .split('\0')
+    .filter(file => file !== '' && fs.existsSync(path.join(ROOT, file)));
+
+const inGit = fs.existsSync(path.join(ROOT, '.git'));
+const skip = inGit ? false : 'this is no git checkout';
+
+await t.test('the tree keeps the rules', { skip }, async t => {
+  const files = tracked();
+  const sources = files.filter(file => file.endsWith('.ts'));
+  t.ok(sources.length > 20, 'there is something to look at');
+  const faults = sources.flatMap(file => {
+    const source = fs.readFileSync(path.join(ROOT, file), 'utf8');
+    return [...importFaults(file, source), ...textFaults(file, source)];
+  });
+  t.same(faults, []);
+});
+
+await t.test('each top-level folder has a README', { skip }, async t => {
+  const folders = new Set(
+    tracked()
+      .filter(file => file.includes('/'))
+      .map(topOf),
+  );
+  for (const folder of folders)
+    if (!folder.startsWith('.') && !['bin', 'docs', 'scripts'].includes(folder))
+      t.ok(fs.existsSync(path.join(ROOT, folder, 'README.md')), `${folder}/README.md`);
+});
+
+await t.test('a planted violation is found', async t => {
+  const planted: [file: string, source: string, fault: RegExp | null][] = [
+    ['dataplane/engine/loop.ts', "import koffi from 'koffi';", /host\/ alone loads koffi/],
+    ['host/tap.ts', "import { x } from '../dataplane/wire/arp.js';", /host\/ imports nothing of ours/],
+    ['host/tap.ts', "import koffi from 'koffi';\nimport { x } from './errno.js';", null],
+    ['dataplane/wire/arp.ts', "import { x } from '../engine/port.js';", /wire\/ imports nothing/],
+    ['dataplane/wire/arp.ts', "import { x } from './ethernet.js';", null],
+    ['dataplane/switch/fdb.ts', "import type { x } from '../engine/port.js';", /switch\/ imports wire\//],
+    ['dataplane/switch/fdb.ts', "import { x } from '../../host/raw.js';", /only edges import host/],
+    ['dataplane/switch/app.ts', "import { x } from '../engine/port.js';", null],
+    ['dataplane/engine/link.ts', "import { x } from '../switch/fdb.js';", /no protocol/],
+    ['dataplane/engine/link.ts', "import { x } from '../../host/raw.js';", null],
+    [
+      'dataplane/ports/tap.ts',
+      "import {\n  x,\n  y,\n} from '../switch/fdb.js';",
+      /tap.ts:4 imports .*ports\/ import/,
+    ],
+    ['dataplane/main.ts', "import { x } from '../storage/contract.js';", /wires its own plane/],
+    ['dataplane/config.ts', "import { x } from '../storage/contract.js';", /neither each other/],
+    [
+      'storage/data/main.ts',
+      "import { x } from '../../host/raw.js';\nimport { y } from '../pool/pool.js';",
+      null,
+    ],
+    ['storage/main.ts', "export { x } from '../control/model/spec.js';", /wires its own plane/],
+    ['storage/volume/cow.ts', "import { x } from '../pool/pool.js';", /volume\/ imports itself/],
+    ['storage/pool/allocate.ts', "import { x } from '../../host/raw.js';", /only edges import host/],
+    ['storage/pool/file.ts', "import { x } from '../../host/raw.js';", null],
+    ['storage/nbd/wire.ts', "import { x } from '../pool/pool.js';", /only main.ts and server.ts import pool/],
+    [
+      'storage/status.ts',
+      "const x = await import('./pool/pool.js');",
+      /only main.ts and server.ts import pool/,
+    ],
+    ['control/reconcile/plan.ts', "import { x } from '../../dataplane/engine/port.js';", /contract.ts only/],
+    ['control/reconcile/plan.ts', "import { x } from '../../dataplane/contract.js';", null],
+    ['control/reconcile/plan.ts', "import { x } from '../../host/raw.js';", /only edges import host/],
+    ['control/reconcile/plan.ts', "import * as fs from 'node:fs';", /belong into edges/],
+    ['control/reconcile/loop.ts', "import * as fs from 'node:fs';", null],
+    ['control/reconcile/plan.ts', "import type { Stats } from 'node:fs';", null],
+    [
+      'dataplane/switch/fdb.ts',
+      "import type { Server } from 'node:http';\nimport { x } from 'node:net';",
+      /:2 imports node:net/,
+    ],
+    ['cli/get.ts', "import { x } from '../control/store/keeper.js';", /through control\/api\/contract.ts/],
+    ['cli/get.ts', "import { x } from '../control/model/parse.js';", null],
+    ['cli/get.ts', "import 'node:http';", null],
+    ['cli/get.ts', "import { x } from '../test/lab/guest.js';", /nothing imports tests/],
+    ['dataplane/switch/fdb.ts', "// import { x } from '../engine/port.js';\n/* import 'node:fs'; */", null],
+  ];
+  for (const [file, source, fault] of planted) {
+    const found = importFaults(file, source);
+    if (fault === null) t.same(found, [], `${file}: ${source}`);
+    else t.match(found.join('\n'), fault, `${file}: ${source}`);
+  }
+
+  const only = 'on' + 'ly';
+  const silenced = '@ts-' + 'ignore';
+  const texts: [file: string, source: string, fault: RegExp | null][] = [
+    ['control/model/x.ts', 'const x = y as ' + 'any;', /:1: any/],
+    ['control/model/x.ts', '\nfunction f(x: ' + 'any) {}', /:2: any/],
+    ['control/model/x.ts', "const x = 'as any'; // as any", null],
+    ['control/model/x.ts', `// ${silenced}\nx();`, /silences the compiler/],
+    ['test/x.test.ts', `t.${only}('x', () => {});`, /exclusive test/],
+    ['test/x.test.ts', `t.test('x', { ${only}: true }, () => {});`, /exclusive test/],
+    ['control/model/x.ts', 'const now = Date.now();', /Date.now belongs/],
+    ['control/model/x.ts', 'setTimeout(f, 5);', /setTimeout belongs/],
+    ['control/model/x.ts', '/** Never Date.now here. */', null],
+    ['control/supervise/process.ts', 'const now = Date.now();', null],
+    ['control/model/x.ts', 'x;\n'.repeat(600), /601 lines/],
+    ['control/model/x.ts', 'x;\n'.repeat(599), null],
+  ];
+  for (const [file, source, fault] of texts) {
+    const found = textFaults(file, source);
+    if (fault === null) t.same(found, [], source.slice(0, 60));
+    else t.match(found.join('\n'), fault, source.slice(0, 60));
+  }
+});
