@@ -193,6 +193,9 @@ function diskError(data: Readonly<Record<string, unknown>>): string {
   const node =
     typeof data['node-name'] === 'string' && data['node-name'] !== '' ? data['node-name'] : 'a disk';
   const operation = data['operation'] === 'read' ? 'read' : 'write';
-  const why = data['nospace'] === true ? 'ENOSPC: no space left under the volume' : data['reason'];
-  return `${node}: a ${operation} failed (${typeof why === 'string' ? why : 'no reason given'})`;
+  const words = typeof data['reason'] === 'string' ? data['reason'] : 'no reason given';
+  // `nospace` is filled in only when QEMU is told to stop at such errors; the words are there always.
+  const isFull = data['nospace'] === true || /no space left/i.test(words);
+  const why = isFull ? 'ENOSPC: no space left under the volume' : words;
+  return `${node}: a ${operation} failed (${why})`;
 }

@@ -188,6 +188,12 @@ export class Body {
     this.#gone(how);
   }
 
+  /** From now on its end is the next weftd's to notice. */
+  detach(): void {
+    this.#child = undefined;
+    this.#identity = undefined;
+  }
+
   boundLogs(): void {
     this.#files.boundLog(this.paths.serialLog);
     this.#files.boundLog(this.#log);

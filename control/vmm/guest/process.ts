@@ -259,6 +259,7 @@ export class Guest {
     clearTimeout(this.#noticeTimer);
     this.#console?.destroy();
     this.#link.close();
+    this.#body.detach();
   }
 
   // What it says.

@@ -319,7 +319,10 @@ await t.test('a manager is killed', { skip }, async t => {
 
   await t.test('a guest that powered off meanwhile is told from one whose QEMU died', async t => {
     const line = await stage.guests.console('ivan');
-    line.write('\npoweroff\n');
+    let text = '';
+    line.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')));
+    line.write('\n(sleep 3; poweroff) & echo $((40 + 2))-armed\n');
+    await until('the shell to take it', () => text.includes('42-armed'));
     const { pid } = stage.observed('judy');
     await stage.guests.detach();
     process.kill(pid!, 'SIGKILL');

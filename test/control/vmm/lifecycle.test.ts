@@ -108,8 +108,7 @@ await t.test('disk errors are counted, by name, and stay after the end', async t
   const error = qmp('BLOCK_IO_ERROR', {
     'node-name': 'disk0',
     operation: 'write',
-    nospace: true,
-    reason: 'x',
+    reason: 'No space left on device',
   });
   const read = qmp('BLOCK_IO_ERROR', {
     'node-name': 'disk1',
