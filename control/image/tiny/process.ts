@@ -116,6 +116,9 @@ export async function buildTiny(
     onProgress({ stage: 'built', fraction: 1 });
     return manifest;
   } catch (error) {
+    // Whatever step it was that failed of it.
+    if (signal?.aborted === true)
+      throw new ImageError('IMAGE_ABORTED', `building image ${name} was called off`, { cause: error });
     if (error instanceof ImageError) throw error;
     const words = error instanceof Error ? error.message : String(error);
     throw new ImageError('IMAGE_BUILD', `image ${name} could not be built: ${words}`, { cause: error });
