@@ -39,10 +39,13 @@ export class SourceNode {
   readonly #document: Document;
   readonly #node: Node | null;
   readonly position: Position;
+  /** Written as `*name`; what it stands for is found where `&name` is. */
+  readonly isAlias: boolean;
 
   constructor(file: SourceFile, document: Document, node: Node | null, position: Position) {
     this.#file = file;
     this.#document = document;
+    this.isAlias = isAlias(node);
     this.#node = isAlias(node) ? (node.resolve(document) ?? null) : node;
     this.position = position;
   }
@@ -173,6 +176,8 @@ export class SourceFile {
 
   /** Two resources of one name (the second level) are the configuration's business, not YAML's: see parse.ts. */
   #findEqualKeys(node: SourceNode, above: string[], problems: SourceProblem[]): void {
+    // Looked through where it was written; following aliases would take as long as their author likes.
+    if (node.isAlias) return;
     const first = new Map<string, Position>();
     for (const { key, keyPosition, value } of node.entries()) {
       const earlier = first.get(key);

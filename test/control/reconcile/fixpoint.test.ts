@@ -125,7 +125,7 @@ function arrange(made: Scenario): World {
   return world;
 }
 
-t.test('plans come to an end, and at the end all is as asked', async () => {
+await t.test('plans come to an end, and at the end all is as asked', async () => {
   fc.assert(
     fc.property(scenario, made => {
       const world = arrange(made);
@@ -175,7 +175,7 @@ t.test('plans come to an end, and at the end all is as asked', async () => {
   );
 });
 
-t.test('the same state plans the same, in whatever order it came to be', async t2 => {
+await t.test('the same state plans the same, in whatever order it came to be', async t2 => {
   fc.assert(
     fc.property(scenario, fc.integer(), (made, seed) => {
       const world = arrange(made);
@@ -201,7 +201,7 @@ function hash(text: string, seed: number): number {
   return value;
 }
 
-t.test('a thousand machines are planned quickly enough to do it often', async t => {
+await t.test('a thousand machines are planned quickly enough to do it often', async t => {
   const world = new World().add('switch', 'lan').add('pool', 'main').add('image', 'k', { kernel: '/k' });
   for (let i = 0; i < 1000; i++) {
     world.add('volume', `v${i}`, { pool: 'main', size: `${4 * MIB}B` });

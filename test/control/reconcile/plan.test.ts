@@ -15,7 +15,7 @@ function alice(world = new World()): World {
     });
 }
 
-t.test('from nothing to a running machine, each thing after what it needs', async t => {
+await t.test('from nothing to a running machine, each thing after what it needs', async t => {
   const world = alice();
   world.settle();
   const at = (id: string): number => world.log.indexOf(id);
@@ -28,7 +28,7 @@ t.test('from nothing to a running machine, each thing after what it needs', asyn
   t.same(world.plan().actions, [], 'what is as it should be plans nothing');
 });
 
-t.test('what a plane is told', async t => {
+await t.test('what a plane is told', async t => {
   const world = alice();
   world.settle();
   const [lan] = world.dataplane.config.switches;
@@ -53,7 +53,7 @@ t.test('what a plane is told', async t => {
   ]);
 });
 
-t.test('switch ports of all kinds become devices, trunks become ranges', async t => {
+await t.test('switch ports of all kinds become devices, trunks become ranges', async t => {
   const world = new World().add('switch', 'lan', {
     ageing: '20s',
     ports: {
@@ -99,7 +99,7 @@ t.test('switch ports of all kinds become devices, trunks become ranges', async t
   ]);
 });
 
-t.test('a plane that is away: its resources are unknown, nothing is done to the others', async t => {
+await t.test('a plane that is away: its resources are unknown, nothing is done to the others', async t => {
   const world = alice();
   world.settle();
   world.storage.up = false;
@@ -115,7 +115,7 @@ t.test('a plane that is away: its resources are unknown, nothing is done to the 
   t.equal(world.verdict('switch/lan'), 'True Forwarding');
 });
 
-t.test(
+await t.test(
   'a plane that starts empty is told of the disks of running guests before it shows their volumes',
   async t => {
     const world = alice();
@@ -128,7 +128,7 @@ t.test(
   },
 );
 
-t.test('a failure holds back what depends on it, and nothing else', async t => {
+await t.test('a failure holds back what depends on it, and nothing else', async t => {
   const world = alice();
   world.add('machine', 'bob', { image: 'tiny' });
   world.failing.set('putVolume main/data', 'no space left');
@@ -143,7 +143,7 @@ t.test('a failure holds back what depends on it, and nothing else', async t => {
   t.equal(world.verdict('machine/alice'), 'True Running');
 });
 
-t.test('failures are spaced out, and forgotten with the next generation', async t => {
+await t.test('failures are spaced out, and forgotten with the next generation', async t => {
   const world = new World().add('image', 'k', { kernel: '/k' }).add('machine', 'm', { image: 'k' });
   world.failing.set('startMachine m', 'QEMU is not there');
   const waits: number[] = [];
@@ -162,7 +162,7 @@ t.test('failures are spaced out, and forgotten with the next generation', async 
   t.match(world.plan().actions, [{ id: 'startMachine m' }], 'at once after a change');
 });
 
-t.test('volumes grow, and never shrink', async t => {
+await t.test('volumes grow, and never shrink', async t => {
   const world = new World().add('pool', 'main').add('volume', 'v', { pool: 'main', size: '1GiB' });
   world.settle();
   world.add('volume', 'v', { pool: 'main', size: '2GiB' });
@@ -174,7 +174,7 @@ t.test('volumes grow, and never shrink', async t => {
   t.equal(world.verdict('volume/v'), 'False ShrinkRefused');
 });
 
-t.test('a volume is filled once, before anybody sees it', async t => {
+await t.test('a volume is filled once, before anybody sees it', async t => {
   const world = new World()
     .add('pool', 'main')
     .add('image', 'deb', { disk: '/deb.qcow2' })
@@ -199,7 +199,7 @@ t.test('a volume is filled once, before anybody sees it', async t => {
   t.equal(world.log.filter(id => id.startsWith('fillVolume')).length, 2);
 });
 
-t.test('half filled when weftd died: filled from the start again', async t => {
+await t.test('half filled when weftd died: filled from the start again', async t => {
   const world = new World()
     .add('pool', 'main')
     .add('image', 'deb', { disk: '/deb.qcow2' })
@@ -210,7 +210,7 @@ t.test('half filled when weftd died: filled from the start again', async t => {
   t.equal(world.volumes.get('main/root')?.content, 'deb');
 });
 
-t.test('data that was kept is never written over', async t => {
+await t.test('data that was kept is never written over', async t => {
   const world = new World()
     .add('pool', 'main')
     .add('image', 'deb', { disk: '/deb.qcow2' })
@@ -221,7 +221,7 @@ t.test('data that was kept is never written over', async t => {
   t.equal(world.verdict('volume/root'), 'True Available');
 });
 
-t.test('an image larger than its volume is said before anything is made', async t => {
+await t.test('an image larger than its volume is said before anything is made', async t => {
   const world = new World()
     .add('pool', 'main')
     .add('image', 'deb', { disk: '/deb.qcow2' })
@@ -231,7 +231,7 @@ t.test('an image larger than its volume is said before anything is made', async 
   t.equal(world.volumes.size, 0);
 });
 
-t.test('a running guest is not restarted for a new spec', async t => {
+await t.test('a running guest is not restarted for a new spec', async t => {
   const world = alice();
   world.settle();
   world.add('machine', 'alice', {
@@ -258,7 +258,7 @@ t.test('a running guest is not restarted for a new spec', async t => {
   t.match(world.dataplane.config.switches[0]?.ports[0]?.vlan, { vlan: 20 }, 'its card is moved at once');
 });
 
-t.test('a disk exchanged in the spec is exchanged at the next start, not before', async t => {
+await t.test('a disk exchanged in the spec is exchanged at the next start, not before', async t => {
   const world = alice().add('volume', 'other', { pool: 'main', size: '64MiB' });
   world.settle();
   world.add('machine', 'alice', { image: 'tiny', disks: [{ volume: 'other' }] });
@@ -275,7 +275,7 @@ t.test('a disk exchanged in the spec is exchanged at the next start, not before'
   t.equal(world.plan().reports.get('machine/alice')?.restartRequired?.status, 'False');
 });
 
-t.test('while a guest is being started, its disks are those of the spec', async t => {
+await t.test('while a guest is being started, its disks are those of the spec', async t => {
   const world = alice();
   world.settle();
   // Stopped with an old plan on record, and being started again.
@@ -287,7 +287,7 @@ t.test('while a guest is being started, its disks are those of the spec', async 
   t.match(world.storage.config.exports, [{ volume: 'other' }]);
 });
 
-t.test('restart policies', async t => {
+await t.test('restart policies', async t => {
   const start = (restart: string): World => {
     const world = new World()
       .add('image', 'k', { kernel: '/k' })
@@ -321,7 +321,7 @@ t.test('restart policies', async t => {
   }
 });
 
-t.test('weft machine start answers an end', async t => {
+await t.test('weft machine start answers an end', async t => {
   const world = new World().add('image', 'k', { kernel: '/k' }).add('machine', 'm', { image: 'k' });
   world.settle();
   world.guests.set('m', { ...world.guests.get('m')!, state: 'stopped', ended: 'guest-poweroff' });
@@ -332,7 +332,7 @@ t.test('weft machine start answers an end', async t => {
   t.equal(world.boots, 2);
 });
 
-t.test('a start that fails is tried again, whatever the restart policy', async t => {
+await t.test('a start that fails is tried again, whatever the restart policy', async t => {
   const world = new World()
     .add('image', 'k', { kernel: '/k' })
     .add('machine', 'm', { image: 'k', restart: 'never' });
@@ -342,7 +342,7 @@ t.test('a start that fails is tried again, whatever the restart policy', async t
   t.equal(world.boots, 1);
 });
 
-t.test('running: false, and the words of weft machine start and stop', async t => {
+await t.test('running: false, and the words of weft machine start and stop', async t => {
   const world = new World()
     .add('image', 'k', { kernel: '/k' })
     .add('machine', 'm', { image: 'k', running: false });
@@ -357,7 +357,7 @@ t.test('running: false, and the words of weft machine start and stop', async t =
   t.equal(world.verdict('machine/m'), 'True Stopped');
 });
 
-t.test('a guest that does not power off is reported, not killed', async t => {
+await t.test('a guest that does not power off is reported, not killed', async t => {
   const world = new World().add('image', 'k', { kernel: '/k' }).add('machine', 'm', { image: 'k' });
   world.settle();
   world.add('machine', 'm', { image: 'k', running: false });
@@ -370,7 +370,7 @@ t.test('a guest that does not power off is reported, not killed', async t => {
   t.match(world.message('machine/m'), /weft machine kill m/);
 });
 
-t.test('a machine that is deleted is asked, then killed, then forgotten; its volume after it', async t => {
+await t.test('a machine that is deleted is asked, then killed, then forgotten; its volume after it', async t => {
   const world = alice();
   world.settle();
   world.log.length = 0;
@@ -403,7 +403,7 @@ t.test('a machine that is deleted is asked, then killed, then forgotten; its vol
   t.same(world.storage.config.pools, []);
 });
 
-t.test('while a deleted machine powers off, its disks and networks are still there', async t => {
+await t.test('while a deleted machine powers off, its disks and networks are still there', async t => {
   const world = alice();
   world.settle();
   world.bury('machine/alice').bury('volume/data').bury('pool/main').bury('switch/lan');
@@ -414,7 +414,7 @@ t.test('while a deleted machine powers off, its disks and networks are still the
   t.match(world.dataplane.config.switches, [{ ports: [{ name: 'alice.nic0' }] }]);
 });
 
-t.test('deleting a volume keeps its data unless it was said otherwise', async t => {
+await t.test('deleting a volume keeps its data unless it was said otherwise', async t => {
   const world = new World().add('pool', 'main').add('volume', 'v', { pool: 'main', size: '1GiB' });
   world.settle();
   world.bury('volume/v');
@@ -423,7 +423,7 @@ t.test('deleting a volume keeps its data unless it was said otherwise', async t 
   t.equal(world.volumes.size, 1);
 });
 
-t.test('a name used again waits until its predecessor is gone', async t => {
+await t.test('a name used again waits until its predecessor is gone', async t => {
   const world = alice();
   world.settle();
   world.volumes.get('main/data')!.content = 'old';
@@ -436,7 +436,7 @@ t.test('a name used again waits until its predecessor is gone', async t => {
   t.equal(world.verdict('machine/alice'), 'True Running');
 });
 
-t.test('a store that was lost takes nothing away', async t => {
+await t.test('a store that was lost takes nothing away', async t => {
   const world = alice();
   world.settle();
   const { dataplane, storage } = world;
