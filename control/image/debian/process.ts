@@ -72,29 +72,35 @@ export class Debian {
     const arch = debianArch(process.arch);
     if (arch === undefined)
       throw new ImageError('IMAGE_CANNOT_BUILD', `no kernel package is known for ${process.arch}`);
-    const name = await this.#withLists(async () => {
-      for (const meta of kernelMetaPackages(arch)) {
-        const found = parseKernelDependency(await this.#apt('apt-cache', ['depends', meta]).catch(() => ''));
-        if (found !== undefined) return found;
-      }
-      throw new ImageError(
-        'IMAGE_CANNOT_BUILD',
-        `the package lists name none of ${kernelMetaPackages(arch).join(', ')}; see /etc/apt/sources.list`,
-      );
+    // Name and file are of the same lists: old ones name a kernel that newer ones no longer have.
+    return this.#withLists(async () => {
+      const name = await this.#kernelPackage(arch);
+      const release = kernelRelease(name);
+      const root = await this.#unpack(name);
+      // Ubuntu keeps the modules in a package of their own.
+      const modulesPackage = `linux-modules-${release}`;
+      const depends = await this.#apt('apt-cache', ['depends', name]);
+      if (dependsOn(depends, modulesPackage)) await this.#unpack(modulesPackage);
+      const kernel = kernelBelow(root, release, `package ${name}`);
+      if (kernel === undefined)
+        throw new ImageError(
+          'IMAGE_BUILD',
+          `package ${name} holds no kernel with modules where they are expected`,
+        );
+      return kernel;
     });
-    const release = kernelRelease(name);
-    const root = await this.#unpack(name);
-    // Ubuntu keeps the modules in a package of their own.
-    const modulesPackage = `linux-modules-${release}`;
-    const depends = await this.#apt('apt-cache', ['depends', name]).catch(() => '');
-    if (dependsOn(depends, modulesPackage)) await this.#unpack(modulesPackage);
-    const kernel = kernelBelow(root, release, `package ${name}`);
-    if (kernel === undefined)
-      throw new ImageError(
-        'IMAGE_BUILD',
-        `package ${name} holds no kernel with modules where they are expected`,
-      );
-    return kernel;
+  }
+
+  async #kernelPackage(arch: string): Promise<string> {
+    for (const meta of kernelMetaPackages(arch)) {
+      // A package that the lists do not name makes apt-cache fail: the next one may be there.
+      const found = parseKernelDependency(await this.#apt('apt-cache', ['depends', meta]).catch(() => ''));
+      if (found !== undefined) return found;
+    }
+    throw new ImageError(
+      'IMAGE_CANNOT_BUILD',
+      `the package lists name none of ${kernelMetaPackages(arch).join(', ')}; see /etc/apt/sources.list`,
+    );
   }
 
   async busybox(): Promise<Busybox> {
@@ -105,7 +111,7 @@ export class Debian {
       if (typeof found !== 'string') return found;
       problems.push(found);
     }
-    const root = await this.#unpack('busybox-static');
+    const root = await this.#withLists(() => this.#unpack('busybox-static'));
     for (const path of BUSYBOX_PLACES.map(place => join(root, place))) {
       if (!fs.existsSync(path)) continue;
       const found = await this.#judgeBusybox(path, 'package busybox-static');
@@ -137,7 +143,7 @@ export class Debian {
     fs.mkdirSync(debs, { recursive: true });
     fs.mkdirSync(root, { recursive: true });
     this.#say(`downloading ${name}`);
-    await this.#withLists(() => this.#apt('apt-get', ['-q', 'download', name], debs));
+    await this.#apt('apt-get', ['-q', 'download', name], debs);
     const file = fs.readdirSync(debs).find(entry => entry.startsWith(`${name}_`) && entry.endsWith('.deb'));
     if (file === undefined) throw new ImageError('IMAGE_DOWNLOAD', `apt-get downloaded nothing for ${name}`);
     this.#say(`unpacking ${name}`);
