@@ -1,5 +1,6 @@
 /** The state directory: made with the modes of ARCHITECTURE.md, and locked, so that one weftd has it. */
 import * as fs from 'node:fs';
+import { dirname } from 'node:path';
 import { HostError } from '../../host/errno.js';
 import { O_CREAT, O_RDWR, flock, openFile } from '../../host/file.js';
 import { layoutOf } from '../model/layout.js';
@@ -10,8 +11,18 @@ import { StoreError } from './errors.js';
 const PASSABLE = 0o711;
 const PRIVATE = 0o700;
 
+/**
+ * Step by step: mkdir's own `recursive` never returns where a parent exists and still takes no directories (as
+ * /proc).
+ */
+function makeWithParents(path: string, mode: number): void {
+  if (fs.existsSync(path)) return;
+  if (dirname(path) !== path) makeWithParents(dirname(path), mode);
+  fs.mkdirSync(path, { mode });
+}
+
 function make(path: string, mode: number): void {
-  fs.mkdirSync(path, { recursive: true, mode });
+  makeWithParents(path, mode);
   const { mode: is, uid } = fs.statSync(path);
   // An older one, or one made under another umask.
   if ((is & 0o777) !== mode && uid === process.geteuid?.()) fs.chmodSync(path, mode);
