@@ -58,10 +58,10 @@ export function parseModule(bytes: Uint8Array): ModuleInfo | undefined {
   const info: ModuleInfo = { depends: [], softPre: [] };
   for (const line of text.split('\0')) {
     if (line.startsWith('depends='))
-      info.depends.push(...line.slice(8).split(',').filter(Boolean).map(moduleName));
+      info.depends.push(...line.slice(8).split(',').map(moduleName).filter(Boolean));
     else if (line.startsWith('softdep=')) {
       const pre = /\bpre:\s*((?:(?!post:)\S+\s*)*)/.exec(line.slice(8))?.[1] ?? '';
-      info.softPre.push(...pre.split(/\s+/).filter(Boolean).map(moduleName));
+      info.softPre.push(...pre.split(/\s+/).map(moduleName).filter(Boolean));
     }
   }
   return info;
