@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { processUser } from '../../../control/vmm/qemu/process.js';
-import { Stage, until, whyNot } from './stage.js';
+import { cable, Stage, until, whyNot } from './stage.js';
 
 t.setTimeout(900_000);
 const skip = await whyNot();
@@ -263,6 +263,54 @@ await t.test('a full disk', { skip: skip || (hasNbdkit ? false : 'nbdkit is not 
   const count = stage.said('heidi', 'written').length;
   await stage.says('heidi', 'written', count + 2);
   t.pass('and goes on when there is room again');
+});
+
+await t.test('two guests and a cable', { skip }, async t => {
+  const stage = await Stage.open(t);
+  const { guests } = stage;
+  for (const [name, own, peer] of [
+    ['kim', '10.0.10.1/24', '10.0.10.2'],
+    ['leo', '10.0.10.2/24', '10.0.10.1'],
+  ] as const) {
+    const plan = stage.plan(name, `weft.work=ping weft.address=${own} weft.peers=${peer}`, { disk: false });
+    const mac = name === 'kim' ? '52:54:00:77:65:01' : '52:54:00:77:65:02';
+    await guests.start({ ...plan, nics: [{ socketPath: guests.nicSocket(name, 0), mac }] });
+  }
+  for (const name of ['kim', 'leo'])
+    t.match(await stage.says(name, 'ping'), { reached: false, received: 0 }, `${name} reaches nobody yet`);
+  const sockets = [guests.nicSocket('kim', 0), guests.nicSocket('leo', 0)] as const;
+  const cut = await cable(...sockets);
+  for (const name of ['kim', 'leo']) {
+    await until(`${name} to reach its peer`, () => stage.said(name, 'ping').some(fact => fact.reached));
+    t.equal(stage.said(name, 'ping').filter(fact => fact.reached).length, 1, `${name} says so once`);
+  }
+  const outages = stage.said('kim', 'outage').length;
+  const said = stage.said('kim', 'ping').length;
+  cut();
+  await until('kim to miss its peer', () =>
+    stage
+      .said('kim', 'ping')
+      .slice(said)
+      .some(fact => !fact.reached),
+  );
+  await cable(...sockets);
+  t.match(await stage.says('kim', 'outage', outages + 1), { peer: '10.0.10.2' });
+  const outage = stage.said('kim', 'outage').slice(outages)[0]!;
+  t.equal(outage.ms, (outage.lost + 1) * 200, 'measured by what was lost');
+  // It is said to be missed after 2 s without an answer.
+  t.ok(outage.silence_ms >= 2000, `${outage.silence_ms} ms without an answer`);
+});
+
+await t.test('accel: auto', { skip }, async t => {
+  const stage = await Stage.open(t);
+  const { guests } = stage;
+  const plan = { ...stage.plan('mia', '', { disk: false }), accel: 'auto' as const };
+  await guests.start(plan);
+  const { accel, accelReason } = stage.observed('mia');
+  t.match(accelReason, /\/dev\/kvm|KVM/, `${accel}: ${accelReason}`);
+  if (accel === 'kvm') t.match(accelReason, /booted under KVM/);
+  await stage.says('mia', 'boot');
+  t.pass('and with that it boots');
 });
 
 await t.test('a manager is killed', { skip }, async t => {

@@ -4,6 +4,7 @@
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -194,6 +195,18 @@ export class Stage {
     for (const server of this.#servers) await server.kill();
     fs.rmSync(this.state, { recursive: true, force: true });
   }
+}
+
+/** A cable between two guests' cards: what one sends reaches the other, until it is cut. */
+export async function cable(pathA: string, pathB: string): Promise<() => void> {
+  const [a, b] = [connect(pathA), connect(pathB)];
+  for (const end of [a, b]) end.on('error', () => {});
+  await Promise.all([a, b].map(end => new Promise(resolve => end.once('connect', resolve))));
+  a.pipe(b).pipe(a);
+  return () => {
+    a.destroy();
+    b.destroy();
+  };
 }
 
 export async function until(what: string, fits: () => boolean): Promise<void> {
