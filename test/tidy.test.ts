@@ -113,6 +113,9 @@ const WORLD_MODULES =
 const WORLD_CALLS =
   /\b(Date\.now|new Date\(\)|setTimeout|setInterval|setImmediate|performance\.now|process\.hrtime|fetch)\b/;
 
+/** In pieces, so that this line is none of what it looks for. */
+const TYPE_ANY = new RegExp(['\\bas ', '<', ':\\s*'].map(before => `${before}any\\b`).join('|'));
+
 const FILE_MAX_LINES = 600;
 
 // --- the checks --------------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ export function textFaults(file: string, source: string): string[] {
   const code = codeOf(source).split('\n');
   for (const [index, line] of lines.entries()) {
     const at = `${file}:${index + 1}`;
-    if (/\bas any\b|<any>|:\s*any\b/.test(code[index]!)) faults.push(`${at}: any`);
+    if (TYPE_ANY.test(code[index]!)) faults.push(`${at} has the type any`);
     if (/@ts-(ignore|nocheck|expect-error)/.test(line) && !/['"`/].*@ts-.*['"`/]/.test(line))
       faults.push(`${at}: silences the compiler`);
     if (/\b(t|tap|test|suite)\.only\b|\bonly:\s*true/.test(code[index]!) && topOf(file) === 'test')
@@ -272,8 +275,8 @@ await t.test('a planted violation is found', async t => {
   const only = 'on' + 'ly';
   const silenced = '@ts-' + 'ignore';
   const texts: [file: string, source: string, fault: RegExp | null][] = [
-    ['control/model/x.ts', 'const x = y as ' + 'any;', /:1: any/],
-    ['control/model/x.ts', '\nfunction f(x: ' + 'any) {}', /:2: any/],
+    ['control/model/x.ts', 'const x = y as ' + 'any;', /:1 has the type any/],
+    ['control/model/x.ts', '\nfunction f(x: ' + 'any) {}', /:2 has the type any/],
     ['control/model/x.ts', "const x = 'as any'; // as any", null],
     ['control/model/x.ts', `// ${silenced}\nx();`, /silences the compiler/],
     ['test/x.test.ts', `t.${only}('x', () => {});`, /exclusive test/],

@@ -129,13 +129,15 @@ export const target: Target = {
       touched = true;
     };
     const connection = new Connection({ channel, offers, pool, budget, serverCounters, touch });
+    // Told whether other clients wait; a reader that does not ask is fine, too.
+    const readable: (alone: boolean) => void = connection.readable.bind(connection);
     const hangsUpAt = random.below(4) === 0 ? random.below(60) : -1;
 
     for (let turn = 0; !connection.closed; turn++) {
       assert(turn < TURNS_MAX, 'the connection never ends');
       if (turn === hangsUpAt) channel.hangsUp = true;
       if (connection.wantsOutput) connection.writable();
-      if (connection.wantsInput) connection.readable();
+      if (connection.wantsInput) readable(random.below(2) === 0);
       later.turn();
       budget.turn();
       if (touched) {
