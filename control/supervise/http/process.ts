@@ -136,7 +136,9 @@ export class PlaneClient {
       }
     } catch (error) {
       if (error instanceof PlaneError) throw error;
-      throw this.#failed(error, 'reading', '', signal.aborted ? deadline_ms : 0);
+      if (signal.aborted)
+        throw new PlaneError('PLANE_TIMEOUT', `${this.#name}: no end of its answer within ${deadline_ms} ms`);
+      throw this.#failed(error, 'broke off its answer:', '', deadline_ms);
     }
     return Buffer.concat(pieces).toString('utf8');
   }

@@ -370,38 +370,41 @@ await t.test('a guest that does not power off is reported, not killed', async t 
   t.match(world.message('machine/m'), /weft machine kill m/);
 });
 
-await t.test('a machine that is deleted is asked, then killed, then forgotten; its volume after it', async t => {
-  const world = alice();
-  world.settle();
-  world.log.length = 0;
-  world.bury('machine/alice').bury('volume/data', true).bury('pool/main').bury('switch/lan');
-  world.failing.set('stopMachine alice', 'deaf');
-  world.settle();
-  t.ok(world.guests.has('alice') || world.log.includes('killMachine alice'));
-  world.failing.clear();
-  world.settle();
-  t.same(world.tombstones.size, 0);
-  const order = [
-    'stopMachine alice',
-    'killMachine alice',
-    'forgetMachine alice',
-    'unbury machine/alice',
-    'destroyVolume main/data',
-    'unbury volume/data',
-    'unbury pool/main',
-  ].map(id => world.log.indexOf(id));
-  t.ok(
-    order.every(index => index >= 0),
-    world.log.join(', '),
-  );
-  t.same(
-    order,
-    [...order].sort((a, b) => a - b),
-    world.log.join(', '),
-  );
-  t.equal(world.volumes.size, 0);
-  t.same(world.storage.config.pools, []);
-});
+await t.test(
+  'a machine that is deleted is asked, then killed, then forgotten; its volume after it',
+  async t => {
+    const world = alice();
+    world.settle();
+    world.log.length = 0;
+    world.bury('machine/alice').bury('volume/data', true).bury('pool/main').bury('switch/lan');
+    world.failing.set('stopMachine alice', 'deaf');
+    world.settle();
+    t.ok(world.guests.has('alice') || world.log.includes('killMachine alice'));
+    world.failing.clear();
+    world.settle();
+    t.same(world.tombstones.size, 0);
+    const order = [
+      'stopMachine alice',
+      'killMachine alice',
+      'forgetMachine alice',
+      'unbury machine/alice',
+      'destroyVolume main/data',
+      'unbury volume/data',
+      'unbury pool/main',
+    ].map(id => world.log.indexOf(id));
+    t.ok(
+      order.every(index => index >= 0),
+      world.log.join(', '),
+    );
+    t.same(
+      order,
+      [...order].sort((a, b) => a - b),
+      world.log.join(', '),
+    );
+    t.equal(world.volumes.size, 0);
+    t.same(world.storage.config.pools, []);
+  },
+);
 
 await t.test('while a deleted machine powers off, its disks and networks are still there', async t => {
   const world = alice();

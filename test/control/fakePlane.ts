@@ -1,0 +1,213 @@
+/**
+ * A small plane for tests: serves the part of either contract that weftd uses, in memory, on a Unix socket. As a class
+ * inside a test, or as a process:
+ *
+ *   node fakePlane.js --socket PATH --kind dataplane|storage [--version V] [--fail-start] [--slow-health MS]
+ */
+import * as fs from 'node:fs';
+import * as http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { parseArgs } from 'node:util';
+import type { DataplaneConfig } from '../../dataplane/contract.js';
+import type { StorageConfig } from '../../storage/contract.js';
+
+export interface FakeOptions {
+  kind: 'dataplane' | 'storage';
+  version: string;
+}
+
+type Answer = { status?: number; body: unknown };
+
+export class FakePlane {
+  readonly kind: FakeOptions['kind'];
+  readonly version: string;
+  config: (DataplaneConfig & StorageConfig) | undefined;
+  readonly volumes = new Map<string, { size_bytes: number }>();
+  /** Ports and exports with these names are in error. */
+  readonly broken = new Map<string, string>();
+  /** Answers nothing any more, though its socket is open. */
+  hangs = false;
+  readonly requests: string[] = [];
+  readonly #server: http.Server;
+  readonly #events = new Set<http.ServerResponse>();
+
+  constructor({ kind, version }: FakeOptions) {
+    this.kind = kind;
+    this.version = version;
+    this.#server = http.createServer((request, response) => void this.#answer(request, response));
+  }
+
+  listen(socketPath: string): Promise<void> {
+    fs.rmSync(socketPath, { force: true });
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(socketPath, resolve);
+    });
+  }
+
+  get address(): AddressInfo | string | null {
+    return this.#server.address();
+  }
+
+  tell(event: object): void {
+    for (const response of this.#events) response.write(`data: ${JSON.stringify(event)}\n\n`);
+  }
+
+  /** Its event streams end, its requests break off, as when the process dies. */
+  async close(): Promise<void> {
+    await new Promise<void>(resolve => {
+      this.#server.close(() => resolve());
+      this.#server.closeAllConnections();
+    });
+  }
+
+  async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
+    const { pathname } = new URL(request.url ?? '/', 'http://x');
+    this.requests.push(`${request.method} ${request.url}`);
+    if (this.hangs) return;
+    if (pathname === '/events') {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write(': fake\n\n');
+      this.#events.add(response);
+      response.on('close', () => this.#events.delete(response));
+      return;
+    }
+    if (pathname.endsWith('/capture')) {
+      response.writeHead(200, { 'content-type': 'application/x-pcapng' });
+      response.write('first');
+      setTimeout(() => response.end('last'), 20);
+      return;
+    }
+    const pieces: Buffer[] = [];
+    for await (const piece of request) pieces.push(piece as Buffer);
+    const text = Buffer.concat(pieces).toString('utf8');
+    const { status = 200, body } = this.#reply(request.method ?? '', pathname, text);
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(body));
+  }
+
+  #reply(method: string, path: string, text: string): Answer {
+    if (path === '/health') return { body: this.#health() };
+    if (path === '/status') return { body: this.kind === 'dataplane' ? this.#frames() : this.#blocks() };
+    if (path === '/config' && method === 'PUT') {
+      this.config = JSON.parse(text) as DataplaneConfig & StorageConfig;
+      return { body: { generation: this.config.generation, problems: [] } };
+    }
+    if (path === '/garbage') return { body: 'what?' };
+    const [, pool, volume] = /^\/pools\/([^/]+)\/volumes\/([^/]+)$/.exec(path) ?? [];
+    if (pool !== undefined && volume !== undefined) return this.#volume(method, pool, volume, text);
+    if (path.endsWith('/macs'))
+      return method === 'DELETE'
+        ? { body: { flushed: 2 } }
+        : { body: { entries: [{ mac: '02:00:00:00:00:01', vlan: 1, port: 'a.nic0', age_ms: 5 }] } };
+    return { status: 404, body: { error: { code: 'NOT_FOUND', message: `no ${path}` } } };
+  }
+
+  #health() {
+    return {
+      name: `weft-${this.kind}`,
+      version: this.version,
+      pid: process.pid,
+      startedAt_ms: 1,
+      generation: this.config?.generation ?? -1,
+    };
+  }
+
+  #frames() {
+    return {
+      generation: this.config?.generation ?? -1,
+      engine: { turns: 1 },
+      switches: (this.config?.switches ?? []).map(one => ({
+        name: one.name,
+        macCount: 1,
+        counters: { floods: 2 },
+        ports: one.ports.map(port => ({
+          name: port.name,
+          kind: port.device.kind,
+          state: this.broken.has(port.name) ? 'error' : 'up',
+          reason: this.broken.get(port.name) ?? null,
+          vlan: port.vlan,
+          counters: { ifHCInOctets: 3 },
+        })),
+      })),
+    };
+  }
+
+  #volume(method: string, pool: string, volume: string, text: string): Answer {
+    const key = `${pool}/${volume}`;
+    if (method === 'DELETE') {
+      const exported = this.config?.exports.some(one => one.pool === pool && one.volume === volume);
+      if (exported === true)
+        return { status: 409, body: { error: { code: 'VOLUME_EXPORTED', message: 'it is exported' } } };
+      if (!this.volumes.delete(key))
+        return { status: 404, body: { error: { code: 'VOLUME_UNKNOWN', message: `no ${key}` } } };
+      return { body: { deleted: true } };
+    }
+    const { size_bytes } = JSON.parse(text) as { size_bytes: number };
+    this.volumes.set(key, { size_bytes });
+    return { body: this.#volumeStatus(pool, volume, size_bytes) };
+  }
+
+  #volumeStatus(pool: string, name: string, size_bytes: number) {
+    return {
+      pool,
+      name,
+      uuid: name,
+      size_bytes,
+      allocated_bytes: 4096,
+      createdAt_ms: 0,
+      state: 'ok',
+      reason: null,
+    };
+  }
+
+  #blocks() {
+    return {
+      generation: this.config?.generation ?? -1,
+      server: { connections: 1 },
+      pools: (this.config?.pools ?? []).map(pool => ({
+        ...pool,
+        state: 'open',
+        reason: null,
+        capacity_bytes: 1e9,
+        free_bytes: 1e9,
+        allocated_bytes: 0,
+        provisioned_bytes: 0,
+        volumeCount: this.volumes.size,
+      })),
+      volumes: [...this.volumes].map(([key, { size_bytes }]) => {
+        const [pool = '', name = ''] = key.split('/');
+        return this.#volumeStatus(pool, name, size_bytes);
+      }),
+      exports: (this.config?.exports ?? []).map(one => ({
+        name: one.name,
+        state: this.broken.has(one.name) ? 'error' : 'listening',
+        reason: this.broken.get(one.name) ?? null,
+        connectionCount: 0,
+        counters: { reads: 1 },
+      })),
+    };
+  }
+}
+
+if (process.argv[1] === import.meta.filename) {
+  const { values } = parseArgs({
+    options: {
+      socket: { type: 'string', default: '' },
+      kind: { type: 'string', default: 'dataplane' },
+      version: { type: 'string', default: '0.0.1' },
+      'fail-start': { type: 'boolean', default: false },
+    },
+  });
+  if (values['fail-start']) {
+    process.stderr.write('it does not want to\n');
+    process.exit(3);
+  }
+  const kind = values.kind === 'storage' ? 'storage' : 'dataplane';
+  const plane = new FakePlane({ kind, version: values.version });
+  await plane.listen(values.socket);
+  process.on('SIGTERM', () => process.exit(0));
+  process.on('SIGUSR1', () => {
+    plane.hangs = true;
+  });
+}
