@@ -3,7 +3,8 @@
  * command. It is weftd itself that refuses to be two on one state directory.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
@@ -81,7 +82,8 @@ async function start(
       const how = await Promise.race([ended, sleep(LOOK_EVERY_MS, null)]);
       // Somebody else may have been quicker: then ours has ended, and theirs serves.
       if (await isServing(client)) return { started: how === null, child: how === null ? child : null };
-      if (how !== null) throw startFailed(`weftd ended at once (${how})`, log, logFrom_bytes, paths);
+      if (how !== null && !lostTheRace(tail(log, logFrom_bytes)))
+        throw startFailed(`weftd ended at once (${how})`, log, logFrom_bytes, paths);
       if (Date.now() > deadlineAt_ms) {
         child.kill('SIGTERM');
         throw startFailed(
@@ -97,11 +99,23 @@ async function start(
   }
 }
 
+/** Ours has ended because another was started at the same time; that one will serve in a moment. */
+function lostTheRace(said: string): boolean {
+  return said.includes('another weftd');
+}
+
+/** Step by step: mkdir's own `recursive` never returns where a parent exists and takes no directories (as /proc). */
+function makeDirectory(directory: string, mode: number): void {
+  if (existsSync(directory)) return;
+  if (dirname(directory) !== directory) makeDirectory(dirname(directory), mode);
+  mkdirSync(directory, { mode });
+}
+
 function openLog(session: Session, paths: StatePaths): number {
   try {
     // As root the guests' users pass through to their own directories below.
-    mkdirSync(paths.directory, { recursive: true, mode: session.io.uid === 0 ? 0o711 : 0o700 });
-    mkdirSync(paths.logs, { recursive: true, mode: 0o700 });
+    makeDirectory(paths.directory, session.io.uid === 0 ? 0o711 : 0o700);
+    makeDirectory(paths.logs, 0o700);
     return openSync(paths.weftdLog, 'a+', 0o600);
   } catch (error) {
     throw new CliError(
