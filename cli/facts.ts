@@ -9,6 +9,7 @@
 import type { Resource } from '../control/api/contract.js';
 import type { ProgressRow } from './progress.js';
 import { readiness } from './resources.js';
+import { withoutCause } from './settle.js';
 import { harmless } from './width.js';
 
 export type Fact = Readonly<Record<string, unknown>> & { readonly fact: string };
@@ -160,7 +161,9 @@ function runningRow({ name, resource, address, network }: Guest, witness: Witnes
   const why =
     observed['state'] === 'running' && state.ready === 'True'
       ? 'runs; its guest boots'
-      : [state.reason, state.message].filter(Boolean).join(': ') || 'not yet';
+      : state.reason === 'DependencyNotReady'
+        ? withoutCause(state.message)
+        : [state.reason, state.message].filter(Boolean).join(': ') || 'not yet';
   return { key, state: 'busy', text: `${name}: ${harmless(why)}` };
 }
 

@@ -83,8 +83,14 @@ export function lookAt(resources: readonly Resource[], targets: readonly Target[
 }
 
 function phrase(key: string, state: { reason: string; message: string }): string {
+  if (state.reason === 'DependencyNotReady') return `${key}: ${withoutCause(state.message)}`;
   const reason = state.reason === '' ? 'pending' : state.reason;
   return state.message === '' ? `${key}: ${reason}` : `${key}: ${reason}: ${state.message}`;
+}
+
+/** `waits for image "tiny": downloading …`: what that one waits for is said in its own row. */
+export function withoutCause(message: string): string {
+  return message.replace(/^(waits for [^:]*): .*/s, '$1');
 }
 
 function notSettled(rows: readonly ProgressRow[], deadline_ms: number): CliError {

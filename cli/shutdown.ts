@@ -1,5 +1,6 @@
 /** Ends weftd, alone or with everything that it looks after, and waits until it is gone. */
 import { connect } from 'node:net';
+import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -77,11 +78,11 @@ function answers(socketPath: string): Promise<boolean> {
   });
 }
 
+/** Read from /proc, where a process that has ended but was not yet reaped is told apart. */
 function isAlive(pid: number): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.[0] !== 'Z';
+  } catch {
+    return false;
   }
 }

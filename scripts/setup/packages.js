@@ -46,13 +46,23 @@ function hasAptLists() {
   }
 }
 
-export async function installPackages() {
-  const missing = needs().filter(({ program }) => findProgram(program) === null);
-  const debian = isDebian();
-  const lists = !debian || hasAptLists();
+const here = {
+  find: findProgram,
+  isDebian,
+  hasAptLists,
+  isRoot: () => process.getuid() === 0,
+  run,
+  say,
+};
+
+export async function installPackages(machine = here) {
+  const { run, say } = machine;
+  const missing = needs().filter(({ program }) => machine.find(program) === null);
+  const debian = machine.isDebian();
+  const lists = !debian || machine.hasAptLists();
   if (missing.length === 0 && lists) return;
   const packages = missing.map(({ debianPackage }) => debianPackage);
-  if (debian && process.getuid() === 0) {
+  if (debian && machine.isRoot()) {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
     await step('Updating the package lists', () => run('apt-get', ['-q', 'update'], { env }));
     if (packages.length > 0) {
