@@ -14,7 +14,7 @@ import { eventually, run } from './harness/processes.js';
 t.setTimeout(600_000);
 
 const MIB = 1024 * 1024;
-const POOL_BYTES = 48 * MIB;
+const POOL_BYTES = 24 * MIB;
 
 await t.test('a guest meets a full pool', { skip: missing(FABRIC_NEEDS) }, async t => {
   const lab = Lab.open();

@@ -4,7 +4,7 @@ import type { Lab } from '../../lab/harness/lab.js';
 import { missing } from '../../lab/harness/needs.js';
 import { cpuTime_s, eventually, run } from '../../lab/harness/processes.js';
 import type { RunningProgram } from '../../lab/harness/processes.js';
-import { Storage, missingPlane } from '../../lab/harness/weft.js';
+import { Storage } from '../../lab/harness/weft.js';
 import { OURS } from '../bench.js';
 import type { ContenderSource } from '../bench.js';
 import { VOLUME_BYTES, fill, nbdContender } from './load.js';
@@ -17,7 +17,7 @@ function source(
 ): ContenderSource<NbdCase> {
   return {
     name,
-    missing: () => missing({ programs: ['fio', ...programs] }) || (name === OURS && missingPlane('storage')),
+    missing: () => missing({ programs: ['fio', ...programs] }),
     start: async lab => {
       const directory = lab.path(name);
       await run(['mkdir', directory]);

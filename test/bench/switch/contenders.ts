@@ -9,7 +9,7 @@ import type { Needs } from '../../lab/harness/needs.js';
 import { cpuTime_s, eventually, run } from '../../lab/harness/processes.js';
 import type { RunningProgram } from '../../lab/harness/processes.js';
 import type { Namespace } from '../../lab/harness/network.js';
-import { Dataplane, missingPlane, switchOf } from '../../lab/harness/weft.js';
+import { Dataplane, switchOf } from '../../lab/harness/weft.js';
 import { OURS } from '../bench.js';
 import type { ContenderSource } from '../bench.js';
 import { ADDRESS_A, ADDRESS_B, switchContender } from './load.js';
@@ -34,9 +34,7 @@ function source(
 ): ContenderSource<SwitchCase> {
   return {
     name,
-    missing: () =>
-      missing({ ...NEEDS, programs: [...(NEEDS.programs ?? []), ...programs] }) ||
-      (name === OURS && missingPlane('dataplane')),
+    missing: () => missing({ ...NEEDS, programs: [...(NEEDS.programs ?? []), ...programs] }),
     start: async lab => {
       const rooms: Rooms = {
         a: await lab.namespace(`${label}-a`),

@@ -41,3 +41,21 @@ export async function askJson<T>(
   }
   return JSON.parse(reply.text) as T;
 }
+
+/** A stream of bytes that ends by itself: `begun` when the server has answered, `bytes` when it is done. */
+export function askBytes(socketPath: string, path: string): { begun: Promise<void>; bytes: Promise<Buffer> } {
+  let begin: () => void;
+  const begun = new Promise<void>(resolve => (begin = resolve));
+  const bytes = new Promise<Buffer>((resolve, reject) => {
+    const asked = request({ socketPath, path }, reply => {
+      begin();
+      const chunks: Buffer[] = [];
+      reply.on('data', (chunk: Buffer) => chunks.push(chunk));
+      reply.on('end', () => resolve(Buffer.concat(chunks)));
+      reply.on('error', reject);
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+  return { begun, bytes };
+}

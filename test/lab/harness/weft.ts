@@ -1,7 +1,6 @@
 /**
  * Our own processes, started as anybody would start them: the compiled programs, spoken to over their sockets.
  */
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type * as dataplane from '../../../dataplane/contract.js';
 import type * as storage from '../../../storage/contract.js';
@@ -13,10 +12,6 @@ import type { RunningProgram, Where } from './processes.js';
 /** From dist/test/lab/harness/. */
 const DIST = new URL('../../../', import.meta.url);
 const mainOf = (plane: string): string => fileURLToPath(new URL(`${plane}/main.js`, DIST));
-
-/** As `missing` of needs.ts, for one of our own programs. */
-export const missingPlane = (plane: string): string | false =>
-  existsSync(mainOf(plane)) ? false : `needs ${plane}/main.ts compiled`;
 
 class Plane {
   readonly program: RunningProgram;
