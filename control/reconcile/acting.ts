@@ -27,6 +27,8 @@ export async function act(
       await images.forget(action.name);
       return;
     case 'putVolume':
+      // It may have waited in a lane while its resource was deleted.
+      if (keeper.desired.specs.volume.get(action.name)?.pool !== action.pool) return;
       if (action.mark !== undefined) await keeper.rememberFill(action.pool, action.name, action.mark);
       await storage.putVolume(action.pool, action.name, action.size_bytes);
       return;

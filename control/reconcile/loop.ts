@@ -21,7 +21,7 @@ import type { ImageSpec } from '../model/spec.js';
 import type { Journal } from '../store/journal.js';
 import type { Keeper } from '../store/keeper.js';
 import type { GuestHost } from '../vmm/host.js';
-import type { Action } from './action.js';
+import type { Action, Verb } from './action.js';
 import { idOf } from './action.js';
 import type { PlannedAction } from './report.js';
 import { Attempts, ENDED_BY_ITSELF, STABLE_MS } from './attempts.js';
@@ -64,8 +64,11 @@ const RESYNC_MS = 30_000;
 const BREATH_MS = 20;
 /** How old what is told of an action's progress may be. */
 const PROGRESS_MS = 250;
-/** Guests that start at once: more only make each other late. */
-const STARTS_MAX = 4;
+/** What is heavy is begun so many at a time: more only make each other late. The next turn begins the next. */
+const AT_ONCE: Readonly<Partial<Record<Verb, number>>> = { startMachine: 4, fillVolume: 2, buildImage: 2 };
+/** Quick ones for a plane are all begun, and wait for each other, so that a thousand do not meet its deadline. */
+const IN_LANES: ReadonlySet<Verb> = new Set(['putVolume', 'destroyVolume']);
+const LANES = 8;
 const IMAGE_AGE_MAX_MS = 3_000;
 const READY_IMAGE_AGE_MAX_MS = 20_000;
 /** How long a turn waits for a plane or a file to be looked at. */
@@ -94,7 +97,10 @@ export class Reconciler {
   readonly #turnListeners = new Set<() => void>();
   readonly #abort = new AbortController();
   #observed: Observed | undefined;
-  #startCount = 0;
+  readonly #counts = new Map<Verb, number>();
+  /** Never rejected: `#carryOut` never is. */
+  readonly #lanes: Promise<void>[] = [];
+  #nextLane = 0;
   #woken = false;
   #started = false;
   #paused = false;
@@ -357,19 +363,27 @@ export class Reconciler {
 
   #begin({ action, id, generation }: PlannedAction): void {
     if (this.attempts.isRunning(id)) return;
-    const isStart = action.type === 'startMachine';
-    // Its turn comes when another's start has ended, which wakes us.
-    if (isStart && this.#startCount >= STARTS_MAX) return;
-    if (isStart) this.#startCount += 1;
+    const verb = action.type;
+    const count = this.#counts.get(verb) ?? 0;
+    if (count >= (AT_ONCE[verb] ?? Number.POSITIVE_INFINITY)) return;
+    this.#counts.set(verb, count + 1);
     this.attempts.begin(id);
-    const task = this.#carryOut(action, id, generation).finally(() => {
-      if (isStart) this.#startCount -= 1;
+    const run = (): Promise<void> => this.#carryOut(action, id, generation);
+    const task = (IN_LANES.has(verb) ? this.#inLane(run) : run()).finally(() => {
+      this.#counts.set(verb, (this.#counts.get(verb) ?? 1) - 1);
       this.#tasks.delete(task);
       this.#progress.delete(id);
       if (action.type === 'buildImage' || action.type === 'forgetImage') this.#imagesSeen.delete(action.name);
       this.wake();
     });
     this.#tasks.add(task);
+  }
+
+  #inLane(run: () => Promise<void>): Promise<void> {
+    const index = this.#nextLane++ % LANES;
+    const done = (this.#lanes[index] ?? Promise.resolve()).then(run);
+    this.#lanes[index] = done;
+    return done;
   }
 
   async #carryOut(action: Action, id: string, generation: number): Promise<void> {

@@ -2,7 +2,7 @@
 import t from 'tap';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
-import * as net from 'node:net';
+import type * as net from 'node:net';
 import { EventEmitter } from 'node:events';
 import * as contract from '../../../control/api/contract.js';
 import { OPERATIONS } from '../../../control/api/operations.js';

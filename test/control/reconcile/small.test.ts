@@ -12,14 +12,14 @@ import { GuestHostDouble } from '../../../control/vmm/double.js';
 /** Wound by hand. */
 class HandClock implements Clock {
   #now_ms = 0;
-  #timers: { at_ms: number; then: () => void }[] = [];
+  #timers: { at_ms: number; ring: () => void }[] = [];
 
   now_ms(): number {
     return this.#now_ms;
   }
 
   after(delay_ms: number, then: () => void): () => void {
-    const timer = { at_ms: this.#now_ms + delay_ms, then };
+    const timer = { at_ms: this.#now_ms + delay_ms, ring: then };
     this.#timers.push(timer);
     return () => {
       this.#timers = this.#timers.filter(one => one !== timer);
@@ -35,7 +35,7 @@ class HandClock implements Clock {
       if (next === undefined) break;
       this.#timers = this.#timers.filter(one => one !== next);
       this.#now_ms = Math.max(this.#now_ms, next.at_ms);
-      next.then();
+      next.ring();
     }
     this.#now_ms = until_ms;
   }
@@ -45,7 +45,7 @@ await t.test('an eye asks once, however often one looks', async t => {
   const clock = new HandClock();
   const eye = new Eye<string>();
   let asked = 0;
-  let answer = (_: string): void => {};
+  let answer: (said: string) => void = () => {};
   let late = 0;
   const look = () =>
     eye.look(

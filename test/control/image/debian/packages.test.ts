@@ -29,14 +29,19 @@ await t.test('dependencies', async t => {
 });
 
 await t.test('kernels for guests first, then the newest', async t => {
-  t.same(rankKernels(['6.1.0-9-amd64', '6.1.0-44-amd64', '6.1.0-9-cloud-amd64', '6.1.0-10-cloud-amd64']), [
+  t.same(rankKernels(['6.1.0-9-amd64', '6.1.0-44-amd64', '6.1.0-9-cloud-amd64', '6.1.0-10-cloud-amd64'], 'amd64'), [
     '6.1.0-10-cloud-amd64',
     '6.1.0-9-cloud-amd64',
     '6.1.0-44-amd64',
     '6.1.0-9-amd64',
   ]);
+  t.same(rankKernels(['6.1.0-9-cloud-arm64', '6.1.0-44-arm64'], 'arm64'), [
+    '6.1.0-44-arm64',
+    '6.1.0-9-cloud-arm64',
+  ]);
   t.equal(debianArch('x64'), 'amd64');
   t.equal(debianArch('arm64'), 'arm64');
   t.equal(debianArch('s390x'), undefined);
-  t.equal(kernelMetaPackages('arm64')[0], 'linux-image-cloud-arm64');
+  t.equal(kernelMetaPackages('amd64')[0], 'linux-image-cloud-amd64');
+  t.equal(kernelMetaPackages('arm64')[0], 'linux-image-arm64', 'which hears the power button');
 });
