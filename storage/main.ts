@@ -147,6 +147,8 @@ async function main(): Promise<void> {
       else send(response, failure(500, 'INTERNAL', 'see the log of weft-storage'));
     });
   });
+  // Our clients keep their connections; one that is closed for idleness may meet a request on its way.
+  server.keepAliveTimeout = 0;
   server.listen({ fd });
   const commenting = setInterval(() => events.comment(), EVENT_COMMENT_MS);
   log.info({ socket, pid: process.pid, version, ioUring: storage.ioUring }, 'serving');
