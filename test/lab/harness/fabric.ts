@@ -18,16 +18,20 @@ import type { Ended, RunningProgram } from './processes.js';
 /** From dist/test/lab/harness/. */
 const PROJECT = new URL('../../../../', import.meta.url);
 const WEFT = fileURLToPath(new URL('bin/weft.js', PROJECT));
+export const PROJECT_DIRECTORY = fileURLToPath(PROJECT);
 export const configFile = (name: string): string => fileURLToPath(new URL(`configs/${name}`, PROJECT));
 
 /** What it takes to boot tiny guests; their kernel comes from Debian's archive unless one is installed. */
 export const FABRIC_NEEDS: Needs = { root: true, programs: ['qemu-system-x86_64', 'busybox', 'dpkg-deb'] };
 
-/** What `npm start` runs once all is built. */
-const QUICKSTART = new URL('dist/cli/quickstart.js', PROJECT).href;
-
 /** Installing, building an image and booting three guests without KVM on two cores take their time. */
 const UP_TIMEOUT_MS = 300_000;
+
+export interface QuickstartOptions {
+  readonly once: boolean;
+  readonly as?: readonly string[];
+  readonly project?: string;
+}
 
 export class Fabric {
   readonly lab: Lab;
@@ -50,13 +54,16 @@ export class Fabric {
     return run([process.execPath, WEFT, '--state', this.state, ...args], options);
   }
 
-  /** As `npm start` does it, without installing and building anew. It stays, unless it is to end after all was seen. */
-  quickstart({ once }: { once: boolean }): RunningProgram {
+  /**
+   * As `npm start` does it, without installing and building anew. It stays, unless it is to end after all was seen.
+   * `as` goes before the command line; `project` is where weft is seen from there.
+   */
+  quickstart({ once, as = [], project = PROJECT.href }: QuickstartOptions): RunningProgram {
     const options = { once, timeout_ms: UP_TIMEOUT_MS, state: this.state };
-    const program = `import { runQuickstart } from '${QUICKSTART}';
+    const program = `import { runQuickstart } from '${project}dist/cli/quickstart.js';
       process.exitCode = await runQuickstart(${JSON.stringify(options)});
       process.exit();`;
-    return this.lab.start([process.execPath, '--input-type=module', '--eval', program]);
+    return this.lab.start([...as, process.execPath, '--input-type=module', '--eval', program]);
   }
 
   /** `weft up`: starts weftd when it does not run, applies the file and waits until all is ready. */

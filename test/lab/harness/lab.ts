@@ -85,6 +85,14 @@ export class Lab {
     return point;
   }
 
+  /** A directory seen, not changed, by users who may not pass through those above it. Returns where. */
+  async seenByAll(directory: string): Promise<string> {
+    const point = this.path(`bind${this.#mountCount++}`);
+    await run(['mkdir', point]);
+    await run(['mount', '--bind', '-o', 'ro', directory, point]);
+    return point;
+  }
+
   #mark(): Record<string, string> {
     return { [DIRECTORY_VARIABLE]: this.directory };
   }

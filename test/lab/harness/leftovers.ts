@@ -25,17 +25,19 @@ const isLeftover = (name: string): boolean => {
 const unescapeMount = (path: string): string =>
   path.replace(/\\([0-7]{3})/g, (_all, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
-/** Undo what is mounted at or below a directory, the innermost first. */
-export function unmountBelow(directory: string): void {
-  const points = readFileSync('/proc/self/mountinfo', 'utf8')
+/** What is mounted at or below a directory, in the order of mounting. */
+function mountsBelow(directory: string): string[] {
+  return readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map(line => unescapeMount(line.split(' ')[4] ?? ''))
     .filter(point => point === directory || point.startsWith(`${directory}/`));
-  for (const point of points.reverse()) runSync(['umount', '-l', point]);
 }
 
+/** Never deletes what is only mounted there: the checkout itself may be. */
 export function removeDirectory(directory: string): void {
-  unmountBelow(directory);
+  for (const point of mountsBelow(directory).reverse()) runSync(['umount', '-l', point]);
+  const left = mountsBelow(directory);
+  if (left.length > 0) throw new Error(`still mounted: ${left.join(', ')}`);
   rmSync(directory, { recursive: true, force: true });
 }
 
