@@ -83,7 +83,7 @@ export class StorageServer {
     this.#nbd = new NbdServer(
       {
         volumeState: (volumeId, state, reason) => this.#volumeState(volumeId, state, reason),
-        listenerChanged: () => void this.#inTurn(() => this.#settle()),
+        listenerChanged: () => void this.#inTurn(() => this.#tellChanges()),
         threadGone: parts.threadGone,
       },
       { ioUring: parts.ioUring },
@@ -139,7 +139,7 @@ export class StorageServer {
           size_bytes: volume.size_bytes,
         });
       // Exports may have waited for it.
-      if (before === null) this.#settle();
+      if (before === null) this.#settle(wanted => wanted.pool === poolName && wanted.volume === volumeName);
       return this.#volumeStatus(poolName, volume);
     });
   }
@@ -237,10 +237,11 @@ export class StorageServer {
   }
 
   /** Does what is missing towards the wish, and tells what changed. Never throws for what is not ours to mend. */
-  #settle(): void {
+  #settle(which: (wanted: ExportConfig) => boolean = () => true): void {
     if (this.#stopping) return;
     for (const entry of this.#pools.values()) this.#tryPool(entry);
     for (const wanted of this.#wish) {
+      if (!which(wanted)) continue;
       const before = this.#exports.get(wanted.name);
       const entry: ExportEntry = {
         config: wanted,

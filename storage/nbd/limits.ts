@@ -48,6 +48,8 @@ export const CONNECTION_LIMIT = 4096;
 export const HANDSHAKE_LIMIT_MS = 10_000;
 /** For what is in flight when an export is withdrawn or the server stops. */
 export const DRAIN_LIMIT_MS = 5_000;
+/** For a client that has ended its side to read what is still for it. */
+export const LINGER_LIMIT_MS = 60_000;
 
 /** Extents in one answer to NBD_CMD_BLOCK_STATUS. */
 export const EXTENTS_LIMIT = 512;

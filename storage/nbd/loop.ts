@@ -16,13 +16,13 @@
 import { Epoll, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT } from '../../host/epoll.js';
 import type { Signal } from '../../host/eventfd.js';
 import { HostError } from '../../host/errno.js';
-import { setNoDelay, setSockBuf } from '../../host/inet.js';
+import { setKeepAlive, setNoDelay, setSockBuf } from '../../host/inet.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
 import { MSG_NOSIGNAL, accept, close, recv, send } from '../../host/raw.js';
 import { Budget, ChunkPool } from './chunks.js';
 import { Connection } from './connection.js';
 import { AT_SERVER } from './counters.js';
-import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS } from './limits.js';
+import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
 import type { FromLoop, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
@@ -37,6 +37,9 @@ const ACCEPTS_LIMIT = 64;
 const ACCEPT_PAUSE_MS = 200;
 /** A send buffer that takes a burst of replies whole. The kernel cuts it to what wmem_max allows. */
 const SEND_BUFFER_BYTES = 1024 * 1024;
+/** A TCP client whose machine is gone is noticed after about two minutes. */
+const KEEPALIVE_IDLE_S = 60;
+const KEEPALIVE_INTERVAL_S = 15;
 const EAGAIN = -11;
 const EINTR = -4;
 const ECONNABORTED = -103;
@@ -78,13 +81,14 @@ export interface LoopParts {
 class Listener {
   readonly fd: number;
   readonly tcp: boolean;
-  readonly offers = new ListenerOffers();
+  readonly offers: ListenerOffers;
   token = 0;
   pausedUntil_ms = 0;
 
-  constructor(fd: number, tcp: boolean) {
+  constructor(fd: number, tcp: boolean, offers: ListenerOffers) {
     this.fd = fd;
     this.tcp = tcp;
+    this.offers = offers;
   }
 }
 
@@ -127,6 +131,8 @@ export class Loop {
   #volumes = new Map<number, LoopVolume>();
   #listeners = new Map<number, Listener>();
   #offered = new Map<number, Offered>();
+  /** Who is to be offered on a listener, there already or not. */
+  #offersOf = new Map<number, ListenerOffers>();
   /** Conditions that mail waits for. */
   #waits: { reply: number; over: () => boolean }[] = [];
   #nextTick_ms = 0;
@@ -222,7 +228,10 @@ export class Loop {
 
   #welcome(fd: number, listener: Listener): void {
     try {
-      if (listener.tcp) setNoDelay(fd);
+      if (listener.tcp) {
+        setNoDelay(fd);
+        setKeepAlive(fd, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S);
+      }
       setSockBuf(fd, { send_bytes: SEND_BUFFER_BYTES });
     } catch (error) {
       // The client is gone already; the first send says so.
@@ -256,16 +265,31 @@ export class Loop {
     if (connection.closed) return;
     connection.settle();
     if (connection.closed) return this.#farewell(client);
-    // The handshake is over in time.
-    if (connection.offer !== null && !connection.draining) client.deadline_ms = Infinity;
+    // The handshake is over in time; and who has said all must read what is left within another.
+    if (connection.draining)
+      client.deadline_ms = Math.min(client.deadline_ms, this.#parts.now_ms() + LINGER_LIMIT_MS);
+    else if (connection.offer !== null) client.deadline_ms = Infinity;
     const interest = (connection.wantsInput ? EPOLLIN : 0) | (connection.wantsOutput ? EPOLLOUT : 0);
     if (!client.watched) {
       // Of a socket that hung up only a wish is worth watching it again.
       if (interest === 0) return;
-      this.#epoll.add(client.fd, interest, client.token);
-      client.watched = true;
+      if (!this.#watch(client, interest)) return;
     } else if (interest !== client.interest) this.#epoll.modify(client.fd, interest, client.token);
     client.interest = interest;
+  }
+
+  #watch(client: Client, interest: number): boolean {
+    try {
+      this.#epoll.add(client.fd, interest, client.token);
+    } catch (error) {
+      // No memory, or the user's limit of watches: this client cannot be served.
+      if (!(error instanceof HostError)) throw error;
+      this.#parts.serverCounters[AT_SERVER.acceptErrors]!++;
+      client.connection.abandon();
+      return false;
+    }
+    client.watched = true;
+    return true;
   }
 
   #unwatch(client: Client): void {
@@ -339,7 +363,7 @@ export class Loop {
         return;
       }
       case 'listen':
-        return this.#listen(message.listenerId, new Listener(message.fd, message.tcp));
+        return this.#listen(message.listenerId, message.fd, message.tcp);
       case 'unlisten':
         return this.#unlisten(message.listenerId, message.reply);
       case 'offer':
@@ -351,7 +375,8 @@ export class Loop {
     }
   }
 
-  #listen(listenerId: number, listener: Listener): void {
+  #listen(listenerId: number, fd: number, tcp: boolean): void {
+    const listener = new Listener(fd, tcp, this.#offersAt(listenerId));
     listener.token = this.#newToken(listener);
     this.#listeners.set(listenerId, listener);
     this.#epoll.add(listener.fd, EPOLLIN, listener.token);
@@ -359,6 +384,7 @@ export class Loop {
 
   #unlisten(listenerId: number, reply: number): void {
     const listener = this.#listeners.get(listenerId);
+    this.#offersOf.delete(listenerId);
     if (listener !== undefined) {
       this.#listeners.delete(listenerId);
       this.#epoll.remove(listener.fd);
@@ -377,16 +403,21 @@ export class Loop {
       offered = new Offered({ id, name, volume, volumeId, readOnly, counters });
       this.#offered.set(id, offered);
     }
-    for (const [listenerId, { offers }] of this.#listeners) {
-      if (message.listenerIds.includes(listenerId)) offers.add(offered);
-      else offers.remove(offered);
-    }
+    for (const listenerId of offered.listenerIds) this.#offersAt(listenerId).remove(offered);
+    offered.listenerIds = message.listenerIds;
+    for (const listenerId of offered.listenerIds) this.#offersAt(listenerId).add(offered);
+  }
+
+  #offersAt(listenerId: number): ListenerOffers {
+    let offers = this.#offersOf.get(listenerId);
+    if (offers === undefined) this.#offersOf.set(listenerId, (offers = new ListenerOffers()));
+    return offers;
   }
 
   #withdraw(exportId: number, reply: number): void {
     const offered = this.#offered.get(exportId);
     this.#offered.delete(exportId);
-    if (offered !== undefined) for (const { offers } of this.#listeners.values()) offers.remove(offered);
+    for (const listenerId of offered?.listenerIds ?? []) this.#offersAt(listenerId).remove(offered!);
     this.#drain(reply, client => offered !== undefined && client.connection.offer === offered);
   }
 

@@ -14,7 +14,8 @@ export class Offered implements ServedOffer {
   readonly volumeId: number;
   readonly readOnly: boolean;
   readonly counters: Float64Array;
-  withdrawn = false;
+  /** Where it is offered, or will be once it is listened there. */
+  listenerIds: readonly number[] = [];
 
   constructor(parts: {
     id: number;

@@ -111,7 +111,7 @@ export class NbdServer {
     return this.#ask(reply => ({ type: 'closeVolume', volumeId, reply }));
   }
 
-  /** Listens where it is not listened yet, and offers the export there, and nowhere else. */
+  /** Listens where it is not listened yet, and offers the export there (as soon as it can be had), and nowhere else. */
   offer(parts: {
     exportId: number;
     nbdName: string;
@@ -129,14 +129,15 @@ export class NbdServer {
     return this.#ask(reply => ({ type: 'withdraw', exportId, reply }));
   }
 
-  /** Closes every listener that is not among these. */
+  /** Closes every listener that is not among these, or that nobody can find any more; its clients are drained. */
   async keepListeners(wanted: readonly ExportListen[]): Promise<void> {
     const keys = new Set(wanted.map(listenKey));
-    const closing = [...this.#listeners].filter(([key]) => !keys.has(key));
+    const closing = [...this.#listeners].filter(([key, listener]) => !keys.has(key) || isLost(listener));
     await Promise.all(
-      closing.map(async ([key, listener]) => {
+      closing.map(([key, listener]) => {
         this.#listeners.delete(key);
-        if (listener.open) await this.#closeListener(listener);
+        unlinkSocket(listener);
+        return this.#ask(reply => ({ type: 'unlisten', listenerId: listener.id, reply }));
       }),
     );
   }
@@ -212,11 +213,6 @@ export class NbdServer {
     if (changed) this.#events.listenerChanged();
   }
 
-  async #closeListener(listener: Listener): Promise<void> {
-    unlinkSocket(listener);
-    await this.#ask(reply => ({ type: 'unlisten', listenerId: listener.id, reply }));
-  }
-
   #ask(message: (reply: number) => ToLoop): Promise<void> {
     const reply = this.newId();
     return new Promise(resolve => {
@@ -238,8 +234,21 @@ export class NbdServer {
 }
 
 /** Two listens with one key are one listener. */
-export function listenKey(listen: ExportListen): string {
-  return listen.kind === 'unix' ? listen.path : `${listen.host}:${listen.port}`;
+function listenKey(listen: ExportListen): string {
+  if (listen.kind === 'tcp') return `${listen.host}:${listen.port}`;
+  return listen.owner === undefined
+    ? listen.path
+    : `${listen.path} of ${listen.owner.uid}:${listen.owner.gid}`;
+}
+
+/** Someone removed the socket file, or put another in its place: whoever connects now does not find us. */
+function isLost({ listen, open, inode }: Listener): boolean {
+  if (!open || listen.kind !== 'unix') return false;
+  try {
+    return fs.lstatSync(listen.path, { throwIfNoEntry: false })?.ino !== inode;
+  } catch {
+    return false; // not ours to look at now
+  }
 }
 
 function unlinkSocket({ listen, inode }: Listener): void {

@@ -55,6 +55,7 @@ const OURS = new Set([POOL_FILE, POOL_FILE + TEMPORARY, LOCK_FILE, VOLUMES, MAKI
 const NOT_OURS_BUT_FINE = new Set(['lost+found']);
 
 const META_LIMIT_BYTES = 65_536;
+const FREEING_PATIENCE_MS = 2000;
 const MODE_DIRECTORY = 0o700;
 const MODE_FILE = 0o600;
 
@@ -119,9 +120,10 @@ export class Pool {
     }
   }
 
-  /** Background work is waited for; fds that are still open are closed. */
+  /** Freeing is waited for, but not long: what is left is done at the next open. Fds still open are closed. */
   async close(): Promise<void> {
-    await Promise.all(this.#freeing);
+    const patience = new Promise<void>(resolve => setTimeout(resolve, FREEING_PATIENCE_MS).unref());
+    await Promise.race([Promise.all(this.#freeing), patience]);
     for (const entry of this.#entries.values()) if (entry.fd >= 0) closeFile(entry.fd);
     this.#entries.clear();
     closeFile(this.#lockFd);

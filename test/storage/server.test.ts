@@ -369,3 +369,34 @@ void t.test('without io_uring it serves the same', async t => {
 void t.test('command line: what is missing is told', async t => {
   await t.rejects(Plane.start(t, ['--nonsense']), /nonsense/);
 });
+
+void t.test('a socket file that someone removed comes back with the next configuration', async t => {
+  const plane = await Plane.start(t);
+  await plane.configure([]);
+  for (const name of ['a', 'b']) await plane.volume(name, 1 * MiB);
+  await plane.configure([plane.unix('a'), plane.unix('b')]);
+  fs.rmSync(plane.path('nbd.sock'));
+  t.same((await plane.configure([plane.unix('a'), plane.unix('b')])).problems, []);
+  for (const name of ['a', 'b']) {
+    const client = await NetClient.connect(at(plane), name);
+    t.equal(await client.flush(), 0);
+    await client.disconnect();
+  }
+});
+
+void t.test('500 exports, each with a socket of its own, and their volumes afterwards', async t => {
+  const plane = await Plane.start(t);
+  const names = Array.from({ length: 500 }, (_, i) => `v${i}`);
+  const exports = names.map(name =>
+    plane.unix(name, {
+      listen: [{ kind: 'unix', path: plane.path(`${name}.sock`) }, ...plane.unix(name).listen],
+    }),
+  );
+  t.equal((await plane.configure(exports)).problems.length, 500, 'no volume is there yet');
+  for (const name of names) await plane.volume(name, 1 * MiB);
+  t.same((await plane.configure(exports)).problems, []);
+  for (const name of ['v0', 'v250', 'v499']) {
+    await (await NetClient.connect(at(plane, `${name}.sock`), name)).disconnect();
+    await (await NetClient.connect(at(plane), name)).disconnect();
+  }
+});
