@@ -10,13 +10,14 @@
  * is known without waiting for it: see `deliver`.
  */
 import t from 'tap';
-import type { PortVlan } from '../../dataplane/contract.js';
+import type { MacTable, PortVlan } from '../../dataplane/contract.js';
 import { Capture, textOf } from './harness/capture.js';
 import { BROADCAST, frame } from './harness/frames.js';
 import type { FrameSpec } from './harness/frames.js';
 import { Lab } from './harness/lab.js';
 import { missing } from './harness/needs.js';
 import type { Namespace } from './harness/network.js';
+import { eventually } from './harness/processes.js';
 import { sendFrames } from './harness/sender.js';
 import { Dataplane, switchOf } from './harness/weft.js';
 
@@ -100,8 +101,7 @@ async function deliver(wiring: Wiring, by: PortName, said: Readonly<Record<strin
   await captures.get(witness)!.waitFor(DONE);
   // ... and what it put on the way to a port comes before END, which is sent only now.
   const END = 'end';
-  await say('trunk', { [END]: tagged(10) });
-  await say('trunk', { [END]: tagged(20) });
+  await say('trunk', { [END]: tagged(10), [`${END}, all`]: tagged(20) });
   await say('native', { [END]: {} });
   for (const capture of captures.values()) await capture.waitFor(END);
 
@@ -128,6 +128,7 @@ await t.test('frames come out where their VLAN says, tagged as the port says', {
       'own tag': tagged(10),
       'other tag': tagged(20),
       'priority tag': { tags: [{ vlan: 0, priority: 5 }] },
+      'tag in tag': { tags: [{ vlan: 10 }, { vlan: 20 }] },
     }),
     {
       a10: [],
@@ -184,8 +185,15 @@ await t.test('a learned address gets its frames alone, in its own VLAN only', { 
   const wiring = await wire(lab);
   // The same address lives in VLAN 10 behind b10 and in VLAN 20 behind the trunk.
   const address = '02:00:00:00:00:99';
-  await deliver(wiring, 'b10', { 'I am here': { from: address } });
-  await deliver(wiring, 'trunk', { 'and here': { from: address, ...tagged(20) } });
+  await sendFrames(wiring.rooms.get('b10')!, 'b10', [frame({ to: BROADCAST, from: address })]);
+  await sendFrames(wiring.rooms.get('trunk')!, 'trunk', [
+    frame({ to: BROADCAST, from: address, ...tagged(20) }),
+  ]);
+  await eventually('both to be learned', async () => {
+    const { entries } = await wiring.plane.get<MacTable>('/switches/lan/macs');
+    const places = entries.filter(({ mac }) => mac === address).map(({ vlan, port }) => `${vlan} ${port}`);
+    return places.includes('10 b10') && places.includes('20 trunk') ? true : null;
+  });
   t.same(await deliver(wiring, 'a10', { 'for ten': { to: address } }), {
     a10: [],
     b10: ['for ten'],
