@@ -23,7 +23,7 @@ import type { System } from './api/system.js';
 import type { Clock } from './clock.js';
 import type { ImageHost } from './image/host.js';
 import type { Layout } from './model/layout.js';
-import { isActive, isAlive } from './reconcile/observed.js';
+import { isAlive } from './reconcile/observed.js';
 import { keyOf } from './model/resource.js';
 import { Reconciler } from './reconcile/loop.js';
 import type { StorageEdge } from './reconcile/loop.js';
@@ -135,11 +135,17 @@ export class Weftd {
       contents,
       {
         layout: parts.layout,
-        get volumeSizes() {
+        volumeSizes() {
           const seen = made.weftd?.system.reconciler.observed?.storage?.volumes;
           return new Map([...(seen ?? [])].map(([key, { size_bytes }]) => [key, size_bytes]));
         },
-        isActive: name => isActive(guestOf(parts.guests, name)),
+        activeMachines: () =>
+          new Set(
+            parts.guests
+              .list()
+              .filter(isAlive)
+              .map(({ name }) => name),
+          ),
         endedBoot(name) {
           const guest = guestOf(parts.guests, name);
           return guest === undefined || isAlive(guest) ? null : guest.bootId;

@@ -6,6 +6,7 @@
  * One function per rule, each over all specs, so that a rule can be read alone. None is worse than
  * O(n log n): a configuration may have thousands of machines.
  */
+import { posix } from 'node:path';
 import type { Kind } from './spec.js';
 import type { Specs } from './resource.js';
 import { keyOf } from './resource.js';
@@ -174,7 +175,15 @@ class Claims {
   }
 }
 
-function* hostThings(specs: Specs): Generator<Fault> {
+/** A path of the user's must be absolute (a plane has no directory of its own), and none of weft's own. */
+function* freePath(written: string, at: (string | number)[], { layout }: World): Generator<Fault> {
+  const path = posix.normalize(written);
+  if (!path.startsWith('/')) yield value(at, `"${written}" must be an absolute path`);
+  else if (path.startsWith(`${layout.run}/`))
+    yield value(at, `"${written}" lies among weft's own sockets (${layout.run}): choose another place`);
+}
+
+function* hostThings(specs: Specs, world: World): Generator<Fault> {
   const claims = new Claims();
   for (const [name, { ports }] of specs.switch)
     for (const [portName, port] of Object.entries(ports)) {
@@ -182,26 +191,38 @@ function* hostThings(specs: Specs): Generator<Fault> {
       const who = `port "${portName}" of switch "${name}"`;
       if (port.tap !== undefined)
         yield* claims.claim(`tap ${port.tap}`, who, [...at, 'tap'], `interface "${port.tap}"`);
-      if (port.stream !== undefined)
+      if (port.stream !== undefined) {
+        yield* freePath(port.stream.path, [...at, 'stream', 'path'], world);
         yield* claims.claim(
-          `path ${port.stream.path}`,
+          `path ${posix.normalize(port.stream.path)}`,
           who,
           [...at, 'stream', 'path'],
           `socket "${port.stream.path}"`,
         );
-      if (port.pcap !== undefined)
-        yield* claims.claim(`path ${port.pcap}`, who, [...at, 'pcap'], `file "${port.pcap}"`);
+      }
+      if (port.pcap !== undefined) {
+        yield* freePath(port.pcap, [...at, 'pcap'], world);
+        yield* claims.claim(
+          `path ${posix.normalize(port.pcap)}`,
+          who,
+          [...at, 'pcap'],
+          `file "${port.pcap}"`,
+        );
+      }
       if (port.mtu !== undefined && port.tap === undefined)
         yield value([...at, 'mtu'], 'only a tap has an mtu');
     }
 }
 
-function* exportNames(specs: Specs, { layout }: World): Generator<Fault> {
+function* exportNames(specs: Specs, world: World): Generator<Fault> {
+  const { layout } = world;
   const claims = new Claims();
   for (const [name, spec] of specs.export) {
+    if (spec.unix !== undefined && !posix.normalize(spec.unix).startsWith(`${layout.exports}/`))
+      yield* freePath(spec.unix, ['export', name, 'unix'], world);
     const exportName = spec.exportName ?? name;
     const who = `export "${name}"`;
-    const path = exportSocket(layout, name, spec.unix);
+    const path = posix.normalize(exportSocket(layout, name, spec.unix));
     const called = `under the export name "${exportName}"`;
     yield* claims.claim(
       `unix ${path} ${exportName}`,
@@ -223,7 +244,7 @@ function* exportNames(specs: Specs, { layout }: World): Generator<Fault> {
 function* poolDirectories(specs: Specs, { layout }: World): Generator<Fault> {
   const claims = new Claims();
   for (const [name, { directory }] of specs.pool) {
-    const path = poolDirectory(layout, name, directory).replace(/\/+$/, '');
+    const path = posix.normalize(poolDirectory(layout, name, directory)).replace(/\/+$/, '');
     const at = ['pool', name, ...(directory === undefined ? [] : ['directory'])];
     yield* claims.claim(path, `pool "${name}"`, at, `directory "${path}"`);
   }
@@ -261,6 +282,36 @@ function* socketPaths(specs: Specs, { layout }: World): Generator<Fault> {
   }
 }
 
+/** What the planes' contracts can hold; more would be refused as a whole. */
+const SWITCHES_MAX = 1024;
+const PORTS_MAX = 4096;
+const POOLS_MAX = 256;
+const EXPORTS_MAX = 20_000;
+
+function* counts(specs: Specs): Generator<Fault> {
+  const tooMany = (path: (string | number)[], count: number, what: string, most: number): Fault => ({
+    path,
+    blame: 'key',
+    message: `${count} ${what} are too many: the most is ${most}`,
+  });
+  const lastOf = (kind: Kind): (string | number)[] => [kind, [...specs[kind].keys()].at(-1) ?? ''];
+  if (specs.switch.size > SWITCHES_MAX)
+    yield tooMany(lastOf('switch'), specs.switch.size, 'switches', SWITCHES_MAX);
+  if (specs.pool.size > POOLS_MAX) yield tooMany(lastOf('pool'), specs.pool.size, 'pools', POOLS_MAX);
+  const ports = new Map<string, number>();
+  for (const [name, spec] of specs.switch) ports.set(name, Object.keys(spec.ports).length);
+  let exportCount = specs.export.size + specs.volume.size;
+  for (const { nics, disks } of specs.machine.values()) {
+    exportCount += disks.length;
+    for (const nic of nics) ports.set(nic.switch, (ports.get(nic.switch) ?? 0) + 1);
+  }
+  for (const [name, count] of ports)
+    if (count > PORTS_MAX)
+      yield tooMany(['switch', name], count, "ports (with the machines' cards)", PORTS_MAX);
+  if (exportCount > EXPORTS_MAX)
+    yield tooMany(lastOf('volume'), exportCount, 'volumes, exports and disks of machines', EXPORTS_MAX);
+}
+
 const RULES: readonly Rule[] = [
   references,
   sizes,
@@ -271,6 +322,7 @@ const RULES: readonly Rule[] = [
   poolDirectories,
   macs,
   socketPaths,
+  counts,
 ];
 
 export function validate(specs: Specs, world: World): Fault[] {

@@ -20,13 +20,13 @@ export function judgeSwitch(turn: Turn, name: string, spec: SpecOf['switch']): v
   }
   const seen = dataplane.switches.get(name);
   if (seen === undefined) {
-    turn.report(key, { ready: bad('Applying', 'the dataplane is being told') });
+    turn.report(key, { ready: turn.applying('dataplane') });
     return;
   }
   const own = new Set(Object.keys(spec.ports));
   const broken = seen.ports.filter(port => own.has(port.name) && port.state === 'error');
   let ready: Verdict = good('Forwarding', `${seen.ports.length} ports, ${seen.macCount} addresses learned`);
-  if (!turn.inEffect(key, turn.dataplaneInSync)) ready = bad('Applying', 'the dataplane is being told');
+  if (!turn.inEffect(key, turn.dataplaneInSync)) ready = turn.applying('dataplane');
   else if (broken.length > 0)
     ready = bad(
       'PortError',
@@ -63,11 +63,11 @@ export function judgePool(turn: Turn, name: string, spec: SpecOf['pool']): void 
   const seen = storage.pools.get(name);
   const directory = poolDirectory(turn.at.layout, name, spec.directory);
   if (seen === undefined) {
-    turn.report(key, { ready: bad('Applying', 'weft-storage is being told') });
+    turn.report(key, { ready: turn.applying('storage') });
     return;
   }
   let ready: Verdict = good('Open', `${seen.volumeCount} volumes in ${seen.directory}`);
-  if (!turn.inEffect(key, turn.storageInSync)) ready = bad('Applying', 'weft-storage is being told');
+  if (!turn.inEffect(key, turn.storageInSync)) ready = turn.applying('storage');
   else if (seen.state === 'error') ready = bad('PoolError', seen.reason ?? `cannot open ${directory}`);
   turn.report(key, {
     ready,
@@ -129,8 +129,7 @@ export function judgeExport(turn: Turn, name: string, spec: SpecOf['export']): v
   }
   let ready: Verdict;
   if (blocked !== undefined) ready = blocked;
-  else if (seen === undefined || !turn.inEffect(key, turn.storageInSync))
-    ready = bad('Applying', 'weft-storage is being told');
+  else if (seen === undefined || !turn.inEffect(key, turn.storageInSync)) ready = turn.applying('storage');
   else if (seen.state === 'error') ready = bad('ListenFailed', seen.reason ?? 'cannot listen');
   else ready = good('Listening', `${seen.connectionCount} connections`);
   turn.report(key, {

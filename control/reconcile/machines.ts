@@ -99,7 +99,7 @@ function judgeActive(
   const broken = brokenNic(turn, name, spec);
   if (broken !== undefined) return { ready: bad('NicError', broken), usable: true, lastError: broken };
   if (spec.nics.length > 0 && !turn.inEffect(key, turn.dataplaneInSync))
-    return { ready: bad('Applying', 'the dataplane is being told'), usable: true };
+    return { ready: turn.applying('dataplane'), usable: true };
   return { ready: good('Running', guest.reason ?? `with ${guest.accel ?? 'an unknown accelerator'}`) };
 }
 

@@ -30,7 +30,7 @@ import { judgeVolume } from './volumes.js';
 
 export function plan(situation: Situation): Planned {
   const turn = new Turn(situation);
-  const configs = configurePlanes(turn);
+  configurePlanes(turn);
   const { specs } = situation.desired;
   for (const [name, spec] of specs.switch) judgeSwitch(turn, name, spec);
   for (const [name, spec] of specs.pool) judgePool(turn, name, spec);
@@ -43,7 +43,7 @@ export function plan(situation: Situation): Planned {
     actions: turn.actions,
     inEffect: inEffect(turn),
     reports: turn.reports,
-    configs,
+    configs: turn.configs,
     wakeAt_ms: turn.wakeAt_ms,
   };
 }
@@ -57,26 +57,24 @@ function inEffect(turn: Turn): Key[] {
   return keys;
 }
 
-function configurePlanes(turn: Turn): Planned['configs'] {
+function configurePlanes(turn: Turn): void {
   const { desired, observed, sockets, layout, attempts } = turn.at;
   const isStarting = (name: string): boolean => attempts.isRunning(idOf('startMachine', name));
-  const configs: Planned['configs'] = { dataplane: null, storage: null };
   // Nothing was ever asked for: a new store beside planes that serve, after the old one was lost. What they serve
   // stays until the configuration is applied again.
-  if (desired.revision === 0) return configs;
+  if (desired.revision === 0) return;
   if (observed.dataplane !== null) {
     const config = toDataplaneConfig(desired, observed, sockets, isStarting);
-    configs.dataplane = config;
+    turn.configs.dataplane = config;
     turn.dataplaneInSync = observed.dataplane.generation === config.generation;
     if (!turn.dataplaneInSync) turn.act({ type: 'configureDataplane', config }, config.generation);
   }
   if (observed.storage !== null) {
     const config = toStorageConfig(desired, observed, sockets, layout, isStarting);
-    configs.storage = config;
+    turn.configs.storage = config;
     turn.storageInSync = observed.storage.generation === config.generation;
     if (!turn.storageInSync) turn.act({ type: 'configureStorage', config }, config.generation);
   }
-  return configs;
 }
 
 /** Everything that something on its way out, or a guest that lives, still needs. */

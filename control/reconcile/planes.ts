@@ -142,7 +142,9 @@ export function toDataplaneConfig(
   }
   const switches: SwitchConfig[] = [];
   for (const [name, spec] of withNeeded(desired, 'switch', candidate => neededSwitches.has(candidate))) {
-    const own = Object.entries(spec.ports).map(([portName, port]): PortConfig => ({
+    // One that is on its way out serves its machines to their end; its own ports may be another's already.
+    const ownPorts = desired.specs.switch.has(name) ? spec.ports : {};
+    const own = Object.entries(ownPorts).map(([portName, port]): PortConfig => ({
       name: portName,
       vlan: vlanOf(port),
       device: deviceOf(port),

@@ -13,7 +13,7 @@ import type { Attempt, Attempts } from './attempts.js';
 import type { Desired } from './desired.js';
 import type { Observed } from './observed.js';
 import { bad } from './report.js';
-import type { PlannedAction, Report, Verdict } from './report.js';
+import type { Planned, PlannedAction, Report, Verdict } from './report.js';
 import type { Sockets } from './boot.js';
 
 export interface Situation {
@@ -39,6 +39,7 @@ export class Turn {
   dataplaneInSync = false;
   storageInSync = false;
   wakeAt_ms: number | null = null;
+  configs: Planned['configs'] = { dataplane: null, storage: null };
   readonly #ports = new Map<string, ReadonlyMap<string, PortStatus>>();
 
   constructor(situation: Situation) {
@@ -110,6 +111,15 @@ export class Turn {
       return bad('DependencyNotReady', `waits for ${kind} "${name}": ${why}`);
     }
     return undefined;
+  }
+
+  /** The verdict on what a plane has not taken yet. */
+  applying(plane: 'dataplane' | 'storage'): Verdict {
+    const config = this.configs[plane];
+    const verb = plane === 'dataplane' ? 'configureDataplane' : 'configureStorage';
+    const last = config === null ? undefined : this.at.attempts.last(verb, config.generation);
+    if (last === undefined) return bad('Applying', `weft-${plane} is being told`);
+    return bad('ApplyFailed', `weft-${plane} does not take its configuration: ${last.error}`);
   }
 
   /** Whether the newest word on this resource is in effect, given that its plane has (or has not) the latest. */

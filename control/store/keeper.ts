@@ -5,6 +5,7 @@
  */
 import { planFiles, planRemoval } from '../model/change.js';
 import type { ChangeContext, Current, PlannedChanges } from '../model/change.js';
+import type { Layout } from '../model/layout.js';
 import { keyOf, readSpec } from '../model/resource.js';
 import type { Key } from '../model/resource.js';
 import type { Kind, SpecOf } from '../model/spec.js';
@@ -13,7 +14,12 @@ import type { Desired, FillFact } from '../reconcile/desired.js';
 import type { Change, Contents, Revision, RevisionHead, Store, StoredResource, Tombstone } from './store.js';
 
 /** What the keeper must know of the world to judge a change. */
-export interface KeeperContext extends Omit<ChangeContext, 'buriedGeneration'> {
+export interface KeeperContext {
+  layout: Layout;
+  /** Size of each volume that is there, by `pool/volume`. */
+  volumeSizes(): ReadonlyMap<string, number>;
+  /** Machines whose QEMU lives. */
+  activeMachines(): ReadonlySet<string>;
   /** The boot of a machine that has ended; null while it runs, or when there was none. */
   endedBoot(machine: string): string | null;
 }
@@ -151,11 +157,11 @@ export class Keeper {
   }
 
   #fullContext(): ChangeContext {
-    const context = this.#context;
+    const active = this.#context.activeMachines();
     return {
-      layout: context.layout,
-      volumeSizes: context.volumeSizes,
-      isActive: name => context.isActive(name),
+      layout: this.#context.layout,
+      volumeSizes: this.#context.volumeSizes(),
+      isActive: name => active.has(name),
       buriedGeneration: key => this.#tombstones.get(key)?.generation,
     };
   }

@@ -216,8 +216,7 @@ export class LevelStore implements Store {
   #failed(error: unknown): StoreError {
     if (error instanceof StoreError) return error;
     const code = codeOf(error);
-    if (code === 'LEVEL_CORRUPTION' || code === 'LEVEL_DECODE_ERROR')
-      return corrupt(this.#directory, error);
+    if (code === 'LEVEL_CORRUPTION' || code === 'LEVEL_DECODE_ERROR') return corrupt(this.#directory, error);
     return new StoreError('STORE_IO', `the store in ${this.#directory} failed: ${wordsOf(error)}`, {
       cause: error,
     });

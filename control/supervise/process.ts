@@ -102,7 +102,7 @@ export class Plane<Config extends { generation: number }, Applied, Status, Event
       version: null,
       startedAt_ms: null,
       restartCount: 0,
-      reason: 'not started yet',
+      reason: 'it is being looked for',
     };
   }
 
@@ -220,7 +220,8 @@ export class Plane<Config extends { generation: number }, Applied, Status, Event
 
   async #launch(): Promise<PlaneHealth | undefined> {
     const began_ms = this.#clock.now_ms();
-    this.#change({ state: 'starting', pid: null });
+    const isFirst = this.#info.restartCount === 0;
+    this.#change({ state: 'starting', pid: null, ...(isFirst ? { reason: 'it is being started' } : {}) });
     const child = this.#spawn();
     let ended: string | undefined;
     child.once('error', error => {
@@ -258,6 +259,8 @@ export class Plane<Config extends { generation: number }, Applied, Status, Event
       const child = spawn(process.execPath, [...this.#spec.program, '--socket', this.#spec.socketPath], {
         detached: true,
         stdio: ['ignore', log, log],
+        // Outliving us, it must not hold a file system that somebody wants to unmount.
+        cwd: '/',
       });
       if (child.pid !== undefined) outrankGuests(child.pid);
       child.unref();

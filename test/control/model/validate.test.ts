@@ -127,6 +127,26 @@ const CASES: readonly [what: string, text: string, expected: string[]][] = [
   ],
 ];
 
+await t.test('paths that are relative, or weft’s own', async t => {
+  const text =
+    'switch:\n  x: { ports: { p: { pcap: rel.pcapng }, q: { stream: { path: /s/run/../run/weftd.sock, role: connect } } } }\nvolume: { v: { pool: main, size: 1MiB } }\nexport:\n  e: { volume: v, unix: /s/run/weftd.sock }\n  f: { volume: v, unix: /s/run/exports/mine.sock }\n';
+  t.same(problems([BASE, text]), [
+    'b.yaml:2:28: "rel.pcapng" must be an absolute path',
+    'b.yaml:2:63: "/s/run/../run/weftd.sock" lies among weft\'s own sockets (/s/run): choose another place',
+    'b.yaml:5:25: "/s/run/weftd.sock" lies among weft\'s own sockets (/s/run): choose another place',
+  ]);
+});
+
+await t.test('more than a plane can hold', async t => {
+  const machines = Array.from(
+    { length: 260 },
+    (_, i) => `  m${i}: { image: tiny, nics: [${'{ switch: lan }, '.repeat(16)}] }\n`,
+  );
+  t.same(problems([BASE, `machine:\n${machines.join('')}`]), [
+    "a.yaml:1:11: 4160 ports (with the machines' cards) are too many: the most is 4096",
+  ]);
+});
+
 for (const [what, text, expected] of CASES)
   await t.test(what, async t => {
     t.same(problems([BASE, text]), expected);

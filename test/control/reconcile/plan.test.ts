@@ -450,3 +450,26 @@ await t.test('a store that was lost takes nothing away', async t => {
   t.equal(world.storage, storage);
   t.same(world.plan().actions, []);
 });
+
+await t.test('a switch that is deleted while a guest on it powers off gives its own ports away', async t => {
+  const world = alice();
+  world.add('switch', 'lan', { ports: { up: { tap: 'tap0' } } });
+  world.settle();
+  world.bury('machine/alice').bury('switch/lan');
+  world.add('switch', 'wan', { ports: { up: { tap: 'tap0' } } });
+  world.attempts.begin('stopMachine alice');
+  world.settle();
+  t.match(world.dataplane.config.switches, [
+    { name: 'wan', ports: [{ name: 'up' }] },
+    { name: 'lan', ports: [{ name: 'alice.nic0' }] },
+  ]);
+  t.equal(world.dataplane.config.switches[1]?.ports.length, 1);
+});
+
+await t.test('a plane that refuses its configuration says so on the resources', async t => {
+  const world = new World().add('switch', 'lan');
+  world.failing.set('configureDataplane', 'no');
+  world.settle();
+  t.equal(world.verdict('switch/lan'), 'False ApplyFailed');
+  t.equal(world.message('switch/lan'), 'weft-dataplane does not take its configuration: no');
+});

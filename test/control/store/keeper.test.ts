@@ -12,8 +12,8 @@ async function keeper(disk = new MemoryDisk(), endedBoot: string | null = null) 
   const store = new MemoryStore(disk);
   const context = {
     layout: layoutOf('/s'),
-    volumeSizes: new Map<string, number>(),
-    isActive: () => false,
+    volumeSizes: () => new Map<string, number>(),
+    activeMachines: () => new Set<string>(),
     endedBoot: () => endedBoot,
   };
   return { store, disk, keeper: new Keeper(store, await store.read(), context, () => NOW) };

@@ -29,12 +29,10 @@ await t.test('dependencies', async t => {
 });
 
 await t.test('kernels for guests first, then the newest', async t => {
-  t.same(rankKernels(['6.1.0-9-amd64', '6.1.0-44-amd64', '6.1.0-9-cloud-amd64', '6.1.0-10-cloud-amd64'], 'amd64'), [
-    '6.1.0-10-cloud-amd64',
-    '6.1.0-9-cloud-amd64',
-    '6.1.0-44-amd64',
-    '6.1.0-9-amd64',
-  ]);
+  t.same(
+    rankKernels(['6.1.0-9-amd64', '6.1.0-44-amd64', '6.1.0-9-cloud-amd64', '6.1.0-10-cloud-amd64'], 'amd64'),
+    ['6.1.0-10-cloud-amd64', '6.1.0-9-cloud-amd64', '6.1.0-44-amd64', '6.1.0-9-amd64'],
+  );
   t.same(rankKernels(['6.1.0-9-cloud-arm64', '6.1.0-44-arm64'], 'arm64'), [
     '6.1.0-44-arm64',
     '6.1.0-9-cloud-arm64',
