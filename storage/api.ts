@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { duplicateNames } from './conflicts.js';
 import { StorageConfig, VolumeSpec, type ErrorReply, type Health } from './contract.js';
-import { PoolError, type PoolErrorCode } from './pool/errors.js';
+import { StorageError, type StorageErrorCode } from './volume/errors.js';
 import type { StorageServer } from './server.js';
 
 export interface Reply {
@@ -14,7 +14,7 @@ export interface Reply {
 }
 
 /** By code: what the caller can do about it decides. */
-const STATUS_OF: Readonly<Record<PoolErrorCode, number>> = {
+const STATUS_OF: Readonly<Record<StorageErrorCode, number>> = {
   POOL_IN_USE: 409,
   POOL_NOT_A_POOL: 409,
   POOL_DAMAGED: 500,
@@ -39,7 +39,7 @@ export async function answer(
   try {
     return await route(server, health, method, pathname, body);
   } catch (error) {
-    if (error instanceof PoolError) return failure(STATUS_OF[error.code], error.code, error.message);
+    if (error instanceof StorageError) return failure(STATUS_OF[error.code], error.code, error.message);
     if (error instanceof z.ZodError) return failure(400, 'BAD_REQUEST', issuesOf(error));
     if (error instanceof SyntaxError)
       return failure(400, 'BAD_REQUEST', `the body is no JSON: ${error.message}`);

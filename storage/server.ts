@@ -21,7 +21,7 @@ import type {
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
 import { NbdServer } from './nbd/server.js';
-import { PoolError } from './pool/errors.js';
+import { StorageError } from './volume/errors.js';
 import { Pool, type PoolVolume } from './pool/pool.js';
 import type { VolumeState } from './volume/volume.js';
 
@@ -150,7 +150,7 @@ export class StorageServer {
       pool.require(volumeName);
       const user = this.#wish.find(wanted => wanted.pool === poolName && wanted.volume === volumeName);
       if (user !== undefined)
-        throw new PoolError(
+        throw new StorageError(
           'VOLUME_EXPORTED',
           `volume ${volumeName} of pool ${poolName} is exported as ${user.name}: remove that export first`,
         );
@@ -262,7 +262,7 @@ export class StorageServer {
     const other = [...this.#pools.values()].find(one => one.pool?.directory === directory);
     try {
       if (other !== undefined)
-        throw new PoolError('POOL_IN_USE', `${directory} is the directory of pool ${other.config.name}`);
+        throw new StorageError('POOL_IN_USE', `${directory} is the directory of pool ${other.config.name}`);
       entry.pool = Pool.open(directory, this.#parts.now_ms);
       entry.reason = null;
       this.#parts.log('pool open', {
@@ -272,7 +272,7 @@ export class StorageServer {
         problems: entry.pool.problems,
       });
     } catch (error) {
-      if (!(error instanceof PoolError)) throw error;
+      if (!(error instanceof StorageError)) throw error;
       entry.reason = error.message;
     }
   }
@@ -291,7 +291,7 @@ export class StorageServer {
       });
       entry.offered = true;
     } catch (error) {
-      if (!(error instanceof PoolError)) throw error;
+      if (!(error instanceof StorageError)) throw error;
       entry.reason = error.message;
     }
   }
@@ -309,7 +309,7 @@ export class StorageServer {
     if (entry.users.size === 0) {
       // A new object for the same file would know nothing of what was lost.
       if (entry.state === 'failed')
-        throw new PoolError('VOLUME_DAMAGED', `volume ${volumeName}: ${entry.reason}`);
+        throw new StorageError('VOLUME_DAMAGED', `volume ${volumeName}: ${entry.reason}`);
       entry.volumeId = this.#nbd.newId();
       this.#nbd.openVolume(entry.volumeId, pool.acquire(volumeName), size_bytes);
     }
@@ -320,8 +320,8 @@ export class StorageServer {
   #openPool(name: string): Pool {
     const entry = this.#pools.get(name);
     if (entry === undefined)
-      throw new PoolError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
-    if (entry.pool === null) throw new PoolError('POOL_IO', `pool ${name} is not open: ${entry.reason}`);
+      throw new StorageError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
+    if (entry.pool === null) throw new StorageError('POOL_IO', `pool ${name} is not open: ${entry.reason}`);
     return entry.pool;
   }
 

@@ -9,7 +9,8 @@ import { setThreadName } from '../../host/process.js';
 import { AT_SERVER } from '../nbd/counters.js';
 import { Loop } from '../nbd/loop.js';
 import type { FromLoop, ToLoop } from '../nbd/messages.js';
-import { BlockingIo, FileVolume } from '../pool/file.js';
+import { BlockingIo } from '../pool/file.js';
+import { FileVolume } from '../pool/fileVolume.js';
 import { Later } from '../volume/later.js';
 import { RingIo } from './ring.js';
 

@@ -22,23 +22,29 @@
 import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { HostError, fromNodeError } from '../../host/errno.js';
+import { StorageError } from '../volume/errors.js';
 import {
+  HostError,
   O_CREAT,
   O_EXCL,
   O_NOFOLLOW,
   O_RDWR,
+  MODE_DIRECTORY,
+  MODE_FILE,
+  TEMPORARY,
   closeFile,
   flock,
+  fromNodeError,
   fstat,
   fsync,
   ftruncate,
+  makeDirectory,
   openFile,
+  readSmall,
   renameDurably,
+  replaceFile,
   statfs,
-  syncDirectory,
-} from '../../host/file.js';
-import { PoolError } from './errors.js';
+} from './file.js';
 import { VOLUME_NAME, formatPool, formatVolume, parsePool, parseVolume, type VolumeMeta } from './meta.js';
 
 const POOL_FILE = 'pool.json';
@@ -48,16 +54,11 @@ const MAKING = 'making';
 const DELETING = 'deleting';
 const META_FILE = 'meta.json';
 const DATA_FILE = 'data';
-/** A file being written that will replace another; one left over is removed by the next write. */
-const TEMPORARY = '.new';
 const OURS = new Set([POOL_FILE, POOL_FILE + TEMPORARY, LOCK_FILE, VOLUMES, MAKING, DELETING]);
 /** At the root of a file system of its own. */
 const NOT_OURS_BUT_FINE = new Set(['lost+found']);
 
-const META_LIMIT_BYTES = 65_536;
 const FREEING_PATIENCE_MS = 2000;
-const MODE_DIRECTORY = 0o700;
-const MODE_FILE = 0o600;
 
 export interface PoolVolume {
   readonly name: string;
@@ -84,24 +85,24 @@ export class Pool {
   #now_ms: () => number;
   #freeing = new Set<Promise<void>>();
 
-  /** Opens the pool, or makes it where there is nothing. Throws PoolError. */
+  /** Opens the pool, or makes it where there is nothing. Throws StorageError. */
   static open(directory: string, now_ms: () => number): Pool {
     try {
       return new Pool(directory, now_ms);
     } catch (error) {
-      throw toPoolError(error, `pool ${directory}`);
+      throw toStorageError(error, `pool ${directory}`);
     }
   }
 
   private constructor(directory: string, now_ms: () => number) {
     if (!path.isAbsolute(directory))
-      throw new PoolError('POOL_NOT_A_POOL', `pool directory ${directory}: an absolute path is needed`);
+      throw new StorageError('POOL_NOT_A_POOL', `pool directory ${directory}: an absolute path is needed`);
     this.directory = directory;
     this.#now_ms = now_ms;
     makeDirectory(directory);
     const foreign = fs.readdirSync(directory).filter(name => !OURS.has(name) && !NOT_OURS_BUT_FINE.has(name));
     if (foreign.length > 0 && !fs.existsSync(this.#at(POOL_FILE)))
-      throw new PoolError(
+      throw new StorageError(
         'POOL_NOT_A_POOL',
         `${directory} is no pool and not empty (${listed(foreign)}): choose an empty directory`,
       );
@@ -145,8 +146,8 @@ export class Pool {
     const volume = this.volume(name);
     if (volume !== null) return volume;
     const damage = this.#damaged.get(name);
-    if (damage !== undefined) throw new PoolError('VOLUME_DAMAGED', `volume ${name}: ${damage}`);
-    throw new PoolError('VOLUME_UNKNOWN', `there is no volume ${name} in ${this.directory}`);
+    if (damage !== undefined) throw new StorageError('VOLUME_DAMAGED', `volume ${name}: ${damage}`);
+    throw new StorageError('VOLUME_UNKNOWN', `there is no volume ${name} in ${this.directory}`);
   }
 
   space(): { capacity_bytes: number; free_bytes: number } {
@@ -157,19 +158,22 @@ export class Pool {
   /** Makes the volume, or grows it; the same size again changes nothing. */
   ensure(name: string, size_bytes: number): PoolVolume {
     if (!VOLUME_NAME.test(name))
-      throw new PoolError(
+      throw new StorageError(
         'VOLUME_NAME_INVALID',
         `"${name}" cannot name a volume: 1 to 40 letters, digits, dots, hyphens and underscores, no dot first`,
       );
     if (size_bytes % 4096 !== 0)
-      throw new PoolError('VOLUME_TOO_LARGE', `volume ${name}: ${size_bytes} bytes is no multiple of 4096`);
+      throw new StorageError(
+        'VOLUME_TOO_LARGE',
+        `volume ${name}: ${size_bytes} bytes is no multiple of 4096`,
+      );
     const entry = this.#entries.get(name);
     try {
       if (entry !== undefined) this.#grow(name, entry, size_bytes);
       else if (this.#damaged.has(name)) this.require(name);
       else this.#make(name, size_bytes);
     } catch (error) {
-      throw toPoolError(error, `volume ${name} of ${size_bytes} bytes in ${this.directory}`);
+      throw toStorageError(error, `volume ${name} of ${size_bytes} bytes in ${this.directory}`);
     }
     return this.require(name);
   }
@@ -181,7 +185,7 @@ export class Pool {
     try {
       if (entry.fd < 0) entry.fd = openFile(this.#at(VOLUMES, name, DATA_FILE), O_RDWR | O_NOFOLLOW);
     } catch (error) {
-      throw toPoolError(error, `volume ${name}`);
+      throw toStorageError(error, `volume ${name}`);
     }
     return entry.fd;
   }
@@ -197,12 +201,12 @@ export class Pool {
   destroy(name: string): void {
     this.require(name);
     if (this.#entries.get(name)!.fd >= 0)
-      throw new PoolError('VOLUME_EXPORTED', `volume ${name} is in use: remove its exports first`);
+      throw new StorageError('VOLUME_EXPORTED', `volume ${name} is in use: remove its exports first`);
     const grave = this.#at(DELETING, randomUUID());
     try {
       renameDurably(this.#at(VOLUMES, name), grave);
     } catch (error) {
-      throw toPoolError(error, `volume ${name}`);
+      throw toStorageError(error, `volume ${name}`);
     }
     this.#entries.delete(name);
     this.#free(grave);
@@ -217,7 +221,7 @@ export class Pool {
       flock(this.#lockFd, true, this.#at(LOCK_FILE));
     } catch (error) {
       if (!(error instanceof HostError) || error.code !== 'EAGAIN') throw error;
-      throw new PoolError('POOL_IN_USE', `pool ${this.directory} is open already: ${error.message}`, {
+      throw new StorageError('POOL_IN_USE', `pool ${this.directory} is open already: ${error.message}`, {
         cause: error,
       });
     }
@@ -231,7 +235,8 @@ export class Pool {
       return uuid;
     }
     const { meta, problem } = parsePool(readSmall(file));
-    if (meta === null) throw new PoolError('POOL_DAMAGED', `${file}: ${problem}. Its volumes are untouched`);
+    if (meta === null)
+      throw new StorageError('POOL_DAMAGED', `${file}: ${problem}. Its volumes are untouched`);
     return meta.uuid;
   }
 
@@ -301,7 +306,7 @@ export class Pool {
     const { meta } = entry;
     if (size_bytes === meta.size_bytes) return;
     if (size_bytes < meta.size_bytes)
-      throw new PoolError(
+      throw new StorageError(
         'VOLUME_SHRINK',
         `volume ${name} has ${meta.size_bytes} bytes and cannot shrink to ${size_bytes}: what lies behind would be lost`,
       );
@@ -337,62 +342,27 @@ export class Pool {
   }
 }
 
-/**
- * With its parents, durably. Step by step: mkdir's own `recursive` never returns where a parent exists and still
- * takes no directories (as /proc).
- */
-function makeDirectory(directory: string): void {
-  if (fs.existsSync(directory)) return;
-  const parent = path.dirname(directory);
-  if (parent !== directory) makeDirectory(parent);
-  try {
-    fs.mkdirSync(directory, { mode: MODE_DIRECTORY });
-  } catch (error) {
-    throw fromNodeError(error, directory);
-  }
-  syncDirectory(parent);
-}
-
-/** Whole or not at all, also after a power cut. */
-function replaceFile(file: string, text: string): void {
-  const temporary = file + TEMPORARY;
-  fs.rmSync(temporary, { force: true });
-  const fd = openFile(temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE_FILE);
-  try {
-    fs.writeFileSync(fd, text);
-    fsync(fd);
-  } finally {
-    closeFile(fd);
-  }
-  renameDurably(temporary, file);
-}
-
-function readSmall(file: string): string {
-  if (fs.statSync(file).size > META_LIMIT_BYTES) return '';
-  return fs.readFileSync(file, 'utf8');
-}
-
 function listed(names: readonly string[]): string {
   const shown = names.slice(0, 5).join(', ');
   return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
 }
 
-function toPoolError(error: unknown, what: string): PoolError {
-  if (error instanceof PoolError) return error;
+function toStorageError(error: unknown, what: string): StorageError {
+  if (error instanceof StorageError) return error;
   const told = fromNodeError(error, what);
   switch (told.code) {
     case 'EFBIG':
-      return new PoolError(
+      return new StorageError(
         'VOLUME_TOO_LARGE',
         `${what}: the file system has no files of that size (ext4 ends at 16 TiB): take a smaller size, or a pool on XFS`,
         { cause: error },
       );
     case 'ENOSPC':
     case 'EDQUOT':
-      return new PoolError('VOLUME_NO_SPACE', `${what}: the file system is full: make room there`, {
+      return new StorageError('VOLUME_NO_SPACE', `${what}: the file system is full: make room there`, {
         cause: error,
       });
     default:
-      return new PoolError('POOL_IO', `${what}: ${told.message}`, { cause: error });
+      return new StorageError('POOL_IO', `${what}: ${told.message}`, { cause: error });
   }
 }

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import t, { type Test } from 'tap';
-import { PoolError } from '../../../storage/pool/errors.js';
+import { StorageError } from '../../../storage/volume/errors.js';
 import { Pool } from '../../../storage/pool/pool.js';
 
 const MiB = 1024 * 1024;
@@ -20,7 +20,7 @@ function open(t: Test, directory: string): Pool {
   return pool;
 }
 
-const code = (wanted: string): { name: string; code: string } => ({ name: 'PoolError', code: wanted });
+const code = (wanted: string): { name: string; code: string } => ({ name: 'StorageError', code: wanted });
 
 void t.test('a new pool is made, and found again', async t => {
   const directory = room(t);
@@ -62,7 +62,7 @@ void t.test('growing: data first, then meta; shrinking is refused', async t => {
   fs.readSync(fd, bytes, 0, 8, 4 * MiB - 4);
   t.equal(bytes.toString('latin1'), 'kept\0\0\0\0');
   t.throws(() => pool.ensure('v', 8 * MiB), code('VOLUME_SHRINK'));
-  t.throws(() => pool.ensure('v', 16 * MiB + 1), { name: 'PoolError' });
+  t.throws(() => pool.ensure('v', 16 * MiB + 1), { name: 'StorageError' });
   pool.release('v');
   await pool.close();
   t.equal(open(t, pool.directory).volume('v')?.size_bytes, 16 * MiB);
@@ -169,7 +169,7 @@ void t.test('a directory with other things in it is not made a pool', async t =>
   t.same(fs.readdirSync(directory), ['thesis.doc'], 'nothing was put there');
   t.throws(() => Pool.open('relative/path', () => 1), code('POOL_NOT_A_POOL'));
   fs.writeFileSync(`${directory}-file`, '');
-  t.throws(() => Pool.open(`${directory}-file`, () => 1), { name: 'PoolError' });
+  t.throws(() => Pool.open(`${directory}-file`, () => 1), { name: 'StorageError' });
 });
 
 void t.test('the root of a file system is fine', async t => {
@@ -233,12 +233,12 @@ void t.test('a pool is open once: in this process and in others', async t => {
   open(t, directory);
 });
 
-void t.test('PoolError keeps its cause', async t => {
+void t.test('StorageError keeps its cause', async t => {
   try {
     Pool.open('/proc/weft-cannot-be-here', () => 1);
     t.fail('opened in /proc');
   } catch (error) {
-    t.ok(error instanceof PoolError);
+    t.ok(error instanceof StorageError);
     t.match(error, { code: 'POOL_IO' });
   }
 });

@@ -1,5 +1,5 @@
 /** What can go wrong with pools and volumes; `code` is for machines and stays, the message is for people. */
-export type PoolErrorCode =
+export type StorageErrorCode =
   | 'POOL_IN_USE' // another process, or another pool name, has it open
   | 'POOL_NOT_A_POOL' // the directory holds other things
   | 'POOL_DAMAGED'
@@ -13,12 +13,12 @@ export type PoolErrorCode =
   | 'VOLUME_EXPORTED'
   | 'VOLUME_NO_SPACE';
 
-export class PoolError extends Error {
-  readonly code: PoolErrorCode;
+export class StorageError extends Error {
+  readonly code: StorageErrorCode;
 
-  constructor(code: PoolErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: StorageErrorCode, message: string, options?: ErrorOptions) {
     super(message, options);
-    this.name = 'PoolError';
+    this.name = 'StorageError';
     this.code = code;
   }
 }
