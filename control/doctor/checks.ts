@@ -19,7 +19,8 @@ export interface Facts {
   /** Effective capabilities as a bit mask. */
   capabilities: bigint;
   tun: 'ok' | 'missing' | 'denied';
-  kvm: 'ok' | 'missing' | 'denied';
+  /** Whether the user as whom guests run may use it. */
+  kvm: { usable: boolean; reason: string | null };
   /** What an earlier probe found; null when there was none. */
   kvmProbe: { works: boolean; reason: string } | null;
   ioUring: { available: boolean; reason: string };
@@ -98,19 +99,12 @@ function tun({ tun: found }: Facts): Check {
 }
 
 function kvm({ kvm: found, kvmProbe }: Facts): Check {
-  if (found === 'missing')
+  if (!found.usable)
     return lacking(
       'kvm',
       'warning',
-      '/dev/kvm is not there',
+      found.reason ?? '/dev/kvm cannot be used',
       'guests are emulated (TCG): they work, several times slower',
-    );
-  if (found === 'denied')
-    return lacking(
-      'kvm',
-      'warning',
-      '/dev/kvm may not be opened',
-      'guests are emulated (TCG), several times slower: put the user of weftd into the group kvm',
     );
   if (kvmProbe === null)
     return ok('kvm', '/dev/kvm can be opened; whether a guest boots under it is tried with the first one');

@@ -3,6 +3,8 @@ import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
 import { totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { judgeKvmDevice } from '../vmm/accel/choose.js';
+import { PROBE_USER } from '../vmm/user.js';
 import type { Facts, Program } from './checks.js';
 
 const VERSION_DEADLINE_MS = 5_000;
@@ -52,6 +54,17 @@ function capabilities(): bigint {
   } catch {
     return 0n;
   }
+}
+
+/** As whom guests run: users of their own when we are root (control/vmm/README.md). */
+function kvmDevice(): Facts['kvm'] {
+  const stat = fs.statSync('/dev/kvm', { throwIfNoEntry: false }) ?? null;
+  const user =
+    process.getuid?.() === 0
+      ? { uid: PROBE_USER, groups: [], mayHaveGroups: findProgram('setpriv') !== undefined }
+      : { uid: process.getuid?.() ?? 0, groups: process.getgroups?.() ?? [], mayHaveGroups: false };
+  const { usable, reason } = judgeKvmDevice(stat, user);
+  return { usable, reason };
 }
 
 function kvmProbe(state: string): Facts['kvmProbe'] {
@@ -106,7 +119,7 @@ export async function collectFacts(
     uid: process.getuid?.() ?? -1,
     capabilities: capabilities(),
     tun: openable('/dev/net/tun'),
-    kvm: openable('/dev/kvm'),
+    kvm: kvmDevice(),
     kvmProbe: kvmProbe(state),
     ioUring: ioUring(),
     programs: { qemu, qemuImg, passt, busybox, dpkgDeb, aptGet },

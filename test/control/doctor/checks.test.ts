@@ -13,7 +13,7 @@ const GOOD: Facts = {
   uid: 0,
   capabilities: (1n << 41n) - 1n,
   tun: 'ok',
-  kvm: 'ok',
+  kvm: { usable: true, reason: null },
   kvmProbe: { works: true, reason: 'a guest booted' },
   ioUring: { available: true, reason: '' },
   programs: {
@@ -42,11 +42,19 @@ await t.test('what is wrong, what it means, what to do', async t => {
   t.match(faults({ nodeVersion: 'v18.19.0' }), [
     { name: 'node', status: 'missing', advice: /20\.19 or newer/ },
   ]);
-  t.match(faults({ uid: 1000, capabilities: 0n, tun: 'denied', kvm: 'denied' }), [
-    { name: 'rights', status: 'warning', found: 'user 1000', advice: /CAP_NET_ADMIN/ },
-    { name: '/dev/net/tun', status: 'warning' },
-    { name: 'kvm', advice: /group kvm/ },
-  ]);
+  t.match(
+    faults({
+      uid: 1000,
+      capabilities: 0n,
+      tun: 'denied',
+      kvm: { usable: false, reason: 'there is no /dev/kvm' },
+    }),
+    [
+      { name: 'rights', status: 'warning', found: 'user 1000', advice: /CAP_NET_ADMIN/ },
+      { name: '/dev/net/tun', status: 'warning' },
+      { name: 'kvm', found: 'there is no /dev/kvm', advice: /emulated/ },
+    ],
+  );
   t.match(faults({ kvmProbe: { works: false, reason: 'Suberror: 1' } }), [
     { name: 'kvm', found: /no guest boots under it: Suberror: 1/, advice: /accel\.json/ },
   ]);
