@@ -108,7 +108,12 @@ function lostTheRace(said: string): boolean {
 function makeDirectory(directory: string, mode: number): void {
   if (existsSync(directory)) return;
   if (dirname(directory) !== directory) makeDirectory(dirname(directory), mode);
-  mkdirSync(directory, { mode });
+  try {
+    mkdirSync(directory, { mode });
+  } catch (error) {
+    // Another may have made it since we looked.
+    if (!existsSync(directory)) throw error;
+  }
 }
 
 function openLog(session: Session, paths: StatePaths): number {

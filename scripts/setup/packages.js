@@ -53,10 +53,11 @@ const here = {
   isRoot: () => process.getuid() === 0,
   run,
   say,
+  step,
 };
 
 export async function installPackages(machine = here) {
-  const { run, say } = machine;
+  const { run, say, step } = machine;
   const missing = needs().filter(({ program }) => machine.find(program) === null);
   const debian = machine.isDebian();
   const lists = !debian || machine.hasAptLists();

@@ -8,6 +8,7 @@ interface Machine {
   isRoot(): boolean;
   run(command: string, args: string[]): Promise<string>;
   say(line: string): void;
+  step<T>(title: string, work: () => Promise<T>): Promise<T>;
 }
 
 const url = new URL('../../../../scripts/setup/packages.js', import.meta.url).href;
@@ -30,6 +31,7 @@ async function visit(extra: Partial<Machine>) {
       return '';
     },
     say: line => void said.push(line),
+    step: (_title, work) => work(),
     ...extra,
   };
   const error = await installPackages(machine).then(
