@@ -14,6 +14,8 @@ export const WANTED_MODULES = [
   'virtio_blk',
   'virtio_net',
   'virtio_rng',
+  // ext4 asks the kernel for "crc32c", which is not the name of a file.
+  'crc32c_generic',
   'ext4',
   // The power button: ACPI's, and on arm64's virt machine the one on a GPIO line.
   'button',

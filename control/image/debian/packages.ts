@@ -8,10 +8,12 @@ export function debianArch(nodeArch: string): string | undefined {
 
 /**
  * Packages that only depend on the newest kernel, best first: Debian's for virtual machines, which is small and
- * boots quickly; Ubuntu's; Debian's for everything.
+ * boots quickly; Ubuntu's; Debian's for everything. On arm64 the small one comes last: booted without UEFI, it has
+ * no driver for the power button, and such a guest can only be killed.
  */
 export function kernelMetaPackages(arch: string): string[] {
-  return [`linux-image-cloud-${arch}`, 'linux-image-virtual', `linux-image-${arch}`];
+  const [small, ubuntu, whole] = [`linux-image-cloud-${arch}`, 'linux-image-virtual', `linux-image-${arch}`];
+  return arch === 'arm64' ? [whole, ubuntu, small] : [small, ubuntu, whole];
 }
 
 /** `apt-cache depends NAME`: the first dependency that is a kernel by its version. */
@@ -29,8 +31,13 @@ export function dependsOn(output: string, name: string): boolean {
   return output.split('\n').some(line => line.trim().replace(/^\|?\w+:\s*/, '') === name);
 }
 
-/** Newest first; those made for virtual machines before the others. */
-export function rankKernels(releases: readonly string[]): string[] {
-  const isCloud = (release: string): number => (/-cloud-|-virtual|-kvm$/.test(release) ? 0 : 1);
-  return releases.toSorted((a, b) => isCloud(a) - isCloud(b) || b.localeCompare(a, 'en', { numeric: true }));
+/** Whether it was made for virtual machines, and is the better one for ours (see above). */
+export function isForGuests(release: string, arch: string): boolean {
+  return arch !== 'arm64' && /-cloud-|-virtual$|-kvm$/.test(release);
+}
+
+/** Those for guests before the others, then the newest first. */
+export function rankKernels(releases: readonly string[], arch: string): string[] {
+  const place = (release: string): number => (isForGuests(release, arch) ? 0 : 1);
+  return releases.toSorted((a, b) => place(a) - place(b) || b.localeCompare(a, 'en', { numeric: true }));
 }

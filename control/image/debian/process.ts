@@ -63,7 +63,7 @@ export class Debian {
     } catch {
       return [];
     }
-    return rankKernels(releases)
+    return rankKernels(releases, debianArch(process.arch) ?? '')
       .map(release => kernelBelow(root, release, `installed in ${join(root, 'boot')}`))
       .filter(kernel => kernel !== undefined);
   }

@@ -9,7 +9,8 @@
 # The file is a ring of 1024 records of 4096 bytes. A record is one cell of 32 bytes, 128 times over: its number
 # and a check on it; the last byte is an @, by which awk tells records apart. Verifying drops the page cache,
 # so it reads the disk and not our memory. Only the batch after the last whole one, which was being written
-# when the guest was killed, may be torn; every other record must be what was last acknowledged in its place.
+# when the guest was killed, may be torn; every other record must be what was last acknowledged in its place. A
+# record without its @ shifts the count of those behind it, so `bad` is exact only when it is small or zero.
 . /weft/fact.sh
 file=$1
 slots=1024
@@ -71,6 +72,8 @@ else
     fact write-failed '"after":0,"error":"'"$(tail -n 1 /run/work.dd | tr -d '"\\')"'"'
     sleep 1
   done
+  # The file's blocks are marked as taken (disk.sh says why); from here on it is overwritten in place.
+  sync
 fi
 
 turn=0

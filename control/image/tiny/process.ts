@@ -17,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { emitCpio } from '../cpio.js';
+import { debianArch, isForGuests } from '../debian/packages.js';
 import { Debian, type Kernel } from '../debian/process.js';
 import { moduleName, parseModule } from '../elf.js';
 import { ImageError } from '../errors.js';
@@ -132,7 +133,7 @@ async function gather(scratch: string, say: (stage: string) => void, signal?: Ab
   const debian = new Debian(scratch, say, signal);
   say('looking for a kernel and busybox');
   const installed = Debian.installedKernels();
-  const forGuests = installed.filter(kernel => /-cloud-|-virtual|-kvm$/.test(kernel.release));
+  const forGuests = installed.filter(kernel => isForGuests(kernel.release, debianArch(process.arch) ?? ''));
   const problems: string[] = [];
   const attempt = async (
     find: () => Promise<Kernel>,

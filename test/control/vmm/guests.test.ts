@@ -235,6 +235,24 @@ await t.test('silence', { skip }, async t => {
   });
 });
 
+await t.test('a disk that is not empty is left alone', { skip }, async t => {
+  const stage = await Stage.open(t);
+  const image = join(stage.state, 'nina.img');
+  const before = Buffer.alloc(32 * 2 ** 20);
+  before.write('something of the user', 4096);
+  fs.writeFileSync(image, before);
+  await stage.serveDisk('nina');
+  await stage.guests.start(stage.plan('nina', 'weft.work=disk'));
+  t.match(await stage.says('nina', 'disk'), {
+    formatted: false,
+    new: false,
+    intact: false,
+    error: /left alone/,
+  });
+  await stage.guests.kill('nina');
+  t.ok(fs.readFileSync(image).equals(before));
+});
+
 const hasNbdkit = spawnSync('nbdkit', ['--version']).status === 0;
 
 await t.test('a full disk', { skip: skip || (hasNbdkit ? false : 'nbdkit is not installed') }, async t => {
