@@ -4,7 +4,7 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
-import { CAPTURES_MAX_COUNT, RING_BYTES, SNAP_MAX_BYTES, streamCapture } from './captureStream.js';
+import { CAPTURES_MAX_COUNT, RING_BYTES, SNAP_MAX_BYTES, streamCapture } from './capture/server.js';
 import { checkConfig } from './config.js';
 import { DataplaneConfig } from './contract.js';
 import type { Applied, DataplaneEvent, Health, MacTable } from './contract.js';

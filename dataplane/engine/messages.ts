@@ -2,8 +2,7 @@
  * What the HTTP thread and the engine's thread say to each other. Counters do not travel: their rows are shared
  * memory, handed over once in a Topology.
  */
-import type { DataplaneConfig, PortState, PortVlan } from '../contract.js';
-import type { MacEntry } from '../switch/app.js';
+import type { DataplaneConfig, MacTable, PortState, PortVlan } from '../contract.js';
 
 export type Command =
   | { op: 'apply'; config: DataplaneConfig }
@@ -47,7 +46,7 @@ export interface Topology {
 /** Answers by `op`. */
 export interface Answers {
   apply: Topology;
-  macs: MacEntry[];
+  macs: MacTable['entries'];
   flushMacs: number;
   /** Names of the captured ports, in the order of their interfaces. */
   capture: string[];

@@ -5,8 +5,8 @@
  */
 import type { ServerResponse } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
-import type { ByteRing } from './engine/byteRing.js';
-import * as pcapng from './wire/pcapng.js';
+import type { ByteRing } from '../engine/byteRing.js';
+import * as pcapng from '../wire/pcapng.js';
 
 export const RING_BYTES = 4 * 1024 * 1024;
 const CHUNK_BYTES = 256 * 1024;
