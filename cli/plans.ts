@@ -27,6 +27,8 @@ export function formatPlan(plan: Plan, style: Style): string[] {
     lines.push(`${paint(`${SIGNS[action.verb]} ${name}`)}  ${harmless(action.summary)}`.trimEnd());
     if (action.verb === 'create' || action.verb === 'delete') continue;
     for (const change of action.changes) {
+      // weftd's words often say it already.
+      if (action.summary.includes(change.path)) continue;
       lines.push(`      ${harmless(change.path)}: ${shown(change.from)} -> ${shown(change.to)}`);
     }
   }

@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { checkNode } from './setup/node.js';
 import { install } from './setup/install.js';
 import { build } from './setup/build.js';
-import { ROOT, say } from './setup/step.js';
+import { ROOT, say, wordsOf } from './setup/step.js';
 
 try {
   checkNode();
   await install();
   await build();
 } catch (error) {
-  say(`error: ${error instanceof Error ? error.message : error}`);
+  say(`error: ${wordsOf(error)}`);
   process.exit(1);
 }
 const child = spawn(

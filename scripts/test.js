@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { checkNode } from './setup/node.js';
 import { install } from './setup/install.js';
 import { build } from './setup/build.js';
-import { ROOT, run, step } from './setup/step.js';
+import { ROOT, run, step, wordsOf } from './setup/step.js';
 import { beginOutput, print, runLab, runUnits, testFiles } from './testing/run.js';
 import { add, nothing } from './testing/tap.js';
 
@@ -52,7 +52,7 @@ async function buildAll() {
     await build();
     return true;
   } catch (error) {
-    print(`FAILED build\n${error instanceof Error ? error.message : error}`);
+    print(`FAILED build\n${wordsOf(error)}`);
     total.failed++;
     return false;
   }
@@ -61,16 +61,16 @@ async function buildAll() {
 /** Each counts as one test: a style that is not kept fails the run like any other fault. */
 async function checks() {
   const bin = name => join(ROOT, 'node_modules', '.bin', name);
-  for (const [title, command, args] of [
-    ['Checking the format', 'prettier', ['--check', '--log-level', 'warn', '.']],
-    ['Checking by lint rules', 'oxlint', ['--type-aware']],
+  for (const { title, command, args } of [
+    { title: 'Checking the format', command: 'prettier', args: ['--check', '--log-level', 'warn', '.'] },
+    { title: 'Checking by lint rules', command: 'oxlint', args: ['--type-aware'] },
   ]) {
     try {
       await step(title, () => run(bin(command), args));
       total.passed++;
     } catch (error) {
       total.failed++;
-      print(`FAILED ${title}\n${error instanceof Error ? error.message : error}`);
+      print(`FAILED ${title}\n${wordsOf(error)}`);
     }
   }
   // The build has passed, and with it the types.

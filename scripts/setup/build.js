@@ -38,7 +38,7 @@ export function sourceFiles() {
   const { include } = JSON.parse(readFileSync(join(ROOT, 'tsconfig.json'), 'utf8'));
   return include
     .flatMap(folder => filesUnder(join(ROOT, folder)))
-    .filter(path => /\.ts$/.test(path) && !/\.d\.ts$/.test(path))
+    .filter(path => path.endsWith('.ts') && !path.endsWith('.d.ts'))
     .sort();
 }
 

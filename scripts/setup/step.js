@@ -14,6 +14,10 @@ const TAIL_CHARS = 4000;
 
 export class SetupError extends Error {}
 
+export function wordsOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
 const live = process.stderr.isTTY === true && process.env.TERM !== 'dumb';
 const colour = live && !process.env.NO_COLOR;
 const green = text => (colour ? `\u001b[32m${text}\u001b[0m` : text);

@@ -113,9 +113,9 @@ await t.test('leaves are counted, crashes and exit codes count as failures', asy
   reader.onTop = (...args) => tops.push(args);
   reader.push(STREAM);
   reader.end('tap', 'it ended with exit code 1');
-  t.same(reader.counts, { passed: 3, failed: 4, skipped: 3, todo: 1 });
+  t.same(reader.counts, { passed: 4, failed: 4, skipped: 3, todo: 1 });
   t.same(tops, [
-    ['a.test.js', { passed: 2, failed: 0, skipped: 2, todo: 1 }, true],
+    ['a.test.js', { passed: 3, failed: 0, skipped: 2, todo: 1 }, true],
     ['b.test.js', { passed: 0, failed: 2, skipped: 0, todo: 0 }, false],
     ['d.test.js', { passed: 0, failed: 1, skipped: 0, todo: 0 }, false],
     ['e.test.js', { passed: 0, failed: 0, skipped: 1, todo: 0 }, true],
