@@ -12,7 +12,15 @@ import { checkNode } from './setup/node.js';
 import { install } from './setup/install.js';
 import { build } from './setup/build.js';
 import { ROOT, run, step, wordsOf } from './setup/step.js';
-import { beginOutput, print, runLab, runUnits, testFiles } from './testing/run.js';
+import {
+  beginOutput,
+  interrupted,
+  passOnSignals,
+  print,
+  runLab,
+  runUnits,
+  testFiles,
+} from './testing/run.js';
 import { add, nothing } from './testing/tap.js';
 
 const PARTS = ['check', 'unit', 'lab'];
@@ -27,23 +35,27 @@ const total = nothing();
 
 if (await buildAll()) {
   beginOutput();
+  passOnSignals();
   if (wants('check')) await checks();
-  if (wants('unit')) {
+  if (wants('unit') && !interrupted) {
     print('\nunit tests');
     const files = testFiles(words, { lab: false });
     if (files.length > 0) add(total, await runUnits(files, { coverage: words.length === 0 }));
   }
   if (wants('lab')) {
     print('\nlab');
-    for (const file of testFiles(words, { lab: true })) add(total, await runLab(file));
+    for (const file of testFiles(words, { lab: true })) {
+      if (!interrupted) add(total, await runLab(file));
+    }
   }
 }
+if (interrupted) print('\nInterrupted: not everything ran.');
 const ran = total.passed + total.failed;
 if (ran === 0) print('\nNothing ran.');
 if (total.todo > 0) print(`\n${total.todo} marked TODO, counted in none of the three.`);
 print(`\n${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);
 // Not process.exit(): the last line must get through a pipe.
-process.exitCode = total.failed > 0 || ran === 0 ? 1 : 0;
+process.exitCode = total.failed > 0 || ran === 0 || interrupted ? 1 : 0;
 
 async function buildAll() {
   try {

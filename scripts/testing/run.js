@@ -87,6 +87,21 @@ function showDetails({ failures, skips }) {
   for (const line of skipLines(skips)) print(`       ${line}`);
 }
 
+const running = new Set();
+
+/** Whoever ends us ends what we run; tests tidy up after themselves when they are told to end. */
+export function passOnSignals() {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+    process.on(signal, () => {
+      for (const child of running) child.kill(signal);
+      interrupted = true;
+    });
+  }
+}
+
+/** Whether the rest is not to be run any more. */
+export let interrupted = false;
+
 /** Resolves to null after exit code 0, else to words. Its output goes to `take` and to the file of all output. */
 function runProgram(command, args, take, limit_ms = 0) {
   return new Promise(resolve => {
@@ -95,6 +110,7 @@ function runProgram(command, args, take, limit_ms = 0) {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: { ...process.env, FORCE_COLOR: '0', TAP: '1' },
     });
+    running.add(child);
     let late = false;
     const limit =
       limit_ms === 0
@@ -112,6 +128,7 @@ function runProgram(command, args, take, limit_ms = 0) {
     child.on('error', error => resolve(`${command} could not be run: ${error.message}`));
     child.on('close', (code, signal) => {
       clearTimeout(limit);
+      running.delete(child);
       if (late) resolve(`it was ended after ${limit_ms / 1000} s`);
       else if (code === 0) resolve(null);
       else resolve(signal === null ? `it ended with exit code ${code}` : `it was ended by ${signal}`);
