@@ -63,7 +63,6 @@ export const ENGINE_COUNTERS = [
   'buffersExhausted',
   'links',
   'timersRun',
-  'eventsDropped',
 ] as const;
 export type EngineCounter = (typeof ENGINE_COUNTERS)[number];
 export const E = Object.freeze(

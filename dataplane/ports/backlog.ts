@@ -6,8 +6,11 @@
 import { SLOT_BYTES } from '../engine/arena.js';
 import type { BufferPool } from '../engine/pool.js';
 
-/** About half a megabyte: some milliseconds of a busy guest, and two and a half times a socket's own buffer. */
-export const BACKLOG_SLOTS_MAX_COUNT = 8;
+/**
+ * About 2 MB: the buffer that a TCP connection needs to be held up for some milliseconds by a peer that waits for a
+ * core, without losing much. Beside it stands what the socket itself holds, 0.2 MB.
+ */
+export const BACKLOG_SLOTS_MAX_COUNT = 32;
 
 export class Backlog {
   readonly #pool: BufferPool;

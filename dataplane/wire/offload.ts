@@ -72,6 +72,9 @@ export class Segmenter {
   #l4 = 0;
   #isIpv6 = false;
   #isTcp = false;
+  /** What all segments have in common of the IPv4 header's sum, and of the transport's without its payload. */
+  #networkSum = 0;
+  #transportSum = 0;
 
   /** How many segments the frame makes; -1 when it is not what its words say it is, or makes too many. */
   plan(view: DataView, frameAt: number, length_bytes: number, w0: number, w1: number): number {
@@ -106,7 +109,31 @@ export class Segmenter {
     this.#l4 = l4;
     this.#isIpv6 = isIpv6;
     this.#isTcp = isTcp;
+    this.#sumConstants(view);
     return count;
+  }
+
+  /** All but lengths, identification, sequence number, flags and the checksums themselves. */
+  #sumConstants(view: DataView): void {
+    const l3 = this.#frameAt + this.#l3;
+    const l4 = this.#frameAt + this.#l4;
+    const protocol = this.#isTcp ? ipv4.PROTOCOL_TCP : ipv4.PROTOCOL_UDP;
+    if (this.#isIpv6) {
+      this.#transportSum = ipv6.pseudoHeaderSum(view, l3, protocol, 0);
+    } else {
+      let sum = checksum.sum(view, l3, ipv4.TOTAL_LENGTH, 0);
+      sum = checksum.sum(view, l3 + ipv4.FRAGMENT, ipv4.CHECKSUM - ipv4.FRAGMENT, sum);
+      this.#networkSum = checksum.sum(view, l3 + ipv4.SOURCE, this.#l4 - this.#l3 - ipv4.SOURCE, sum);
+      this.#transportSum = ipv4.pseudoHeaderSum(view, l3, protocol, 0);
+    }
+    let sum = checksum.sum(view, l4, tcp.SEQUENCE, this.#transportSum);
+    if (this.#isTcp) {
+      sum = checksum.sum(view, l4 + tcp.ACKNOWLEDGMENT, tcp.DATA_OFFSET - tcp.ACKNOWLEDGMENT, sum);
+      sum = checksum.sum(view, l4 + tcp.WINDOW, tcp.CHECKSUM - tcp.WINDOW, sum);
+      const urgent = this.#l4 + tcp.URGENT;
+      sum = checksum.sum(view, this.#frameAt + urgent, this.header_bytes - urgent, sum);
+    }
+    this.#transportSum = sum;
   }
 
   payloadAt(index: number): number {
@@ -120,38 +147,43 @@ export class Segmenter {
   /** Writes the complete headers of segment `index`, checksums included, `header_bytes` of them. */
   emitHeader(view: DataView, index: number, outAt: number): void {
     const header_bytes = this.header_bytes;
-    for (let i = 0; i < header_bytes; i++) view.setUint8(outAt + i, view.getUint8(this.#frameAt + i));
     const payload_bytes = this.payloadLength(index);
     const l3 = outAt + this.#l3;
     const l4 = outAt + this.#l4;
     const transport_bytes = header_bytes - this.#l4 + payload_bytes;
+    copyHeader(view, this.#frameAt, outAt, header_bytes);
     if (this.#isIpv6) {
       view.setUint16(l3 + ipv6.PAYLOAD_LENGTH, this.#l4 - this.#l3 - ipv6.LENGTH + transport_bytes);
     } else {
-      view.setUint16(l3 + ipv4.TOTAL_LENGTH, this.#l4 - this.#l3 + transport_bytes);
-      const first = view.getUint16(l3 + ipv4.IDENTIFICATION);
-      view.setUint16(l3 + ipv4.IDENTIFICATION, first + index);
-      ipv4.writeChecksum(view, l3, this.#l4 - this.#l3);
+      const total_bytes = this.#l4 - this.#l3 + transport_bytes;
+      const identification = (view.getUint16(l3 + ipv4.IDENTIFICATION) + index) & 0xffff;
+      view.setUint16(l3 + ipv4.TOTAL_LENGTH, total_bytes);
+      view.setUint16(l3 + ipv4.IDENTIFICATION, identification);
+      const sum = this.#networkSum + checksum.swap(total_bytes) + checksum.swap(identification);
+      checksum.write(view, l3 + ipv4.CHECKSUM, checksum.fold(sum));
     }
-    const isLast = (index + 1) * this.gsoSize >= this.payload_bytes;
-    const checksumAt = l4 + (this.#isTcp ? tcp.CHECKSUM : udp.CHECKSUM);
+    let sum = this.#transportSum + checksum.swap(transport_bytes);
     if (this.#isTcp) {
-      view.setUint32(l4 + tcp.SEQUENCE, view.getUint32(l4 + tcp.SEQUENCE) + index * this.gsoSize);
+      const sequence = view.getUint32(l4 + tcp.SEQUENCE) + index * this.gsoSize;
+      view.setUint32(l4 + tcp.SEQUENCE, sequence);
       let flags = view.getUint8(l4 + tcp.FLAGS);
-      if (!isLast) flags &= ~(tcp.FIN | tcp.PSH);
+      if ((index + 1) * this.gsoSize < this.payload_bytes) flags &= ~(tcp.FIN | tcp.PSH);
       if (index > 0) flags &= ~tcp.CWR;
       view.setUint8(l4 + tcp.FLAGS, flags);
+      sum += view.getUint16(l4 + tcp.SEQUENCE, true) + view.getUint16(l4 + tcp.SEQUENCE + 2, true);
+      sum += view.getUint16(l4 + tcp.DATA_OFFSET, true);
     } else {
       view.setUint16(l4 + udp.UDP_LENGTH, transport_bytes);
+      sum += checksum.swap(transport_bytes);
     }
-    view.setUint16(checksumAt, 0);
-    const protocol = this.#isTcp ? ipv4.PROTOCOL_TCP : ipv4.PROTOCOL_UDP;
-    let total = this.#isIpv6
-      ? ipv6.pseudoHeaderSum(view, l3, protocol, transport_bytes)
-      : ipv4.pseudoHeaderSum(view, l3, protocol, transport_bytes);
-    // A TCP header is a whole number of words, a UDP header too: header and payload may be summed apart.
-    total = checksum.sum(view, l4, header_bytes - this.#l4, total);
-    total = checksum.sum(view, this.payloadAt(index), payload_bytes, total);
-    checksum.writeNonZero(view, checksumAt, total);
+    // The transport header is a whole number of words: header and payload may be summed apart.
+    sum = checksum.sum(view, this.payloadAt(index), payload_bytes, checksum.fold(sum));
+    checksum.writeNonZero(view, l4 + (this.#isTcp ? tcp.CHECKSUM : udp.CHECKSUM), sum);
   }
+}
+
+function copyHeader(view: DataView, from: number, to: number, length_bytes: number): void {
+  let i = 0;
+  for (; i + 4 <= length_bytes; i += 4) view.setInt32(to + i, view.getInt32(from + i, true), true);
+  for (; i < length_bytes; i++) view.setUint8(to + i, view.getUint8(from + i));
 }
