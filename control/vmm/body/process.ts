@@ -68,6 +68,11 @@ export class Body {
     return this.#identity?.pid ?? null;
   }
 
+  /** Whose QEMU it is; null: ours. */
+  get user(): number | null {
+    return this.#files.owner(this.#name)?.uid ?? null;
+  }
+
   /** proc(5)'s letter for its state. */
   get processState(): string | undefined {
     return this.#identity === undefined ? undefined : processStat(this.#identity.pid)?.state;

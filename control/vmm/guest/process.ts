@@ -127,12 +127,21 @@ export class Guest {
       // When QEMU ended by itself, its end has been told already, with better words.
       await this.#body.waitGone(100);
       await this.#endAtOnce(`QEMU was ended, since it did not come up: ${words}`);
+      const reason = this.#life.reason ?? this.#life.ended ?? words;
       throw new VmmError(
         'VMM_START_FAILED',
-        `machine ${this.name} did not start: ${this.#life.reason ?? this.#life.ended ?? words}`,
-        { cause: error },
+        `machine ${this.name} did not start: ${reason}${this.#hint(reason)}`,
+        {
+          cause: error,
+        },
       );
     }
+  }
+
+  #hint(reason: string): string {
+    const { user } = this.#body;
+    if (user === null || !/permission denied/i.test(reason)) return '';
+    return ` (it runs as user ${user}: its kernel and initrd, and the folders they are in, must be open to others)`;
   }
 
   /** Take over what an earlier weftd left; quick even when the guest is stuck. */
@@ -360,8 +369,9 @@ export class Guest {
 
   /** `quit`, and when that is not heard, SIGKILL. `how`: what is said of the end, where nothing better is known. */
   async #endAtOnce(how: string): Promise<void> {
-    if (this.#link.connected) {
-      // Its answer may come after its end; and a QEMU that stands still gives none.
+    // One that owes an answer already would not hear it.
+    if (this.#link.connected && !this.#link.overdue) {
+      // The answer may come after its end, or never.
       this.#link.call('quit', QUIT_DEADLINE_ms).catch(() => {});
       if (await this.#body.waitGone(QUIT_DEADLINE_ms)) return;
     }

@@ -177,6 +177,14 @@ await t.test('starts that cannot be', { skip }, async t => {
     message: /did not start: QEMU ended .*memory/i,
   });
   t.match(stage.observed('dave'), { state: 'crashed', ended: 'crashed', reason: /memory/i });
+  if (isRoot) {
+    fs.chmodSync(stage.images.initrd, 0o600);
+    await t.rejects(guests.start(plan), {
+      code: 'VMM_START_FAILED',
+      message: /must be open to others/,
+    });
+    fs.chmodSync(stage.images.initrd, 0o644);
+  }
   await guests.start(plan);
   t.match(stage.observed('dave'), { state: 'running', ended: null, reason: null }, 'a mended plan starts');
   await t.rejects(guests.start({ ...plan, name: 'erin', nics: [{ ...plan.nics[0]!, mac: 'x' }] }), {

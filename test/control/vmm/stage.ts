@@ -17,7 +17,7 @@ import { QemuHost } from '../../../control/vmm/process.js';
 import { findQemu } from '../../../control/vmm/qemu/process.js';
 
 /** A loaded machine without KVM is slow; a fault is told apart from slowness only by never. */
-const PATIENCE_ms = 120_000;
+const PATIENCE_ms = 240_000;
 const HEARTBEAT_ms = 500;
 
 /** Built once, and found again by the next run. */
@@ -172,10 +172,14 @@ export class Stage {
 
   /** Everything that the guest has said in this boot of its QEMU. */
   facts(name: string): Fact[] {
+    return parseFacts(this.#serial(name));
+  }
+
+  #serial(name: string): string {
     try {
-      return parseFacts(fs.readFileSync(this.#guests.paths(name).serialLog, 'utf8'));
+      return fs.readFileSync(this.#guests.paths(name).serialLog, 'utf8');
     } catch {
-      return [];
+      return '';
     }
   }
 
@@ -185,7 +189,12 @@ export class Stage {
 
   /** Until the guest has said so `count` times; gives the last. */
   async says<K extends Fact['fact']>(name: string, kind: K, count = 1): Promise<Extract<Fact, { fact: K }>> {
-    await until(`${name} to say ${kind}`, () => this.said(name, kind).length >= count);
+    await until(
+      `${name} to say ${kind}`,
+      () => this.said(name, kind).length >= count,
+      () =>
+        `${JSON.stringify(this.observed(name).state)}, last on its serial line:\n${this.#serial(name).slice(-1500)}`,
+    );
     return this.said(name, kind).at(-1)!;
   }
 
@@ -209,10 +218,10 @@ export async function cable(pathA: string, pathB: string): Promise<() => void> {
   };
 }
 
-export async function until(what: string, fits: () => boolean): Promise<void> {
+export async function until(what: string, fits: () => boolean, found = () => ''): Promise<void> {
   const end_ms = Date.now() + PATIENCE_ms;
   while (!fits()) {
-    if (Date.now() > end_ms) throw new Error(`waited in vain for ${what}`);
+    if (Date.now() > end_ms) throw new Error(`waited in vain for ${what}; ${found()}`);
     await sleep(20);
   }
 }
