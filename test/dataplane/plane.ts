@@ -13,6 +13,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import type { DataplaneStatus, PortStatus } from '../../dataplane/contract.js';
+import * as ethernet from '../../dataplane/wire/ethernet.js';
 import { framed } from './ports/realRig.js';
 
 const MAIN = fileURLToPath(new URL('../../dataplane/main.js', import.meta.url));
@@ -169,3 +170,24 @@ export class StreamServer {
     this.#server.close();
   }
 }
+
+export const ALL = 'ff:ff:ff:ff:ff:ff';
+export const A = '02:00:00:00:00:0a';
+export const B = '02:00:00:00:00:0b';
+
+export function frame(to: string, from: string, length = 60): Uint8Array {
+  const bytes = new Uint8Array(length);
+  ethernet.emit(new DataView(bytes.buffer), 0, { destination: to, source: from, type: 0x88b5 });
+  return bytes;
+}
+
+export const access = (vlan: number) => ({ mode: 'access', vlan }) as const;
+export const stream = (name: string, path: string, role: 'connect' | 'listen', vlan = 10) => ({
+  name,
+  vlan: access(vlan),
+  device: { kind: 'stream', path, role } as const,
+});
+export const config = (generation: number, ports: unknown[], more = {}) => ({
+  generation,
+  switches: [{ name: 'lan', ports, ...more }],
+});

@@ -11,30 +11,20 @@ import {
   Health,
   MacTable,
 } from '../../dataplane/contract.js';
-import * as ethernet from '../../dataplane/wire/ethernet.js';
 import * as pcapng from '../../dataplane/wire/pcapng.js';
-import { PlaneProcess, StreamPeer, StreamServer, until } from './plane.js';
-
-const ALL = 'ff:ff:ff:ff:ff:ff';
-const A = '02:00:00:00:00:0a';
-const B = '02:00:00:00:00:0b';
-
-function frame(to: string, from: string, length = 60): Uint8Array {
-  const bytes = new Uint8Array(length);
-  ethernet.emit(new DataView(bytes.buffer), 0, { destination: to, source: from, type: 0x88b5 });
-  return bytes;
-}
-
-const access = (vlan: number) => ({ mode: 'access', vlan }) as const;
-const stream = (name: string, path: string, role: 'connect' | 'listen', vlan = 10) => ({
-  name,
-  vlan: access(vlan),
-  device: { kind: 'stream', path, role } as const,
-});
-const config = (generation: number, ports: unknown[], more = {}) => ({
-  generation,
-  switches: [{ name: 'lan', ports, ...more }],
-});
+import {
+  A,
+  ALL,
+  B,
+  PlaneProcess,
+  StreamPeer,
+  StreamServer,
+  access,
+  config,
+  frame,
+  stream,
+  until,
+} from './plane.js';
 
 void t.test('health, before and after a configuration', async t => {
   const plane = await PlaneProcess.start(t);
@@ -337,31 +327,4 @@ void t.test('a recorder port and a faulty port', async t => {
   const name = new TextEncoder().encode('record');
   t.equal(statSync(file).size, pcapng.SECTION_HEADER_LENGTH + pcapng.interfaceDescriptionLength(name) + size);
   t.equal(statSync(file).mode & 0o777, 0o600);
-});
-
-void t.test('ends with 0 when told to, and takes its socket along; a killed one is replaced', async t => {
-  const plane = await PlaneProcess.start(t);
-  const path = `${plane.directory}/a.sock`;
-  await plane.ask('PUT', '/config', config(1, [stream('a', path, 'listen')]));
-  const events = await plane.open('GET', '/events');
-  const ended = once(events, 'end');
-  events.resume();
-  t.equal(await plane.end('SIGTERM'), 0);
-  await ended;
-  t.notOk(existsSync(plane.socket));
-  t.notOk(existsSync(path));
-
-  await plane.spawn();
-  await plane.end('SIGKILL');
-  t.ok(existsSync(plane.socket), 'left behind');
-  await plane.spawn();
-  t.equal((await plane.ask('GET', '/health')).status, 200);
-  const first = plane.child;
-  plane.stderr = '';
-  await plane.spawn();
-  const [code] = (await once(plane.child, 'close')) as [number];
-  t.equal(code, 1, 'a second one refuses');
-  t.match(plane.stderr, /another process serves it/);
-  plane.child = first;
-  t.equal((await plane.ask('GET', '/health')).status, 200, 'the first one goes on');
 });
