@@ -93,7 +93,7 @@ await t.test('a change: plan says it, apply makes it, events tell of it', async 
   const changed = CONFIG.replace('one: { pool: main, size: 16MiB }', 'one: { pool: main, size: 32MiB }');
   const planned = await weft(['plan', '--exit-code', '-'], { input: changed });
   t.equal(planned.code, 3);
-  t.match(planned.stdout, /~ volume one[^]*size: 16MiB -> 32MiB/);
+  t.match(planned.stdout, /~ volume one[^]*size 16MiB -> 32MiB/);
   t.equal((await weft(['apply', '-'], { input: changed })).code, 0);
   t.match((await weft(['get', 'volume', 'one'])).stdout, /32 MiB/);
   const events = JSON.parse((await weft(['events', '-o', 'json'])).stdout) as { events: { kind: string }[] };

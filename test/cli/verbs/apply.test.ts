@@ -232,3 +232,14 @@ await t.test('with --prune, deleted resources are waited for', async t => {
   t.equal(code, 0);
   t.equal(stderr, 'machine old: Deleting\nmachine old: deleted\n');
 });
+
+await t.test('a change that the summary tells already is not told twice', async t => {
+  const { api, directory } = await setUp(t);
+  const changes = [{ path: 'nics[0].vlan', from: 20, to: 10 }];
+  api.plan = {
+    ...PLAN,
+    actions: [{ verb: 'update', kind: 'machine', name: 'carol', summary: 'nics[0].vlan 20 -> 10', changes }],
+  };
+  const { stdout } = await runCli(['plan', join(directory, 'one.yaml')], { state: api.state });
+  t.equal(stdout, '~ machine carol  nics[0].vlan 20 -> 10\n1 to update.\n');
+});
