@@ -116,7 +116,7 @@ export class Connection<O extends ServedOffer = ServedOffer> {
       // What waited because of the output may go on now, and make new output.
     } while (!this.#paused && !this.#out.broken && (this.#consume() || this.#hasToSend));
     this.#noteStall();
-    if (this.#out.broken && !this.#draining) this.#endOfStream();
+    if (this.#out.broken && !this.#draining) this.#break();
     if (!this.#draining || this.closed) return;
     if (this.#transmission !== null && this.#transmission.inFlightCount > 0) return;
     if (!this.#out.broken && this.#hasToSend) return;
@@ -227,6 +227,15 @@ export class Connection<O extends ServedOffer = ServedOffer> {
       this.#texts.shift();
       this.#textAt = 0;
     }
+  }
+
+  #break(): void {
+    if (this.#out.fileFailed && this.offer !== null) {
+      // It will connect and ask again; then the error has to be an answer.
+      this.offer.volume.sendFailed();
+      this.offer.counters[AT_EXPORT.brokenReads]!++;
+    }
+    this.#endOfStream();
   }
 
   /** The client says nothing more, without NBD_CMD_DISC. */

@@ -15,12 +15,14 @@ export const EXPORT_COUNTERS = [
   'caches',
   'blockStatuses',
   'errorReplies',
+  'sentReads', // from the file to the socket, not copied by us
   'slowReads', // that had to wait for the disk
   'slowWrites',
   'fuaWrites',
   'stalls', // pauses because the client did not read, or had too much in flight
   'disconnects', // by NBD_CMD_DISC
   'abruptDisconnects', // by anything else
+  'brokenReads', // ended because a file could not be read in the middle of a reply
   'badRequestMagic',
   'oversizedRequests',
 ] as const;

@@ -31,6 +31,8 @@ export const SKIPPED_PAYLOAD_LIMIT_BYTES = 2 * MAXIMUM_PAYLOAD_BYTES;
 
 /** A write up to this length is applied in one piece, and a read is kept in one; longer ones go in several. */
 export const PIECE_BYTES = 256 * KiB;
+/** Reads from here on are sent from the file where that is possible; shorter ones are cheaper copied. */
+export const SEND_FILE_BYTES = 64 * KiB;
 /** One piece with its header in front, and the next header behind. */
 export const LARGE_CHUNK_BYTES = PIECE_BYTES + 4 * KiB;
 /** One block with its header. */

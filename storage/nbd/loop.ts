@@ -19,6 +19,7 @@ import { HostError } from '../../host/errno.js';
 import { setKeepAlive, setNoDelay, setSockBuf } from '../../host/inet.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
 import { MSG_NOSIGNAL, accept, close, recv, send } from '../../host/raw.js';
+import { sendFile } from '../../host/sendFile.js';
 import { Budget, ChunkPool } from './chunks.js';
 import { Connection } from './connection.js';
 import { AT_SERVER } from './counters.js';
@@ -114,6 +115,9 @@ class Client implements Channel {
   }
   send(address: number, length_bytes: number): number {
     return send(this.fd, address, length_bytes, MSG_NOSIGNAL);
+  }
+  sendFile(fileFd: number, offset_bytes: number, length_bytes: number): number {
+    return sendFile(this.fd, fileFd, offset_bytes, length_bytes);
   }
 }
 

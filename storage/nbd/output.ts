@@ -10,17 +10,21 @@
 import type { Budget, Chunk, ChunkPool } from './chunks.js';
 import { LARGE_CHUNK_BYTES } from './limits.js';
 
-/** The two calls of a socket: bytes moved, or -errno. */
+/** The calls of a socket: bytes moved, or -errno. */
 export interface Channel {
   recv(address: number, length_bytes: number): number;
   send(address: number, length_bytes: number): number;
+  /** 0: the file is shorter. */
+  sendFile(fileFd: number, offset_bytes: number, length_bytes: number): number;
 }
 
 const EINTR = -4;
 const EAGAIN = -11;
 
+/** A part of a chunk, or of a file when `fileFd` is not -1 (then `at` and `end` are offsets in it). */
 interface Segment {
-  readonly chunk: Chunk;
+  readonly chunk: Chunk | null;
+  readonly fileFd: number;
   at: number;
   readonly end: number;
   readonly budget_bytes: number;
@@ -33,6 +37,8 @@ export class Output {
   blocked = false;
   /** The peer is gone; whatever is added is dropped. */
   broken = false;
+  /** It broke because a file could not be read whose length had been promised. */
+  fileFailed = false;
   #channel: Channel;
   #pool: ChunkPool;
   #budget: Budget;
@@ -76,7 +82,16 @@ export class Output {
       return;
     }
     if (this.chunk !== null) this.#retire();
-    this.#queue.push({ chunk, at, end, budget_bytes });
+    this.#queue.push({ chunk, fileFd: -1, at, end, budget_bytes });
+  }
+
+  /** Queues a range of a file behind what is committed, and sends. The file stays open as long as this output has a user. */
+  appendFile(fileFd: number, offset_bytes: number, length_bytes: number): void {
+    if (this.broken) return;
+    if (this.chunk !== null) this.#retire();
+    const end = offset_bytes + length_bytes;
+    this.#queue.push({ chunk: null, fileFd, at: offset_bytes, end, budget_bytes: 0 });
+    if (!this.blocked) this.flush();
   }
 
   /** Sends what the socket takes. */
@@ -85,12 +100,11 @@ export class Output {
     this.blocked = false;
     while (this.#queue.length > 0) {
       const segment = this.#queue[0]!;
-      segment.at += this.#send(segment.chunk.address + segment.at, segment.end - segment.at);
+      segment.at += this.#sendSegment(segment);
       if (this.broken) return this.clear();
       if (segment.at < segment.end) return;
       this.#queue.shift();
-      this.#pool.give(segment.chunk);
-      this.#budget.give(segment.budget_bytes);
+      this.#release(segment);
     }
     if (this.chunk === null) return;
     if (this.#start < this.#end) {
@@ -107,10 +121,7 @@ export class Output {
 
   /** Drops everything. */
   clear(): void {
-    for (const segment of this.#queue) {
-      this.#pool.give(segment.chunk);
-      this.#budget.give(segment.budget_bytes);
-    }
+    for (const segment of this.#queue) this.#release(segment);
     this.#queue = [];
     if (this.chunk !== null) this.#pool.give(this.chunk);
     this.chunk = null;
@@ -122,11 +133,32 @@ export class Output {
   #retire(): void {
     const chunk = this.chunk!;
     if (this.#start < this.#end)
-      this.#queue.push({ chunk, at: this.#start, end: this.#end, budget_bytes: 0 });
+      this.#queue.push({ chunk, fileFd: -1, at: this.#start, end: this.#end, budget_bytes: 0 });
     else this.#pool.give(chunk);
     this.chunk = null;
     this.#start = 0;
     this.#end = 0;
+  }
+
+  #release({ chunk, budget_bytes }: Segment): void {
+    if (chunk !== null) this.#pool.give(chunk);
+    if (budget_bytes > 0) this.#budget.give(budget_bytes);
+  }
+
+  #sendSegment({ chunk, fileFd, at, end }: Segment): number {
+    if (chunk !== null) return this.#send(chunk.address + at, end - at);
+    let done = 0;
+    while (done < end - at) {
+      const sent = this.#channel.sendFile(fileFd, at + done, end - at - done);
+      // Less than asked for is no sign of a full socket here: the kernel stops where it pleases.
+      if (sent > 0) done += sent;
+      else if (sent !== EINTR) {
+        if (sent === EAGAIN) this.blocked = true;
+        else this.broken = this.fileFailed = true;
+        break;
+      }
+    }
+    return done;
   }
 
   /** Bytes taken by the socket; less than all means blocked or broken. */

@@ -24,6 +24,7 @@ import {
   IN_FLIGHT_LIMIT_BYTES,
   IN_FLIGHT_REQUESTS_LIMIT,
   PIECE_BYTES,
+  SEND_FILE_BYTES,
   SKIPPED_PAYLOAD_LIMIT_BYTES,
   SMALL_CHUNK_BYTES,
 } from './limits.js';
@@ -258,8 +259,20 @@ export class Transmission implements Waiter, BudgetWaiter {
       this.#replies.success(NBD_CMD_READ, cookieHigh, cookieLow);
       return true;
     }
+    const out = this.#out;
+    if (length >= SEND_FILE_BYTES) {
+      const fileFd = this.#volume.sendableFrom(offset, length);
+      if (fileFd >= 0) {
+        const at = out.reserve(header);
+        this.#replies.dataHeader(out.chunk!.view, at, cookieHigh, cookieLow, offset, length);
+        out.commit(header);
+        out.appendFile(fileFd, offset, length);
+        this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
+        this.#counters[AT_EXPORT.sentReads]!++;
+        return true;
+      }
+    }
     if (length <= PIECE_BYTES) {
-      const out = this.#out;
       const at = out.reserve(header + length);
       const chunk = out.chunk!;
       const result = this.#volume.tryRead(offset, length, chunk, at + header);

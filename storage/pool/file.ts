@@ -38,6 +38,7 @@ export {
 } from '../../host/file.js';
 export { IoVector } from '../../host/iovec.js';
 export { mapAnonymous, type Mapping } from '../../host/memory.js';
+export { isCached } from '../../host/sendFile.js';
 export {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,

@@ -6,6 +6,7 @@
  *   tryWrite   pwrite into the page cache. It may be held up by the kernel when there is too much unwritten data;
  *              then this volume's writes go the slow way for a while (see SLOW_WRITE_MS), so that other clients
  *              do not stand still with it
+ *   sendableFrom  the file itself, where cachestat says that the range is in the page cache
  *   flush      fdatasync, through the FlushGate
  *   trim, zero fallocate: punch a hole, or zero a range; whole blocks for trim
  *   extents    SEEK_DATA and SEEK_HOLE. That tells what reads as zeroes for sure; an allocated but unwritten range
@@ -39,6 +40,7 @@ import {
   RWF_NOWAIT,
   SEEK_DATA,
   SEEK_HOLE,
+  isCached,
   isUnsupported,
   lseek,
   pread,
@@ -105,6 +107,7 @@ export class FileVolume implements Volume {
   #noWait = RWF_NOWAIT;
   #canPunch = true;
   #canZeroRange = true;
+  #canSend = true;
   #slowWritesUntil_ms = 0;
   #gate: FlushGate;
   #operations: Operation[] = [];
@@ -237,6 +240,18 @@ export class FileVolume implements Volume {
       at = hole;
     }
     return 0;
+  }
+
+  sendableFrom(offset_bytes: number, length_bytes: number): number {
+    if (!this.#canSend) return -1;
+    const cached = isCached(this.#fd, offset_bytes, length_bytes);
+    // A kernel or file system that cannot tell will not learn it.
+    if (cached < 0) this.#canSend = false;
+    return cached === 1 ? this.#fd : -1;
+  }
+
+  sendFailed(): void {
+    this.#canSend = false;
   }
 
   /** From SlowIo. */

@@ -122,6 +122,12 @@ export class FaultyVolume implements Volume {
     return this.#below.extents(offset_bytes, length_bytes, into);
   }
 
+  sendableFrom(): number {
+    return -1;
+  }
+
+  sendFailed(): void {}
+
   #tryFault(): number {
     if (this.#hit(this.#faults.again_ppm)) return -ERRNO.EAGAIN;
     // What is to be delayed cannot be answered at once.

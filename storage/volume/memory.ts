@@ -125,6 +125,12 @@ export class MemoryVolume implements Volume {
     return 0;
   }
 
+  sendableFrom(): number {
+    return -1;
+  }
+
+  sendFailed(): void {}
+
   #allocate(block: number): Uint8Array | undefined {
     let data = this.#blocks.get(block);
     if (data !== undefined || this.#blocks.size >= this.#capacity_blocks) return data;

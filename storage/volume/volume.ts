@@ -114,6 +114,13 @@ export interface Volume {
    * same flags, and not more than the range. 0 or -errno. May be asked of a range longer than what fits `into`.
    */
   extents(offset_bytes: number, length_bytes: number, into: ExtentList): number;
+  /**
+   * The fd of a file that holds this range at the same offset, where it can be sent from at once (sendfile): it is in
+   * memory, as it is. -1 where it is not, or where this layer changes bytes. Good until the volume is closed.
+   */
+  sendableFrom(offset_bytes: number, length_bytes: number): number;
+  /** Sending from that file failed: answer -1 from now on, so that the error can be told by tryRead and read. */
+  sendFailed(): void;
 }
 
 export function newExtentList(limit: number): ExtentList {

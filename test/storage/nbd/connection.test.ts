@@ -435,3 +435,63 @@ void t.test('an idle connection holds no buffer', async t => {
   talk.turns(2);
   t.equal(talk.outstanding, 0);
 });
+
+/** A memory volume whose bytes are also in a "file" that the socket can send from. */
+class SendableVolume extends MemoryVolume {
+  failed = 0;
+  override sendableFrom(): number {
+    return this.failed > 0 ? -1 : 5;
+  }
+  override sendFailed(): void {
+    this.failed++;
+  }
+}
+
+void t.test('long reads are sent from the file: in order, in any cut, with short ones between', async t => {
+  for (const structured of [true, false]) {
+    const later = new Later();
+    const talk = new Talk(new SendableVolume(SIZE, later), later, { structured }).enter();
+    const content = bytes(4 * 1024 * 1024);
+    talk.request(WRITE, 1, 0, content.length, 0, content);
+    talk.reply();
+    talk.wire.files.set(5, content);
+    for (const limit of [Infinity, 100_000, 4097, 0]) {
+      let turn = 0;
+      // With 0: nothing every second time.
+      talk.wire.sendLimit = () => (limit === 0 ? (turn++ % 2) * 50_000 : limit);
+      const ranges: [number, number][] = [];
+      for (let i = 0; i < 20; i++) ranges.push([i * 1000, i % 3 === 0 ? 4096 : 100_000 + i]);
+      ranges.push([0, 3 * 1024 * 1024]);
+      for (const [i, [offset, length]] of ranges.entries()) talk.request(READ, i, offset, length);
+      for (const { cookie, error, data } of talk.replies(ranges.length)) {
+        const [offset, length] = ranges[cookie]!;
+        t.equal(error, 0);
+        t.equal(
+          Buffer.compare(data, content.subarray(offset, offset + length)),
+          0,
+          `${length} at ${offset}, cut ${limit}`,
+        );
+      }
+    }
+    t.equal(talk.counter('sentReads'), 4 * 14);
+    t.equal(talk.outstanding, 0);
+  }
+});
+
+void t.test(
+  'a file that fails in the middle of a reply ends the connection; the next one is told the error',
+  async t => {
+    const later = new Later();
+    const volume = new SendableVolume(SIZE, later);
+    const talk = new Talk(volume, later).enter();
+    talk.request(READ, 1, 0, 1024 * 1024);
+    talk.turns(3);
+    t.ok(talk.connection.closed);
+    t.equal(talk.counter('brokenReads'), 1);
+    t.equal(volume.failed, 1);
+    t.equal(talk.outstanding, 0);
+    const again = new Talk(volume, later).enter();
+    again.request(READ, 1, 0, 1024 * 1024);
+    t.equal(again.reply().error, 0, 'copied from now on');
+  },
+);

@@ -137,6 +137,20 @@ void t.test('a read of what is not in the page cache is not waited for', async t
   t.equal(examined.volume.tryRead(4 * MiB, 4096, memory, 0), 0);
 });
 
+void t.test('what is in the page cache can be sent from the file; a hole cannot', async t => {
+  const examined = make(temporary, available.available);
+  t.teardown(() => examined.close());
+  const { volume } = examined;
+  t.equal(volume.sendableFrom(0, 65_536), -1, 'a hole');
+  write(examined, 0, new Uint8Array(65_536).fill(5));
+  const fd = volume.sendableFrom(0, 65_536);
+  if (fd < 0) return t.comment('this kernel cannot tell what is cached');
+  t.equal(volume.sendableFrom(0, 65_537), -1, 'a part of it');
+  t.equal(fs.readFileSync(`/proc/self/fd/${fd}`)[4096], 5);
+  volume.sendFailed();
+  t.equal(volume.sendableFrom(0, 65_536), -1, 'for good');
+});
+
 void t.test('after a write that was held up, writes step aside for a while', async t => {
   let now_ms = 1000;
   let step_ms = 0;
