@@ -199,12 +199,13 @@ async function serve({ state, listen, foreground }: Arguments): Promise<void> {
   // A terminal that is closed is no reason to end.
   process.on('SIGHUP', () => {});
   setInterval(() => trimLogs(layout), 60_000).unref();
-  await weftd.start();
+  // Before anything is started: a port that is taken ends weftd with nothing done.
   const unixFd = listenUnix(layout.weftdSocket, { mode: 0o600, replaceStale: true });
   ending.server = await ApiServer.start(weftd.system, {
     unix: { fd: unixFd },
     ...(listen === undefined ? {} : { tcp: { ...listen, mayAsk: checkOf(readOrMakeToken(layout.token)) } }),
   });
+  await weftd.start();
   log.info({ version, state, listen: listen ?? null }, 'weftd serves');
 }
 

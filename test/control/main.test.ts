@@ -22,14 +22,23 @@ class Home {
 
   constructor(test: Test) {
     test.teardown(async () => {
-      for (const child of this.#children) if (child.exitCode === null) child.kill('SIGKILL');
-      for (const plane of ['dataplane', 'storage']) {
-        const pid = this.pid(plane);
-        if (pid !== undefined) process.kill(pid, 'SIGKILL');
-      }
+      for (const child of this.#children) await end(child, 'SIGKILL');
+      // Planes by their socket's path: one that was only just being started is in no pid file yet.
+      for (const pid of fs.readdirSync('/proc')) if (this.#isOurs(pid)) process.kill(Number(pid), 'SIGKILL');
       await sleep(50);
       fs.rmSync(this.state, { recursive: true, force: true });
     });
+  }
+
+  #isOurs(pid: string): boolean {
+    try {
+      return fs
+        .readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+        .split('\0')
+        .some(word => word.startsWith(this.state));
+    } catch {
+      return false;
+    }
   }
 
   /** Of a plane that lives. */
@@ -93,6 +102,7 @@ class Home {
 }
 
 async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
   const ended = new Promise<void>(resolve => child.once('exit', () => resolve()));
   child.kill(signal);
   await ended;
@@ -228,6 +238,7 @@ await t.test('TCP: asked for, with a token; a port that is taken', async t => {
   const address = other.address();
   const port = typeof address === 'object' ? address?.port : undefined;
   await t.rejects(home.weftd('--listen', `127.0.0.1:${port}`), { message: /EADDRINUSE/ });
+  t.notOk(fs.existsSync(join(home.state, 'run/storage.sock')), 'nothing was started');
   await home.weftd('--listen', '127.0.0.1:0');
   t.equal(fs.statSync(join(home.state, 'token')).mode & 0o777, 0o600);
   const token = fs.readFileSync(join(home.state, 'token'), 'utf8').trim();
