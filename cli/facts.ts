@@ -209,13 +209,12 @@ function diskRow({ name }: Guest, device: string, witness: Witness): ProgressRow
   const fact = witness.disk(name, device);
   const disk = `disk ${device.replace('/dev/', '')} of ${name}`;
   if (fact === undefined) return { key, state: 'busy', text: `${disk}: nothing said yet`, waiting: true };
-  const error =
-    typeof fact['error'] === 'string' && fact['error'] !== '' ? `: ${harmless(fact['error'])}` : '';
+  const error = typeof fact['error'] === 'string' ? harmless(fact['error']) : '';
   if (fact['formatted'] !== true || fact['intact'] !== true) {
     const what = fact['formatted'] === true ? 'its data are not what was written' : 'no file system';
-    return { key, state: 'failed', text: `${disk}: ${what}${error}` };
+    return { key, state: 'failed', text: `${disk}: ${error === '' ? what : error}` };
   }
   const boots = Number(fact['boots']);
   const text = boots > 1 ? `found again, data intact; boot ${boots}` : 'formatted, written, read back';
-  return { key, state: 'ok', text: `${disk}: ${text}${error}` };
+  return { key, state: 'ok', text: `${disk}: ${text}${error === '' ? '' : `: ${error}`}` };
 }
