@@ -320,11 +320,17 @@ await t.test('two guests and a cable', { skip }, async t => {
       .some(fact => !fact.reached),
   );
   await cable(...sockets);
-  t.match(await stage.says('kim', 'outage', outages + 1), { peer: '10.0.10.2' });
-  const outage = stage.said('kim', 'outage').slice(outages)[0]!;
+  // A guest that is short of CPU may report small ones of its own; ours is the one that it was told apart by:
+  // a peer is said to be missed after 2 s without an answer.
+  const ours = () =>
+    stage
+      .said('kim', 'outage')
+      .slice(outages)
+      .find(fact => fact.silence_ms >= 2000);
+  await until('kim to measure the outage', () => ours() !== undefined);
+  const outage = ours()!;
+  t.match(outage, { peer: '10.0.10.2' });
   t.equal(outage.ms, (outage.lost + 1) * 200, 'measured by what was lost');
-  // It is said to be missed after 2 s without an answer.
-  t.ok(outage.silence_ms >= 2000, `${outage.silence_ms} ms without an answer`);
 });
 
 await t.test('accel: auto', { skip }, async t => {
