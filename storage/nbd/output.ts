@@ -14,8 +14,8 @@ import { LARGE_CHUNK_BYTES } from './limits.js';
 export interface Channel {
   recv(address: number, length_bytes: number): number;
   send(address: number, length_bytes: number): number;
-  /** 0: the file is shorter. */
-  sendFile(fileFd: number, offset_bytes: number, length_bytes: number): number;
+  /** Left out where files cannot be sent. 0: the file is shorter. */
+  sendFile?(fileFd: number, offset_bytes: number, length_bytes: number): number;
 }
 
 const EINTR = -4;
@@ -52,6 +52,10 @@ export class Output {
     this.#budget = budget;
   }
 
+  get canSendFiles(): boolean {
+    return this.#channel.sendFile !== undefined;
+  }
+
   get empty(): boolean {
     return this.#start === this.#end && this.#queue.length === 0;
   }
@@ -85,7 +89,7 @@ export class Output {
     this.#queue.push({ chunk, fileFd: -1, at, end, budget_bytes });
   }
 
-  /** Queues a range of a file behind what is committed, and sends. The file stays open as long as this output has a user. */
+  /** Only where `canSendFiles`: queues a range of a file behind what is committed, and sends. The file stays open as long as this output has a user. */
   appendFile(fileFd: number, offset_bytes: number, length_bytes: number): void {
     if (this.broken) return;
     if (this.chunk !== null) this.#retire();
@@ -149,7 +153,7 @@ export class Output {
     if (chunk !== null) return this.#send(chunk.address + at, end - at);
     let done = 0;
     while (done < end - at) {
-      const sent = this.#channel.sendFile(fileFd, at + done, end - at - done);
+      const sent = this.#channel.sendFile!(fileFd, at + done, end - at - done);
       // Less than asked for is no sign of a full socket here: the kernel stops where it pleases.
       if (sent > 0) done += sent;
       else if (sent !== EINTR) {

@@ -260,7 +260,7 @@ export class Transmission implements Waiter, BudgetWaiter {
       return true;
     }
     const out = this.#out;
-    if (length >= SEND_FILE_BYTES) {
+    if (length >= SEND_FILE_BYTES && out.canSendFiles) {
       const fileFd = this.#volume.sendableFrom(offset, length);
       if (fileFd >= 0) {
         const at = out.reserve(header);
