@@ -199,6 +199,7 @@ function reachRow(a: Guest, b: Guest, witness: Witness): ProgressRow {
       key,
       state: 'busy',
       text: `${pair}: ${together ? 'to reach each other' : 'to be kept apart'} (${vlans})`,
+      waiting: true,
     };
   }
   return { key, state: 'ok', text: `${pair} ${together ? 'reach each other' : 'are kept apart'} (${vlans})` };

@@ -90,6 +90,10 @@ await t.test('nothing said yet: everything is open', async t => {
     ],
   );
   t.ok(rows.every(({ state }) => state === 'busy'));
+  t.ok(
+    rows.slice(3).every(({ waiting }) => waiting === true),
+    'nothing that is worth a line in a log',
+  );
 });
 
 await t.test('all as it should be', async t => {

@@ -45,7 +45,7 @@ await t.test('not a terminal: a line when something has changed, none when not',
   progress.update([busy('a', 'a: starting'), busy('b', 'b: starting')]);
   progress.update([busy('a', 'a: starting'), { key: 'b', state: 'failed', text: 'b: no' }]);
   progress.note('a remark');
-  progress.update([ok('a', 'a: ready')]);
+  progress.update([ok('a', 'a: ready'), { ...busy('c', 'c: nothing yet'), waiting: true }]);
   progress.end();
   t.equal(said(), 'a: starting\nb: starting\nfailed: b: no\na remark\na: ready\n');
 });
