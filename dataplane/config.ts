@@ -19,7 +19,7 @@ function claimOf(device: PortDevice): string | undefined {
       return `path ${posix.normalize(device.path)}`;
     case 'pcap':
       return `path ${posix.normalize(device.path)}`;
-    case 'loopback':
+    default:
       return undefined;
   }
 }

@@ -15,44 +15,34 @@
  * healthy with generation -1, and whoever supervises it sends the configuration again.
  */
 import { z } from 'zod';
+import { PortAddresses, PrivateVlan, StaticAddress } from './contract/addresses.js';
+import { PortDevice } from './contract/devices.js';
+import { PortGuard } from './contract/guard.js';
+import { PortLldp, SwitchLldp } from './contract/lldp.js';
+import { MirrorSession } from './contract/mirrors.js';
+import { SwitchOffload } from './contract/offload.js';
+import { PortQos, SwitchQos } from './contract/qos.js';
+import { FlowRules } from './contract/rules.js';
+import { SwitchSampling } from './contract/sampling.js';
+import { PortSnooping, SwitchSnooping } from './contract/snooping.js';
+import { PortSpanningTree, SwitchSpanningTree } from './contract/spanningTree.js';
+import { PortStorm } from './contract/storm.js';
+import { PortVlan } from './contract/vlan.js';
 
-/** IEEE 802.1Q-2022 table 9-2: 0 is the null VLAN, 4095 is reserved. */
-export const VlanId = z.int().min(1).max(4094);
-
-export const PortVlan = z.discriminatedUnion('mode', [
-  /** Untagged frames belong to `vlan`; frames leave untagged. Tagged frames of another VLAN are dropped. */
-  z.strictObject({ mode: z.literal('access'), vlan: VlanId }),
-  /** Frames of the `allowed` VLANs pass tagged, those of `native` (if any) untagged. Ranges are inclusive. */
-  z.strictObject({
-    mode: z.literal('trunk'),
-    allowed: z.array(z.tuple([VlanId, VlanId])).max(4094),
-    native: VlanId.nullable(),
-  }),
-]);
-export type PortVlan = z.infer<typeof PortVlan>;
-
-export const PortDevice = z.discriminatedUnion('kind', [
-  /** A tap device of the host, made if absent, with IFF_VNET_HDR where the kernel has it. Needs CAP_NET_ADMIN. */
-  z.strictObject({
-    kind: z.literal('tap'),
-    ifname: z.string().min(1).max(15),
-    mtu_bytes: z.int().min(576).max(65_521).optional(),
-  }),
-  /**
-   * A Unix stream socket carrying frames, each behind a 32-bit big-endian length (QEMU `-netdev stream`).
-   * `connect`: dialled, and dialled again, until the peer listens. `listen`: one peer at a time.
-   */
-  z.strictObject({
-    kind: z.literal('stream'),
-    path: z.string().min(1).max(107),
-    role: z.enum(['connect', 'listen']),
-  }),
-  /** Returns to the switch what the switch sends to it. For tests and measurements. */
-  z.strictObject({ kind: z.literal('loopback') }),
-  /** Writes every frame that the switch sends to it into a pcapng file; receives nothing. */
-  z.strictObject({ kind: z.literal('pcap'), path: z.string().min(1) }),
-]);
-export type PortDevice = z.infer<typeof PortDevice>;
+export * from './contract/addresses.js';
+export * from './contract/devices.js';
+export * from './contract/guard.js';
+export * from './contract/lag.js';
+export * from './contract/lldp.js';
+export * from './contract/mirrors.js';
+export * from './contract/offload.js';
+export * from './contract/qos.js';
+export * from './contract/rules.js';
+export * from './contract/sampling.js';
+export * from './contract/snooping.js';
+export * from './contract/spanningTree.js';
+export * from './contract/storm.js';
+export * from './contract/vlan.js';
 
 /** Deliberate faults on a port, as parts per million of frames, repeatable by seed. For rehearsals. */
 export const PortFaults = z.strictObject({
@@ -68,6 +58,15 @@ export const PortConfig = z.strictObject({
   name: z.string().min(1).max(64),
   vlan: PortVlan,
   device: PortDevice,
+  /** Forwards nothing to other isolated ports of its switch. */
+  isolated: z.boolean().optional(),
+  addresses: PortAddresses.optional(),
+  storm: PortStorm.optional(),
+  guard: PortGuard.optional(),
+  spanningTree: PortSpanningTree.optional(),
+  snooping: PortSnooping.optional(),
+  qos: PortQos.optional(),
+  lldp: PortLldp.optional(),
   faults: PortFaults.optional(),
 });
 export type PortConfig = z.infer<typeof PortConfig>;
@@ -78,6 +77,21 @@ export const SwitchConfig = z.strictObject({
   ageingTime_s: z.int().min(10).max(1_000_000).default(300),
   /** Learned addresses kept at most; beyond it frames are still flooded, and a counter says so. */
   macLimit: z.int().min(1).max(1_000_000).default(32_768),
+  /** The bridge's own address, lower-case with colons: sender of what it says itself. */
+  address: z
+    .string()
+    .regex(/^[0-9a-f][02468ace](:[0-9a-f]{2}){5}$/)
+    .optional(),
+  staticAddresses: z.array(StaticAddress).max(100_000).optional(),
+  privateVlans: z.array(PrivateVlan).max(256).optional(),
+  spanningTree: SwitchSpanningTree.optional(),
+  snooping: SwitchSnooping.optional(),
+  qos: SwitchQos.optional(),
+  rules: FlowRules.optional(),
+  mirrors: z.array(MirrorSession).max(64).optional(),
+  lldp: SwitchLldp.optional(),
+  sampling: SwitchSampling.optional(),
+  offload: SwitchOffload.optional(),
   ports: z.array(PortConfig).max(4096),
 });
 export type SwitchConfig = z.infer<typeof SwitchConfig>;

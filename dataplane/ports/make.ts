@@ -36,5 +36,7 @@ function makeDevice(link: Link, device: PortDevice, shared: PortShared): Port {
       return new LoopbackPort(link);
     case 'pcap':
       return new PcapPort(link, device.path, shared.wallClock_us);
+    default:
+      throw new Error(`no port of kind ${device.kind} yet`);
   }
 }

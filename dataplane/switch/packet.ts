@@ -1,0 +1,50 @@
+/**
+ * The frame that a switch is deciding about. There is one Packet to a switch, filled anew for each frame, so that
+ * stages can be handed "the frame" without anything being allocated. All fields are small integers.
+ *
+ * The first group is set before any stage runs; the second from `classify` on; the third by `parse`, which a stage
+ * calls when it needs to look beyond the Ethernet header, and which costs nothing the second time.
+ */
+export class Packet {
+  view: DataView;
+  /** Number in the FrameTable of the turn. */
+  frame = 0;
+  at = 0;
+  length_bytes = 0;
+  /** What is still to be done to it: see wire/virtioNet.ts. */
+  w0 = 0;
+  w1 = 0;
+  w2 = 0;
+  /** The switch's number of the port it came in by (Link.sinkIndex; of an aggregate, that of the aggregate). */
+  port = 0;
+  now_ms = 0;
+
+  /** VLAN it belongs to. */
+  vlan = 0;
+  /** 802.1p priority of its tag, else of its port. */
+  priority = 0;
+
+  isParsed = false;
+  /** Type behind all tags, and where what it names begins. */
+  etherType = 0;
+  l3At = 0;
+  /** 4, 6, or 0 for neither (or a header that is cut short). */
+  ipVersion = 0;
+  protocol = 0;
+  /** First fragment or none: then, and only then, l4At and the ports count. */
+  isFirstFragment = true;
+  l4At = 0;
+  sourcePort = 0;
+  destinationPort = 0;
+  dscp = 0;
+
+  /**
+   * False once a stage decided by more than port, addresses and VLAN, or wants to see every frame: then the
+   * kernel cannot repeat the decision, and the flow is not offloaded.
+   */
+  isLayer2Decision = true;
+
+  constructor(view: DataView) {
+    this.view = view;
+  }
+}
