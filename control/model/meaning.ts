@@ -3,10 +3,13 @@
  * address is that address. Two specs of equal meaning are no change: nothing is planned, stored or restarted
  * for them (phantom differences that restart guests are the classic complaint about tools of this sort).
  */
-import { parseDuration_ms, parseSize } from './spec.js';
+import { vlanRanges } from './ranges.js';
+import { parseDuration_ms, parseSize } from './words.js';
 import type { Kind } from './spec.js';
 import { macOf } from './mac.js';
 import type { AnySpec } from './resource.js';
+
+export { vlanRanges } from './ranges.js';
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
@@ -19,24 +22,6 @@ export function sizeOf(text: string): number {
 
 export function durationOf_ms(text: string): number {
   return parseDuration_ms(text) ?? Number.NaN;
-}
-
-/** Sorted, joined, inclusive: [[10, 12], [20, 20]]. */
-export function vlanRanges(written: readonly (number | string)[]): [number, number][] {
-  const ranges = written
-    .map((range): [number, number] => {
-      if (typeof range === 'number') return [range, range];
-      const [first = 0, last = 0] = range.split('-').map(Number);
-      return [first, last];
-    })
-    .sort((a, b) => a[0] - b[0]);
-  const joined: [number, number][] = [];
-  for (const [first, last] of ranges) {
-    const before = joined.at(-1);
-    if (before !== undefined && first <= before[1] + 1) before[1] = Math.max(before[1], last);
-    else joined.push([first, last]);
-  }
-  return joined;
 }
 
 function canonicalValue(key: string, value: unknown): Json {

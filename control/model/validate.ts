@@ -7,7 +7,9 @@
  * O(n log n): a configuration may have thousands of machines.
  */
 import { posix } from 'node:path';
+import type { Fault } from './fault.js';
 import type { Kind } from './spec.js';
+import { switchFaults } from './switch/words.js';
 import type { Specs } from './resource.js';
 import { keyOf } from './resource.js';
 import { didYouMean, someOf } from './nearest.js';
@@ -16,11 +18,7 @@ import { macOf } from './mac.js';
 import { SOCKET_PATH_MAX_BYTES, exportSocket, machineSocketLength, poolDirectory } from './layout.js';
 import type { Layout } from './layout.js';
 
-export interface Fault {
-  path: (string | number)[];
-  blame: 'key' | 'value';
-  message: string;
-}
+export type { Fault } from './fault.js';
 
 /** 802.1Q-2022 8.8.3. */
 const AGEING_MIN_MS = 10_000;
@@ -312,6 +310,11 @@ function* counts(specs: Specs): Generator<Fault> {
     yield tooMany(lastOf('volume'), exportCount, 'volumes, exports and disks of machines', EXPORTS_MAX);
 }
 
+function* capabilities(specs: Specs): Generator<Fault> {
+  for (const [name, spec] of specs.switch)
+    for (const fault of switchFaults(spec)) yield { ...fault, path: ['switch', name, ...fault.path] };
+}
+
 const RULES: readonly Rule[] = [
   references,
   sizes,
@@ -323,6 +326,7 @@ const RULES: readonly Rule[] = [
   macs,
   socketPaths,
   counts,
+  capabilities,
 ];
 
 export function validate(specs: Specs, world: World): Fault[] {

@@ -4,12 +4,14 @@
  * remembered across weftd's death, and would tell nothing about equality.)
  */
 import { createHash } from 'node:crypto';
-import type { DataplaneConfig, PortConfig, PortVlan, SwitchConfig } from '../../dataplane/contract.js';
+import type { DataplaneConfig, PortConfig, SwitchConfig } from '../../dataplane/contract.js';
 import type { ExportConfig, PoolConfig, StorageConfig } from '../../storage/contract.js';
 import { exportSocket, poolDirectory } from '../model/layout.js';
 import type { Layout } from '../model/layout.js';
-import { durationOf_ms, vlanRanges } from '../model/meaning.js';
+import { durationOf_ms } from '../model/meaning.js';
 import type { Kind, SpecOf } from '../model/spec.js';
+import { deviceToPlane } from '../model/switch/devices.js';
+import { portToPlane, switchToPlane } from '../model/switch/words.js';
 import { volumeOfNbdName } from './boot.js';
 import type { Sockets } from './boot.js';
 import type { BootPlan, ObservedGuest } from '../vmm/host.js';
@@ -18,34 +20,9 @@ import type { Desired } from './desired.js';
 import { isActive } from './observed.js';
 import type { Observed, SeenGuest } from './observed.js';
 
-type SwitchPort = SpecOf['switch']['ports'][string];
-type Nic = SpecOf['machine']['nics'][number];
-
 /** 48 bits of the hash: a whole number that JSON carries exactly. */
 export function generationOf(config: unknown): number {
   return createHash('sha256').update(JSON.stringify(config)).digest().readUIntBE(0, 6);
-}
-
-function vlanOf(port: { vlan?: number | undefined; trunk?: Nic['trunk'] }): PortVlan {
-  if (port.trunk !== undefined)
-    return {
-      mode: 'trunk',
-      allowed: vlanRanges(port.trunk.allowed),
-      native: port.trunk.native ?? null,
-    };
-  return { mode: 'access', vlan: port.vlan ?? 1 };
-}
-
-function deviceOf(port: SwitchPort): PortConfig['device'] {
-  if (port.tap !== undefined)
-    return {
-      kind: 'tap',
-      ifname: port.tap,
-      ...(port.mtu === undefined ? {} : { mtu_bytes: port.mtu }),
-    };
-  if (port.stream !== undefined) return { kind: 'stream', path: port.stream.path, role: port.stream.role };
-  if (port.pcap !== undefined) return { kind: 'pcap', path: port.pcap };
-  return { kind: 'loopback' };
 }
 
 export function nicPortName(machine: string, index: number): string {
@@ -134,9 +111,8 @@ export function toDataplaneConfig(
       neededSwitches.add(nic.switch);
       portsOf(nic.switch).push({
         name: nicPortName(name, index),
-        vlan: vlanOf(nic),
         device: { kind: 'stream', path: sockets.nicSocket(name, index), role: 'connect' },
-        ...(nic.faults === undefined ? {} : { faults: nic.faults }),
+        ...portToPlane(nic),
       });
     }
   }
@@ -146,14 +122,15 @@ export function toDataplaneConfig(
     const ownPorts = desired.specs.switch.has(name) ? spec.ports : {};
     const own = Object.entries(ownPorts).map(([portName, port]): PortConfig => ({
       name: portName,
-      vlan: vlanOf(port),
-      device: deviceOf(port),
-      ...(port.faults === undefined ? {} : { faults: port.faults }),
+      device: deviceToPlane(port),
+      ...portToPlane(port),
     }));
     switches.push({
       name,
       ageingTime_s: durationOf_ms(spec.ageing) / 1000,
       macLimit: spec.macLimit,
+      ...(spec.address === undefined ? {} : { address: spec.address }),
+      ...switchToPlane(spec),
       ports: [...own, ...(ports.get(name) ?? [])],
     });
   }

@@ -1,0 +1,16 @@
+/** Offload to the kernel, as users say it, and in the plane's words. */
+import { z } from 'zod';
+import type { SwitchOffload } from '../../../dataplane/contract.js';
+import type { Fault } from '../fault.js';
+import type { SwitchSpec } from '../spec.js';
+
+/** On a switch. */
+export const SwitchWords = z.strictObject({});
+export type SwitchWords = z.infer<typeof SwitchWords>;
+
+export function switchToPlane(_words: SwitchWords): SwitchOffload {
+  return {};
+}
+
+/** What can only be judged by looking at the whole switch; paths begin at the switch's spec. */
+export function* faults(_spec: SwitchSpec): Generator<Fault> {}
