@@ -1,6 +1,6 @@
 /**
- * The little of HTTP that the plane needs beyond node:http: routes with one parameter, JSON in and out, errors as
- * ErrorReply, bodies with a bound. No framework: the plane has seven routes, and is to be up in no time.
+ * The little of HTTP that the plane needs beyond node:http: routes with parameters, JSON in and out, errors as
+ * ErrorReply, bodies with a bound. No framework: the plane has a dozen routes, and is to be up in no time.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 
@@ -20,30 +20,32 @@ export class HttpError extends Error {
 export interface Call {
   request: IncomingMessage;
   response: ServerResponse;
-  /** What stands in the place of `:name` in the route, decoded. */
+  /** What stands in the place of the route's first `:name`, decoded; '' when it has none. */
   parameter: string;
+  /** All of them, in their order. */
+  parameters: readonly string[];
   query: URLSearchParams;
 }
 
 export interface Route {
   method: string;
-  /** As `/switches/:switch/macs`; one parameter at most. */
+  /** As `/switches/:switch/macs`. */
   path: string;
   /** What it returns is sent as JSON; undefined: it answers by itself. */
   handle(call: Call): Promise<unknown>;
 }
 
-/** The parameter when the path is the route's ('' when it has none), else undefined. */
-function match(route: string, path: string): string | undefined {
+/** The parameters when the path is the route's, else undefined. */
+function match(route: string, path: string): string[] | undefined {
   const wanted = route.split('/');
   const found = path.split('/');
   if (wanted.length !== found.length) return undefined;
-  let parameter = '';
+  const parameters: string[] = [];
   for (const [index, part] of wanted.entries()) {
-    if (part.startsWith(':')) parameter = found[index]!;
+    if (part.startsWith(':')) parameters.push(found[index]!);
     else if (part !== found[index]) return undefined;
   }
-  return parameter;
+  return parameters;
 }
 
 export function sendJson(response: ServerResponse, status: number, value: unknown): void {
@@ -85,8 +87,8 @@ export async function serve(
   try {
     const url = new URL(request.url ?? '/', 'http://localhost');
     const matching = routes.flatMap(route => {
-      const parameter = match(route.path, url.pathname);
-      return parameter === undefined ? [] : [{ route, parameter }];
+      const parameters = match(route.path, url.pathname);
+      return parameters === undefined ? [] : [{ route, parameters }];
     });
     if (matching.length === 0)
       throw new HttpError(
@@ -104,8 +106,15 @@ export async function serve(
         `${url.pathname} takes ${methods}, not ${request.method}`,
       );
     }
-    const parameter = decode(found.parameter);
-    const value = await found.route.handle({ request, response, parameter, query: url.searchParams });
+    const parameters = found.parameters.map(decode);
+    const parameter = parameters[0] ?? '';
+    const value = await found.route.handle({
+      request,
+      response,
+      parameter,
+      parameters,
+      query: url.searchParams,
+    });
     if (value !== undefined) sendJson(response, 200, value);
   } catch (error) {
     const told =

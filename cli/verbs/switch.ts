@@ -1,122 +1,15 @@
-import { createWriteStream } from 'node:fs';
-import type { IncomingMessage } from 'node:http';
-import { resolve } from 'node:path';
-import { Transform, type Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import { z } from 'zod';
-import { CliError, UsageError } from '../errors.js';
-import { formatAge, formatJson, outputOption, type OutputForm } from '../format.js';
-import { collect, count } from '../options.js';
-import { PacketCounter } from '../pcapng.js';
+/** `weft switch …`: looking into switches. A capability that has something to show adds its View to the list. */
 import type { Register } from '../resources.js';
-import type { Session } from '../session.js';
-import { formatTable } from '../table.js';
+import { registerCapture } from './switch/capture.js';
+import { registerMacs } from './switch/macs.js';
+import { registerView } from './switch/view.js';
+import type { AnyView } from './switch/view.js';
 
-/** The dataplane's MacTable as weftd passes it on. */
-const Macs = z.object({
-  entries: z.array(z.object({ mac: z.string(), vlan: z.int(), port: z.string(), age_ms: z.number() })),
-});
-const Flushed = z.object({ flushed: z.number() });
-
-interface CaptureOptions {
-  write?: string;
-  port: string[];
-  count?: number;
-  snaplen?: number;
-}
+const VIEWS: readonly AnyView[] = [];
 
 export const registerSwitch: Register = (program, session) => {
   const group = program.command('switch').description('look into switches');
-
-  group
-    .command('macs')
-    .description('list the addresses that a switch has learned')
-    .argument('<switch>', 'name of a switch')
-    .option('--flush', 'forget them all', false)
-    .addOption(outputOption(['table', 'json']))
-    .action(async (name: string, options: { flush: boolean; output: OutputForm }, command) => {
-      const client = session.client(command);
-      const path = `/v1/switches/${encodeURIComponent(name)}/macs`;
-      if (options.flush) {
-        const { flushed } = await client.call('DELETE', path, Flushed);
-        session.print(`${flushed} forgotten.`);
-        return;
-      }
-      const table = await client.call('GET', path, Macs);
-      if (options.output === 'json') return session.print(formatJson(table));
-      const entries = table.entries.toSorted((a, b) => a.vlan - b.vlan || (a.mac < b.mac ? -1 : 1));
-      const rows = entries.map(({ mac, vlan, port, age_ms }) => [mac, String(vlan), port, formatAge(age_ms)]);
-      session.printAll(formatTable(['MAC', 'VLAN', 'PORT', 'AGE'], rows, session.out));
-    });
-
-  group
-    .command('capture')
-    .description('record frames as pcapng, for Wireshark or tcpdump; Ctrl-C ends it')
-    .argument('<switch>', 'name of a switch')
-    .option('-w, --write <file>', 'into this file; - or nothing: to standard output')
-    .option('--port <port>', 'only frames of this port; may be said many times', collect, [])
-    .option('-c, --count <frames>', 'end after so many frames', count)
-    .option('--snaplen <bytes>', 'keep only so many bytes of each frame', count)
-    .action(async (name: string, options: CaptureOptions, command) => {
-      const toStdout = options.write === undefined || options.write === '-';
-      if (toStdout && session.io.stdout.isTTY === true) {
-        throw new UsageError(
-          'a capture is binary and would garble this terminal',
-          'Say a file with -w FILE, or pipe it: weft switch capture lan | tshark -r -',
-        );
-      }
-      const client = session.client(command);
-      const response = await client.stream('GET', `/v1/switches/${encodeURIComponent(name)}/capture`, {
-        query: { port: options.port, count: options.count, snaplen_bytes: options.snaplen },
-      });
-      const target = toStdout ? session.io.stdout : await openTarget(session, options.write ?? '');
-      await record(session, response, target, toStdout ? 'standard output' : (options.write ?? ''));
-    });
+  registerMacs(group, session);
+  registerCapture(group, session);
+  for (const view of VIEWS) registerView(group, session, view);
 };
-
-async function openTarget(session: Session, path: string): Promise<Writable> {
-  const stream = createWriteStream(resolve(session.io.cwd, path));
-  return new Promise((done, failed) => {
-    stream.once('open', () => done(stream));
-    stream.once('error', error =>
-      failed(new CliError('UNWRITABLE', `cannot write ${path}: ${error.message}`, { cause: error })),
-    );
-  });
-}
-
-/** Until the stream ends or the user ends it; either is a success, and what has come is in the file. */
-async function record(
-  session: Session,
-  response: IncomingMessage,
-  target: Writable,
-  where: string,
-): Promise<void> {
-  const counter = new PacketCounter();
-  let interrupted = false;
-  const counting = new Transform({
-    transform(bytes: Buffer, _encoding, done) {
-      counter.push(bytes);
-      done(null, bytes);
-    },
-  });
-  const off = session.io.onSignal(() => {
-    interrupted = true;
-    // Ending the copy instead of breaking it off flushes what has come so far.
-    response.unpipe(counting);
-    response.destroy();
-    counting.end();
-  });
-  session.say('Capturing; Ctrl-C ends it.');
-  try {
-    response.pipe(counting);
-    response.once('error', error => {
-      if (!interrupted) counting.destroy(error);
-    });
-    response.once('close', () => counting.end());
-    await pipeline(counting, target, { end: target !== session.io.stdout });
-  } finally {
-    off();
-    response.destroy();
-  }
-  session.say(`${counter.packets} frame${counter.packets === 1 ? '' : 's'} captured to ${where}.`);
-}

@@ -19,6 +19,7 @@
  *   GET    /v1/machines/:name/console              Upgrade: weft-console; raw bytes of the serial line both ways
  *   GET    /v1/switches/:name/macs                 MacTable of the dataplane
  *   DELETE /v1/switches/:name/macs                 {flushed}
+ *   GET    /v1/switches/:name/show/:what           what a capability of the dataplane's switch knows, as its contract says
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=    pcapng stream
  *   GET    /v1/volumes                             {volumes: VolumeRow[]}   those no resource names too
  *   DELETE /v1/volumes/:pool/:volume               {deleted: true}  destroys the data of a volume no resource names
@@ -29,6 +30,9 @@
  */
 import { z } from 'zod';
 import { KINDS } from '../model/spec.js';
+
+/** Schemas of what `/v1/switches/:name/show/:what` passes on. */
+export * as dataplane from '../../dataplane/contract.js';
 
 export const Kind = z.enum(KINDS);
 

@@ -14,6 +14,8 @@ import type { System } from './system.js';
 import { resourceViews, volumeRows } from './views.js';
 
 const Verb = z.enum(VERBS);
+/** Each capability has the schema of its own in the plane's contract; here it only passes through. */
+const Shown = z.record(z.string(), z.unknown());
 const Flushed = z.object({ flushed: z.int() });
 const Deleted = z.object({ deleted: z.literal(true) });
 
@@ -73,6 +75,11 @@ export function operatingHandlers(system: System) {
     flushMacs: async (ctx, { name = '' }) => {
       const path = `${switchPath(system, name)}/macs`;
       ctx.body = await dataplane.client.call({ method: 'DELETE', path, reply: Flushed });
+    },
+    showSwitch: async (ctx, { name = '', what = '' }) => {
+      const search = ctx.querystring === '' ? '' : `?${ctx.querystring}`;
+      const path = `${switchPath(system, name)}/show/${encodeURIComponent(what)}${search}`;
+      ctx.body = await dataplane.client.call({ method: 'GET', path, reply: Shown });
     },
     listVolumes: async ctx => {
       ctx.body = { volumes: volumeRows(keeper, await storage.status()) };

@@ -158,6 +158,13 @@ export const OPERATIONS = [
     reply: { schema: z.object({ flushed: z.int() }) },
   },
   {
+    id: 'showSwitch',
+    method: 'GET',
+    path: '/v1/switches/:name/show/:what',
+    summary: 'What a capability of a switch knows: stp, lag, groups, neighbours, rules, queues, …',
+    reply: { schema: z.record(z.string(), z.unknown()) },
+  },
+  {
     id: 'capture',
     method: 'GET',
     path: '/v1/switches/:name/capture',
