@@ -8,7 +8,7 @@
  *   GET  /status                          DataplaneStatus
  *   GET  /switches/:switch/macs           MacTable
  *   DELETE /switches/:switch/macs         {flushed: n}   forget learned addresses
- *   GET  /switches/:switch/capture        pcapng stream  ?port=NAME (repeatable) ?snaplen_bytes= ?count=
+ *   GET  /switches/:switch/capture        pcapng stream  ?port=NAME (repeatable) ?snaplen_bytes= ?count= ?filter=
  *   GET  /events                          SSE of DataplaneEvent; the stream's end means that the plane is gone
  *
  * Every error reply is an ErrorReply. The plane keeps nothing on disk: after a restart it is empty and

@@ -4,6 +4,8 @@
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
+import { FilterError, parseFilter } from './capture/filter.js';
+import type { Filter } from './capture/filter.js';
 import { CAPTURES_MAX_COUNT, RING_BYTES, SNAP_MAX_BYTES, streamCapture } from './capture/server.js';
 import { checkConfig } from './config.js';
 import { DataplaneConfig } from './contract.js';
@@ -152,6 +154,7 @@ export class Plane {
   async #capture({ parameter, query, response }: Call): Promise<undefined> {
     const snap_bytes = wholeNumber(query, 'snaplen_bytes', 1, SNAP_MAX_BYTES) ?? SNAP_MAX_BYTES;
     const count = wholeNumber(query, 'count', 1, Number.MAX_SAFE_INTEGER) ?? Infinity;
+    const filter = captureFilter(query.get('filter') ?? '');
     if (this.#captureCount >= CAPTURES_MAX_COUNT)
       throw new HttpError(
         429,
@@ -168,6 +171,7 @@ export class Plane {
         switch: parameter,
         ports: query.getAll('port'),
         snap_bytes,
+        filter,
         count,
         ring: ring.buffer,
       });
@@ -177,6 +181,15 @@ export class Plane {
       await this.#engine.ask({ op: 'stopCapture', capture }).catch(() => null);
     }
     return undefined;
+  }
+}
+
+function captureFilter(text: string): Filter | undefined {
+  try {
+    return parseFilter(text);
+  } catch (error) {
+    if (error instanceof FilterError) throw new HttpError(400, 'BAD_FILTER', error.message);
+    throw error;
   }
 }
 

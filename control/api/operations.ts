@@ -173,6 +173,7 @@ export const OPERATIONS = [
       port: { schema: z.string(), description: 'only of this port; may be repeated' },
       snaplen_bytes: { schema: z.int(), description: 'only so much of each frame' },
       count: { schema: z.int(), description: 'end after so many frames' },
+      filter: { schema: z.string(), description: 'only frames for which it holds, as tcpdump says it' },
     },
     reply: { type: 'application/x-pcapng', description: 'pcapng' },
   },

@@ -12,6 +12,7 @@
  * First everything goes that has to go, then the new is opened: two ports may exchange their devices.
  */
 import type { DataplaneConfig, PortConfig, SwitchConfig } from '../contract.js';
+import { matches } from '../capture/filter.js';
 import { Capture } from '../ports/capture.js';
 import { FaultyPort } from '../ports/faulty.js';
 import { makePort } from '../ports/make.js';
@@ -216,14 +217,16 @@ export class App {
         throw new CommandRefused('NO_SUCH_PORT', `switch ${command.switch} has no port ${name}`);
       return port.link;
     });
-    const capture = new Capture(
-      this.#loop.pool,
-      new ByteRing(command.ring),
-      links,
-      command.snap_bytes,
-      command.count,
-      this.#shared.wallClock_us,
-    );
+    const { filter } = command;
+    const capture = new Capture(this.#loop.pool, new ByteRing(command.ring), links, {
+      snap_bytes: command.snap_bytes,
+      count: command.count,
+      accepts:
+        filter === undefined
+          ? undefined
+          : (view, at, length_bytes) => matches(filter, view, at, length_bytes),
+      wallClock_us: this.#shared.wallClock_us,
+    });
     this.#captures.set(command.capture, capture);
     return names;
   }

@@ -2,6 +2,7 @@
  * What the HTTP thread and the engine's thread say to each other. Counters do not travel: their rows are shared
  * memory, handed over once in a Topology.
  */
+import type { Filter } from '../capture/filter.js';
 import type { DataplaneConfig, MacTable, PortState, PortVlan } from '../contract.js';
 
 export type Command =
@@ -15,6 +16,8 @@ export type Command =
       /** None: all ports of the switch. */
       ports: string[];
       snap_bytes: number;
+      /** Only frames for which it holds; undefined: all. */
+      filter: Filter | undefined;
       /** Frames until it ends by itself; Infinity: when it is stopped. */
       count: number;
       ring: SharedArrayBuffer;

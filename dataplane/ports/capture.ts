@@ -11,29 +11,30 @@ import * as pcapng from '../wire/pcapng.js';
 import * as vlan from '../wire/vlan.js';
 import { copyEdited } from './copies.js';
 
+export interface CaptureOptions {
+  /** Of each frame. */
+  snap_bytes: number;
+  /** Frames until it is complete. */
+  count: number;
+  /** Whether a frame, as it is on this link, is wanted; undefined: all are. */
+  accepts: ((view: DataView, at: number, length_bytes: number) => boolean) | undefined;
+  wallClock_us: () => number;
+}
+
 export class Capture {
   readonly #pool: BufferPool;
   readonly #ring: ByteRing;
   readonly #links: readonly Link[];
-  readonly #snap_bytes: number;
-  readonly #wallClock_us: () => number;
+  readonly #options: CaptureOptions;
   #left: number;
 
-  /** Links are the capture's interfaces, numbered in this order. `count`: frames until it is complete. */
-  constructor(
-    pool: BufferPool,
-    ring: ByteRing,
-    links: readonly Link[],
-    snap_bytes: number,
-    count: number,
-    wallClock_us: () => number,
-  ) {
+  /** Links are the capture's interfaces, numbered in this order. */
+  constructor(pool: BufferPool, ring: ByteRing, links: readonly Link[], options: CaptureOptions) {
     this.#pool = pool;
     this.#ring = ring;
     this.#links = links;
-    this.#snap_bytes = snap_bytes;
-    this.#left = count;
-    this.#wallClock_us = wallClock_us;
+    this.#options = options;
+    this.#left = options.count;
     for (const link of links) observersOf(link).add(this);
   }
 
@@ -45,14 +46,14 @@ export class Capture {
   }
 
   received(link: Link, frames: FrameTable, first: number, end: number): void {
-    const time_us = this.#wallClock_us();
+    const time_us = this.#options.wallClock_us();
     for (let frame = first; frame < end && this.#left > 0; frame++)
       this.#record(link, frames, frame, vlan.EDIT_NONE, pcapng.DIRECTION_IN, time_us);
     if (this.#left === 0) this.close();
   }
 
   sending(link: Link, frames: FrameTable, queue: Queue): void {
-    const time_us = this.#wallClock_us();
+    const time_us = this.#options.wallClock_us();
     for (let i = 0; i < queue.count && this.#left > 0; i++)
       this.#record(link, frames, queue.frame(i), queue.edit(i), pcapng.DIRECTION_OUT, time_us);
     if (this.#left === 0) this.close();
@@ -72,8 +73,14 @@ export class Capture {
     const at = arena.slotAt(slot);
     const w = frame * FRAME_WORDS;
     const original_bytes = frames.words[w + LENGTH]! + vlan.growth(edit);
-    const captured_bytes = Math.min(original_bytes, this.#snap_bytes);
-    copyEdited(this.#pool, frames.words, w, edit, at + pcapng.ENHANCED_PACKET_DATA);
+    const captured_bytes = Math.min(original_bytes, this.#options.snap_bytes);
+    const dataAt = at + pcapng.ENHANCED_PACKET_DATA;
+    copyEdited(this.#pool, frames.words, w, edit, dataAt);
+    const { accepts } = this.#options;
+    if (accepts !== undefined && !accepts(arena.view, dataAt, original_bytes)) {
+      this.#pool.release(slot);
+      return;
+    }
     const length = pcapng.emitEnhancedPacket(
       arena.view,
       at,

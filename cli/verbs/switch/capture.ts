@@ -22,11 +22,12 @@ export function registerCapture(group: Command, session: Session): void {
     .command('capture')
     .description('record frames as pcapng, for Wireshark or tcpdump; Ctrl-C ends it')
     .argument('<switch>', 'name of a switch')
+    .argument('[filter...]', "only these frames, in tcpdump's words: host 10.0.0.7 and not port 22")
     .option('-w, --write <file>', 'into this file; - or nothing: to standard output')
     .option('--port <port>', 'only frames of this port; may be said many times', collect, [])
     .option('-c, --count <frames>', 'end after so many frames', count)
     .option('--snaplen <bytes>', 'keep only so many bytes of each frame', count)
-    .action(async (name: string, options: CaptureOptions, command) => {
+    .action(async (name: string, filter: string[], options: CaptureOptions, command) => {
       const toStdout = options.write === undefined || options.write === '-';
       if (toStdout && session.io.stdout.isTTY === true) {
         throw new UsageError(
@@ -36,7 +37,12 @@ export function registerCapture(group: Command, session: Session): void {
       }
       const client = session.client(command);
       const response = await client.stream('GET', `/v1/switches/${encodeURIComponent(name)}/capture`, {
-        query: { port: options.port, count: options.count, snaplen_bytes: options.snaplen },
+        query: {
+          port: options.port,
+          count: options.count,
+          snaplen_bytes: options.snaplen,
+          filter: filter.length === 0 ? undefined : filter.join(' '),
+        },
       });
       const target = toStdout ? session.io.stdout : await openTarget(session, options.write ?? '');
       await record(session, response, target, toStdout ? 'standard output' : (options.write ?? ''));

@@ -59,11 +59,18 @@ function pair(rig: Rig): { a: Link; b: Link; arrive: (bytes: Uint8Array) => void
   return { a, b, arrive: bytes => portA.arrive(bytes) };
 }
 
+const ALL = { accepts: undefined };
+
 void t.test('both directions as they pass, edits included', async t => {
   const rig = makeRig();
   const { a, b, arrive } = pair(rig);
   const ring = ByteRing.create(65_536);
-  const capture = new Capture(rig.pool, ring, [a, b], 65_536, Infinity, () => 1234);
+  const capture = new Capture(rig.pool, ring, [a, b], {
+    ...ALL,
+    snap_bytes: 65_536,
+    count: Infinity,
+    wallClock_us: () => 1234,
+  });
   arrive(frame(1));
   rig.loop.turn(0);
   const [inbound, outbound, ...rest] = recorded(ring);
@@ -93,7 +100,7 @@ void t.test('snap length and count', async t => {
   const rig = makeRig();
   const { a, arrive } = pair(rig);
   const ring = ByteRing.create(65_536);
-  new Capture(rig.pool, ring, [a], 20, 2, () => 0);
+  new Capture(rig.pool, ring, [a], { ...ALL, snap_bytes: 20, count: 2, wallClock_us: () => 0 });
   for (let i = 0; i < 5; i++) arrive(frame(i));
   rig.loop.turn(0);
   const got = recorded(ring);
@@ -108,11 +115,32 @@ void t.test('snap length and count', async t => {
   t.equal(a.observer, undefined);
 });
 
+void t.test('a filter is asked of the frame as it is on the link', async t => {
+  const rig = makeRig();
+  const { a, arrive } = pair(rig);
+  const ring = ByteRing.create(65_536);
+  const odd = (view: DataView, at: number): boolean => (view.getUint8(at) & 1) === 1;
+  new Capture(rig.pool, ring, [a], { snap_bytes: 20, count: 2, accepts: odd, wallClock_us: () => 0 });
+  for (let i = 0; i < 5; i++) arrive(frame(i));
+  rig.loop.turn(0);
+  t.same(
+    recorded(ring).map(({ bytes }) => bytes[0]),
+    [1, 3],
+    'what is not wanted does not count either',
+  );
+  t.ok(ring.isClosed);
+});
+
 void t.test('a reader that does not read loses frames, and the switch none', async t => {
   const rig = makeRig();
   const { a, b, arrive } = pair(rig);
   const ring = ByteRing.create(1024);
-  const capture = new Capture(rig.pool, ring, [a], 65_536, Infinity, () => 0);
+  const capture = new Capture(rig.pool, ring, [a], {
+    ...ALL,
+    snap_bytes: 65_536,
+    count: Infinity,
+    wallClock_us: () => 0,
+  });
   for (let i = 0; i < 50; i++) arrive(frame(i));
   rig.loop.turn(0);
   t.equal(b.counters[5]! > 0, true);
@@ -126,8 +154,13 @@ void t.test('two captures of one port do not know of each other', async t => {
   const rig = makeRig();
   const { a, arrive } = pair(rig);
   const [one, two] = [ByteRing.create(65_536), ByteRing.create(65_536)];
-  new Capture(rig.pool, one, [a], 65_536, 1, () => 0);
-  const second = new Capture(rig.pool, two, [a], 65_536, Infinity, () => 0);
+  new Capture(rig.pool, one, [a], { ...ALL, snap_bytes: 65_536, count: 1, wallClock_us: () => 0 });
+  const second = new Capture(rig.pool, two, [a], {
+    ...ALL,
+    snap_bytes: 65_536,
+    count: Infinity,
+    wallClock_us: () => 0,
+  });
   arrive(frame(1));
   arrive(frame(2));
   rig.loop.turn(0);
