@@ -88,8 +88,10 @@ const RULES: Rule[] = [
   },
   {
     from: file => file.startsWith('dataplane/engine/') && !/\/app[^/]*\.ts$/.test(file),
-    to: within('dataplane/engine/', 'host/', 'dataplane/contract'),
-    says: 'engine/ knows ports and links, no protocol',
+    to: (target, file) =>
+      within('dataplane/engine/', 'host/', 'dataplane/contract')(target) ||
+      (file === 'dataplane/engine/messages.ts' && isOfDataplane(target)),
+    says: 'engine/ knows ports and links, no protocol; its messages name the types of what is asked for',
   },
   {
     from: within('dataplane/ports/'),
