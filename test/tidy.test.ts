@@ -75,6 +75,7 @@ const RULES: Rule[] = [
         'dataplane/wire/',
         'dataplane/contract',
         'dataplane/switch/packet.ts',
+        'dataplane/switch/headers.ts',
         'dataplane/switch/feature.ts',
       )(target) ||
       target === PURE_OF_HOST ||

@@ -2,7 +2,7 @@
  * The frame that a switch is deciding about. There is one Packet to a switch, filled anew for each frame, so that
  * stages can be handed "the frame" without anything being allocated. All fields are small integers.
  *
- * The first group is set before any stage runs; the second from `classify` on; the third by `parse`, which a stage
+ * The first group is set before any stage runs; the second from `classify` on; the third by `parse` (headers.ts), which a stage
  * calls when it needs to look beyond the Ethernet header, and which costs nothing the second time.
  */
 export class Packet {
@@ -31,12 +31,20 @@ export class Packet {
   /** 4, 6, or 0 for neither (or a header that is cut short). */
   ipVersion = 0;
   protocol = 0;
+  /** It is one of several. */
+  isFragment = false;
   /** First fragment or none: then, and only then, l4At and the ports count. */
   isFirstFragment = true;
+  /** Where the transport header begins; 0 when there is none that could be read. */
   l4At = 0;
+  /** TCP, UDP, SCTP, DCCP, UDP-Lite; 0 for all others. */
   sourcePort = 0;
   destinationPort = 0;
   dscp = 0;
+  /** Where the IP packet ends by its own word, at most the frame's end; of other frames: the frame's end. */
+  end = 0;
+  /** Headers cut short, contradictory, or built to hide what they carry: not to be let through by who filters by them. */
+  isMalformed = false;
 
   /**
    * False once a stage decided by more than port, addresses and VLAN, or wants to see every frame: then the
