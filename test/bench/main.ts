@@ -1,5 +1,5 @@
 /**
- * The benchmarks' front door:  node dist/test/bench/main.js NAME [--case C]... [--quick]
+ * The benchmarks' front door:  node dist/test/bench/main.js NAME [--group G]... [--case C]... [--quick]
  *
  * Prints a table for each case and, as the last line, RESULT and JSON. Ends with 0 when every case has a
  * figure of ours, 1 when not or when something failed, 2 when it was asked wrongly.
@@ -7,28 +7,37 @@
 import { parseArgs } from 'node:util';
 import { tmpdir } from 'node:os';
 import { Lab } from '../lab/harness/lab.js';
-import { OURS, runCase } from './bench.js';
-import type { Bench, Case, Contender, Rounds } from './bench.js';
+import { OURS } from './bench.js';
+import type { Bench, CaseResult, Rounds, Teller } from './bench.js';
 import { nbdBench } from './nbd/bench.js';
 import { resultOf, table } from './report.js';
 import { switchBench } from './switch/bench.js';
 
 class UsageError extends Error {}
 
-const HELP = `usage: bench NAME [--case CASE]... [--quick] [--rounds N] [--seconds S] [--peer NAME]...
+const BENCHES: readonly Bench[] = [switchBench, nbdBench];
 
-  NAME           ${switchBench.name}: ${switchBench.about}
-                 ${nbdBench.name}: ${nbdBench.about}
+const HELP = `usage: bench NAME [--group GROUP]... [--case CASE]... [--quick] [--rounds N] [--seconds S] [--peer NAME]...
+
+  NAME           what to measure, below
+  --group GROUP  only the cases of this group; may be given again
   --case CASE    only this case; may be given again
-  --quick        fewer and shorter runs, under 45 s for all cases
+  --quick        fewer and shorter runs
   --rounds N     runs of each contender
   --seconds S    length of a run
   --peer NAME    beside ours only this peer; may be given again. "none": ours alone
 
+${BENCHES.map(
+  ({ name, about, groups }) =>
+    `${name}: ${about}\n${groups
+      .map(each => `  ${each.name.padEnd(14)} ${each.cases.map(one => one.name).join(' ')}\n`)
+      .join('')}`,
+).join('\n')}
 The last line is RESULT and JSON with medians.
 `;
 
 interface Asked {
+  readonly groups: readonly string[];
   readonly cases: readonly string[];
   readonly peers: readonly string[] | null;
   readonly quick: boolean;
@@ -60,49 +69,51 @@ function tell(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
 }
 
-async function runBench<C extends Case>(bench: Bench<C>, asked: Asked): Promise<number> {
-  const cases = pick(bench.cases, asked.cases, 'case');
-  const peers = bench.contenders.filter(source => source.name !== OURS);
-  const chosen =
-    asked.peers === null ? peers : asked.peers.includes('none') ? [] : pick(peers, asked.peers, 'peer');
+async function runBench(bench: Bench, asked: Asked): Promise<number> {
+  const groups = pick(bench.groups, asked.groups, 'group');
+  const cases = pick(
+    groups.flatMap(each => each.cases),
+    asked.cases,
+    'case',
+  ).map(each => each.name);
+  const known = [...new Set(groups.flatMap(each => each.peers))].map(name => ({ name }));
+  const peers = asked.peers?.includes('none')
+    ? []
+    : pick(known, asked.peers ?? [], 'peer').map(each => each.name);
   const preset = asked.quick ? bench.defaults.quick : bench.defaults.full;
   const rounds: Rounds = {
     rounds: Math.ceil(asked.rounds ?? preset.rounds),
     seconds: asked.seconds ?? preset.seconds,
   };
+  const say = (text: string): void => {
+    tell('');
+    process.stdout.write(text);
+  };
+  const teller: Teller = {
+    progress: tell,
+    leftOut: (name, why) => say(`left out: ${name}: ${why}\n`),
+    result: result => say(`\n${table(result, rounds)}\n`),
+  };
 
-  const lab = Lab.open(bench.home ?? tmpdir());
-  try {
-    const contenders: Contender<C>[] = [];
-    for (const source of bench.contenders) {
-      if (source.name !== OURS && !chosen.includes(source)) continue;
-      const why = source.missing();
-      if (why === false) {
-        tell(`starting ${source.name}`);
-        contenders.push(await source.start(lab, { quick: asked.quick }));
-      } else {
-        tell('');
-        process.stdout.write(`left out: ${source.name}: ${why}\n`);
-      }
+  const results: CaseResult[] = [];
+  for (const each of groups) {
+    if (!each.cases.some(useCase => cases.includes(useCase.name))) continue;
+    const lab = Lab.open(bench.home ?? tmpdir());
+    try {
+      results.push(...(await each.run(lab, { cases, peers, rounds, quick: asked.quick }, teller)));
+    } finally {
+      lab.close();
     }
-    const results = [];
-    for (const useCase of cases) {
-      if (contenders.length === 0) break;
-      const result = await runCase(useCase, contenders, rounds, tell);
-      tell('');
-      process.stdout.write(`\n${table(result, rounds)}\n`);
-      results.push(result);
-    }
-    const result = resultOf(bench.name, results);
-    if (result === null) {
-      process.stderr.write(`bench ${bench.name}: no figures of ${OURS}, so no RESULT\n`);
-      return 1;
-    }
-    process.stdout.write(`\nRESULT ${JSON.stringify(result)}\n`);
-    return 0;
-  } finally {
-    lab.close();
   }
+  const result = resultOf(bench.name, results);
+  if (result === null || result.cases.length < cases.length) {
+    const measured = new Set(result?.cases.map(one => one.name));
+    const without = cases.filter(name => !measured.has(name)).join(', ');
+    process.stderr.write(`bench ${bench.name}: no figures of ${OURS} for ${without}\n`);
+  }
+  if (result === null) return 1;
+  process.stdout.write(`\nRESULT ${JSON.stringify(result)}\n`);
+  return result.cases.length === cases.length ? 0 : 1;
 }
 
 async function main(args: string[]): Promise<number> {
@@ -112,6 +123,7 @@ async function main(args: string[]): Promise<number> {
       args,
       allowPositionals: true,
       options: {
+        group: { type: 'string', multiple: true },
         case: { type: 'string', multiple: true },
         peer: { type: 'string', multiple: true },
         quick: { type: 'boolean', default: false },
@@ -129,6 +141,7 @@ async function main(args: string[]): Promise<number> {
     return 0;
   }
   const asked: Asked = {
+    groups: values.group ?? [],
     cases: values.case ?? [],
     peers: values.peer ?? null,
     quick: values.quick,
@@ -136,10 +149,11 @@ async function main(args: string[]): Promise<number> {
     seconds: positive(values.seconds, 'seconds'),
   };
   const [name, ...more] = positionals;
-  if (name === undefined || more.length > 0) throw new UsageError('give one benchmark: switch or nbd');
-  if (name === switchBench.name) return runBench(switchBench, asked);
-  if (name === nbdBench.name) return runBench(nbdBench, asked);
-  throw new UsageError(`no benchmark ${name}; there are: ${switchBench.name}, ${nbdBench.name}`);
+  const all = BENCHES.map(bench => bench.name).join(', ');
+  if (name === undefined || more.length > 0) throw new UsageError(`give one benchmark of: ${all}`);
+  const bench = BENCHES.find(one => one.name === name);
+  if (bench === undefined) throw new UsageError(`no benchmark ${name}; there are: ${all}`);
+  return runBench(bench, asked);
 }
 
 main(process.argv.slice(2)).then(

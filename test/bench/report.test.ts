@@ -1,6 +1,7 @@
 import t from 'tap';
-import { median, runCase } from './bench.js';
-import type { Case, Contender, Sample } from './bench.js';
+import type { Lab } from '../lab/harness/lab.js';
+import { group, median, runCase } from './bench.js';
+import type { Case, Contender, ContenderSource, Sample } from './bench.js';
 import { resultOf, table } from './report.js';
 
 const sample = (value: number, processCpu_s: number | null = 1): Sample => ({
@@ -63,6 +64,68 @@ await t.test('RESULT has the shape that programs rely on', async t => {
     bench: 'switch',
     cases: [{ name: 'tap-tcp', unit: 'Gb/s', better: 'higher', weft: 10, peers: { 'linux-bridge': 20 } }],
   });
+});
+
+await t.test('processor time for each piece of work', async t => {
+  const withWork = {
+    case: { ...useCase, per: 'Gb' },
+    rows: [
+      {
+        name: 'weft',
+        samples: [
+          { ...sample(9), work: 10 },
+          { ...sample(10), work: 20 },
+        ],
+      },
+      { name: 'linux-bridge', samples: [{ ...sample(9), work: 60 }] },
+    ],
+  };
+  t.match(table(withWork, { rounds: 2, seconds: 2 }).split('\n')[2], /0\.400$/);
+  t.same(resultOf('switch', [withWork])?.cases[0]?.cpu_s, {
+    per: 'Gb',
+    weft: 0.4,
+    peers: { 'linux-bridge': 0.1 },
+  });
+});
+
+await t.test('a group runs its chosen cases with those who take part', async t => {
+  const started: string[] = [];
+  const source = (name: string, only?: string): ContenderSource<Case> => ({
+    name,
+    missing: () => (name === 'absent' ? 'it is not here' : false),
+    ...(only === undefined ? {} : { takes: ({ name: of }) => of === only }),
+    start: async () => {
+      started.push(name);
+      return { name, measure: async () => sample(1) };
+    },
+  });
+  const tapCases = group({
+    name: 'tap',
+    cases: [useCase, { ...useCase, name: 'other' }, { ...useCase, name: 'third' }],
+    contenders: [source('weft'), source('a', 'other'), source('b'), source('absent'), source('c', 'third')],
+  });
+  t.same(tapCases.peers, ['a', 'b', 'absent', 'c']);
+  const told: string[] = [];
+  const results = await tapCases.run(
+    {} as Lab,
+    {
+      cases: ['other', 'tap-tcp', 'of another group'],
+      peers: ['a', 'absent', 'c'],
+      quick: true,
+      rounds: { rounds: 1, seconds: 1 },
+    },
+    {
+      progress: () => {},
+      leftOut: (name, why) => told.push(`${name}: ${why}`),
+      result: result => told.push(result.case.name),
+    },
+  );
+  t.same(started, ['weft', 'a'], 'c has no case that was asked for');
+  t.same(told, ['absent: it is not here', 'tap-tcp', 'other']);
+  t.same(
+    results.map(({ rows }) => rows.map(row => row.name)),
+    [['weft'], ['weft', 'a']],
+  );
 });
 
 await t.test('without figures of ours there is no RESULT', async t => {

@@ -2,9 +2,11 @@
  * How results are shown: a table for people, and one RESULT line of JSON for programs. Pure.
  *
  *   tap-tcp, Gb/s, higher is better; 5 runs of 3 s each
- *                    median       min - max       weft is   its CPU   machine
- *   weft               9.90     9.71 - 10.02                 0.99        1.61
- *   linux-bridge      15.90    15.12 - 16.20        0.62 x      n/a      1.53
+ *                    median       min - max       weft is   its CPU   machine    s/Gb
+ *   weft               9.90     9.71 - 10.02                 0.99        1.61   0.163
+ *   linux-bridge      15.90    15.12 - 16.20        0.62 x      n/a      1.53   0.096
+ *
+ * "its CPU" and "machine" are cores in use; "s/Gb" is processor time of the whole machine for each gigabit.
  */
 import { OURS, median } from './bench.js';
 import type { CaseResult, Row, Rounds, Sample } from './bench.js';
@@ -18,6 +20,12 @@ export interface Result {
     readonly better: 'higher' | 'lower';
     readonly weft: number;
     readonly peers: Readonly<Record<string, number>>;
+    /** Seconds of processor time of the whole machine for each of `per`, where the case tells them. */
+    readonly cpu_s?: {
+      readonly per: string;
+      readonly weft: number;
+      readonly peers: Readonly<Record<string, number>>;
+    };
   }[];
 }
 
@@ -47,10 +55,23 @@ function cores(samples: readonly Sample[], of: 'process' | 'machine'): string {
   return seconds === 0 ? 'n/a' : (used_s / seconds).toFixed(2);
 }
 
+/** Processor time of the machine for each piece of work, over all samples; null where samples do not say. */
+export function cpuPerWork_s(row: Row): number | null {
+  let used_s = 0;
+  let work = 0;
+  for (const sample of row.samples) {
+    if (sample.work === undefined) return null;
+    used_s += sample.machineCpu_s;
+    work += sample.work;
+  }
+  return work === 0 ? null : used_s / work;
+}
+
 export function table(result: CaseResult, { rounds, seconds }: Rounds): string {
   const ours = result.rows.find(row => row.name === OURS);
+  const per = result.case.per;
   const lines = [
-    ['', 'median', 'min - max', 'weft is', 'its CPU', 'machine'],
+    ['', 'median', 'min - max', 'weft is', 'its CPU', 'machine', ...(per === undefined ? [] : [`s/${per}`])],
     ...result.rows.map(row => {
       const values = row.samples.map(sample => sample.value);
       const ratio =
@@ -62,6 +83,7 @@ export function table(result: CaseResult, { rounds, seconds }: Rounds): string {
         ratio,
         cores(row.samples, 'process'),
         cores(row.samples, 'machine'),
+        ...(per === undefined ? [] : [cpuPerWork_s(row)?.toFixed(3) ?? 'n/a']),
       ];
     }),
   ];
@@ -76,12 +98,26 @@ export function table(result: CaseResult, { rounds, seconds }: Rounds): string {
   return [`${name}, ${unit}, ${better} is better; ${rounds} runs of ${seconds} s each`, ...body].join('\n');
 }
 
-/** Null when ours has no figure for some case: then there is nothing to compare. */
+function costs(
+  per: string | undefined,
+  ours: Row,
+  peers: readonly Row[],
+): Pick<Result['cases'][number], 'cpu_s'> {
+  const cost_s = cpuPerWork_s(ours);
+  if (per === undefined || cost_s === null) return {};
+  const others = peers.flatMap(row => {
+    const one_s = cpuPerWork_s(row);
+    return one_s === null ? [] : [[row.name, significant(one_s)] as const];
+  });
+  return { cpu_s: { per, weft: significant(cost_s), peers: Object.fromEntries(others) } };
+}
+
+/** Cases of which ours has a figure; null when there is none: then there is nothing to compare. */
 export function resultOf(bench: string, results: readonly CaseResult[]): Result | null {
   const cases = [];
   for (const { case: useCase, rows } of results) {
     const ours = rows.find(row => row.name === OURS);
-    if (ours === undefined || ours.samples.length === 0) return null;
+    if (ours === undefined || ours.samples.length === 0) continue;
     const peers = rows.filter(row => row !== ours && row.samples.length > 0);
     cases.push({
       name: useCase.name,
@@ -89,6 +125,7 @@ export function resultOf(bench: string, results: readonly CaseResult[]): Result 
       better: useCase.better,
       weft: significant(medianOf(ours)),
       peers: Object.fromEntries(peers.map(row => [row.name, significant(medianOf(row))])),
+      ...costs(useCase.per, ours, peers),
     });
   }
   return cases.length === 0 ? null : { bench, cases };

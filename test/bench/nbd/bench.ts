@@ -8,6 +8,7 @@
  * contenders.ts.
  */
 import { DISK_HOME } from '../../lab/harness/lab.js';
+import { group } from '../bench.js';
 import type { Bench } from '../bench.js';
 import { nbdContenders } from './contenders.js';
 import type { NbdCase } from './load.js';
@@ -20,11 +21,10 @@ const CASES: readonly NbdCase[] = [
   { name: 'write-256k-qd8', unit: 'MB/s', better: 'higher', rw: 'write', block: '256k', depth: 8 },
 ];
 
-export const nbdBench: Bench<NbdCase> = {
+export const nbdBench: Bench = {
   name: 'nbd',
   about: 'a volume over a Unix socket by fio; peers: nbdkit (file), qemu-nbd (raw, writeback)',
-  cases: CASES,
-  contenders: nbdContenders,
+  groups: [group({ name: 'volume', cases: CASES, contenders: nbdContenders })],
   defaults: { full: { rounds: 3, seconds: 3 }, quick: { rounds: 2, seconds: 0.5 } },
   home: DISK_HOME,
 };

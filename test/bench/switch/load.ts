@@ -1,5 +1,5 @@
 /**
- * The load that is put on a switch, and how what arrives is counted. See bench.ts for the picture.
+ * The load that is put on a switch, and how what arrives is counted. See tap.ts for the picture.
  *
  * - tcp: one TCP stream of iperf3, as the receiver counts it.
  * - frames: frames of 64 bytes (without FCS) that arrive, while a sender in a process of its own offers more
@@ -48,7 +48,8 @@ async function measureTcp({ a, processCpu_s }: Joined, seconds: number): Promise
     const { end } = JSON.parse(stdout) as {
       end: { sum_received: { bits_per_second: number; seconds: number } };
     };
-    return { value: end.sum_received.bits_per_second / 1e9, seconds: end.sum_received.seconds };
+    const { bits_per_second, seconds: ran_s } = end.sum_received;
+    return { value: bits_per_second / 1e9, seconds: ran_s, work: (bits_per_second / 1e9) * ran_s };
   });
 }
 
@@ -68,7 +69,11 @@ async function measureFrames(joined: Joined, seconds: number): Promise<Sample> {
     const [from, from_ms] = [b.receivedPackets(ifB), performance.now()];
     await pause(seconds);
     const [to, to_ms] = [b.receivedPackets(ifB), performance.now()];
-    return { value: (to - from) / (to_ms - from_ms), seconds: (to_ms - from_ms) / 1000 };
+    return {
+      value: (to - from) / (to_ms - from_ms),
+      seconds: (to_ms - from_ms) / 1000,
+      work: (to - from) / 1e6,
+    };
   });
   checkOffer(await floodCounts(sender), sample, b.receivedPackets(ifB) - before);
   return sample;

@@ -1,74 +1,15 @@
 /**
- * The switches that are measured against each other, each with the same two namespaces behind it. All are
+ * The switches that are measured against each other, each between the same two rooms (rooms.ts). All are
  * started by hand, with their sockets and data in the lab's directory and inside a namespace of their own: a
  * system's own Open vSwitch is not touched.
  */
 import type { Lab } from '../../lab/harness/lab.js';
-import { missing } from '../../lab/harness/needs.js';
-import type { Needs } from '../../lab/harness/needs.js';
-import { cpuTime_s, eventually, run } from '../../lab/harness/processes.js';
+import { eventually, run } from '../../lab/harness/processes.js';
 import type { RunningProgram } from '../../lab/harness/processes.js';
-import type { Namespace } from '../../lab/harness/network.js';
 import { Dataplane, switchOf } from '../../lab/harness/weft.js';
 import { OURS } from '../bench.js';
-import type { ContenderSource } from '../bench.js';
-import { ADDRESS_A, ADDRESS_B, switchContender } from './load.js';
-import type { Joined, SwitchCase } from './load.js';
-
-const NEEDS: Needs = { root: true, programs: ['ip', 'nsenter', 'iperf3'], paths: ['/dev/net/tun'] };
-
-interface Rooms {
-  readonly a: Namespace;
-  readonly b: Namespace;
-  readonly s: Namespace;
-}
-
-/** Interface names are the contender's own, so that a mix-up would show. */
-const interfaces = (label: string): [string, string] => [`${label}A`, `${label}B`];
-
-function source(
-  name: string,
-  label: string,
-  programs: readonly string[],
-  join: (lab: Lab, rooms: Rooms, ifA: string, ifB: string) => Promise<RunningProgram | null>,
-): ContenderSource<SwitchCase> {
-  return {
-    name,
-    missing: () => missing({ ...NEEDS, programs: [...(NEEDS.programs ?? []), ...programs] }),
-    start: async lab => {
-      const rooms: Rooms = {
-        a: await lab.namespace(`${label}-a`),
-        b: await lab.namespace(`${label}-b`),
-        s: await lab.namespace(`${label}-s`),
-      };
-      const [ifA, ifB] = interfaces(label);
-      const program = await join(lab, rooms, ifA, ifB);
-      await rooms.a.up(ifA, `${ADDRESS_A}/24`);
-      await rooms.b.up(ifB, `${ADDRESS_B}/24`);
-      rooms.b.start(['iperf3', '--server']);
-      await meet(rooms.a, name);
-      return switchContender(name, joined(rooms, ifA, ifB, program));
-    },
-  };
-}
-
-const joined = ({ a, b }: Rooms, ifA: string, ifB: string, program: RunningProgram | null): Joined => ({
-  a,
-  ifA,
-  b,
-  ifB,
-  processCpu_s: program === null ? null : () => cpuTime_s(program.pid),
-});
-
-/** Both ends know each other and the server listens: bytes have been through. */
-async function meet(a: Namespace, name: string): Promise<void> {
-  const once = ['iperf3', '--client', ADDRESS_B, '--bytes', '64K', '--connect-timeout', '2000'];
-  await eventually(
-    `${name} to pass TCP`,
-    async () => ((await a.run(once, { mayFail: true, timeout_ms: 10_000 })).status === 0 ? true : null),
-    { timeout_ms: 30_000, every_ms: 200 },
-  );
-}
+import { source } from './rooms.js';
+import type { Rooms } from './rooms.js';
 
 async function moveTaps({ a, b, s }: Rooms, ifA: string, ifB: string): Promise<void> {
   await s.moveLink(ifA, a);
@@ -165,4 +106,4 @@ const vde = source('vde', 'vde', ['vde_switch'], async (lab, rooms, ifA, ifB) =>
   return program;
 });
 
-export const switchContenders = [weft, linuxBridge, ovsNetdev, ovsNetdevTso, vde];
+export const tapContenders = [weft, linuxBridge, ovsNetdev, ovsNetdevTso, vde];
