@@ -9,6 +9,8 @@
  * Bytes of a packet (`tcp[13] & 2 != 0`) cannot be asked for.
  */
 import { parseIp } from '../../host/ip.js';
+import { parse } from '../switch/headers.js';
+import { Packet } from '../switch/packet.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as ipv4 from '../wire/ipv4.js';
 import * as ipv6 from '../wire/ipv6.js';
@@ -58,6 +60,8 @@ const PROTOCOLS: Readonly<Record<string, number>> = {
 const ENDS: Readonly<Record<string, End>> = { src: 'source', dst: 'destination' };
 const TYPES = ['host', 'net', 'port', 'portrange', 'proto'] as const;
 type Type = (typeof TYPES)[number];
+/** RFC 826, for Ethernet and IPv4. */
+const ARP_BYTES = 28;
 /** Protocols that have ports. */
 const WITH_PORTS = [6, 17, 132];
 
@@ -254,98 +258,44 @@ function portNumber(text: string): number | undefined {
 
 // --- holding it against a frame ----------------------------------------------------------------------------
 
-const TAGS_MAX = 4;
-const EXTENSIONS_MAX = 8;
+/** The frame that is being looked at; one at a time. */
+const packet = new Packet(new DataView(new ArrayBuffer(0)));
 
-/** Where things are in the frame that is being looked at. One for all, as only one is looked at at a time. */
-const facts = {
-  at: 0,
-  end: 0,
-  tagsAt: 0,
-  tagCount: 0,
-  etherType: 0,
-  l3At: 0,
-  /** Octets of an address: 4, 16, or 0 when there is none. */
-  address_bytes: 0,
-  sourceAt: 0,
-  destinationAt: 0,
-  /** -1: not an IP packet. */
-  protocol: -1,
-  /** Of the source port; -1: none. */
-  portsAt: -1,
-};
-
-function look(view: DataView, at: number, length_bytes: number): void {
-  const end = at + length_bytes;
-  facts.at = at;
-  facts.end = end;
-  facts.address_bytes = 0;
-  facts.protocol = -1;
-  facts.portsAt = -1;
-  facts.tagCount = 0;
-  facts.tagsAt = at + ethernet.TYPE;
-  let typeAt = at + ethernet.TYPE;
-  let type = view.getUint16(typeAt);
-  while (isTag(type) && facts.tagCount < TAGS_MAX && typeAt + vlan.LENGTH + 2 <= end) {
-    facts.tagCount++;
-    typeAt += vlan.LENGTH;
-    type = view.getUint16(typeAt);
-  }
-  facts.etherType = type;
-  const l3At = typeAt + 2;
-  facts.l3At = l3At;
-  if (type === ethernet.TYPE_IPV4 && end - l3At >= ipv4.LENGTH) {
-    facts.address_bytes = 4;
-    facts.sourceAt = l3At + ipv4.SOURCE;
-    facts.destinationAt = l3At + ipv4.DESTINATION;
-    facts.protocol = ipv4.protocol(view, l3At);
-    const isFirst = (view.getUint16(l3At + ipv4.FRAGMENT) & 0x1fff) === 0;
-    notePorts(isFirst ? l3At + ipv4.headerLength(view, l3At) : end);
-  } else if (type === ethernet.TYPE_IPV6 && end - l3At >= ipv6.LENGTH) {
-    facts.address_bytes = 16;
-    facts.sourceAt = l3At + ipv6.SOURCE;
-    facts.destinationAt = l3At + ipv6.DESTINATION;
-    walkExtensions(view, l3At, end);
-  } else if (type === ethernet.TYPE_ARP && end - l3At >= 28 && view.getUint32(l3At + 2) === 0x0800_0604) {
-    // RFC 826 for Ethernet and IPv4: sender at 14, target at 24.
-    facts.address_bytes = 4;
-    facts.sourceAt = l3At + 14;
-    facts.destinationAt = l3At + 24;
-  }
-}
-
-function isTag(type: number): boolean {
-  return type === ethernet.TYPE_CVLAN || type === ethernet.TYPE_SVLAN || type === 0x9100;
-}
-
-function notePorts(l4At: number): void {
-  if (WITH_PORTS.includes(facts.protocol) && l4At + 4 <= facts.end) facts.portsAt = l4At;
-}
-
-/** RFC 8200 4: hop-by-hop 0, routing 43, fragment 44, authentication 51, destination options 60. */
-function walkExtensions(view: DataView, l3At: number, end: number): void {
-  let next = view.getUint8(l3At + ipv6.NEXT_HEADER);
-  let at = l3At + ipv6.LENGTH;
-  for (let i = 0; i < EXTENSIONS_MAX && at + 8 <= end; i++) {
-    if (next === 44 && (view.getUint16(at + 2) & 0xfff8) !== 0) {
-      facts.protocol = view.getUint8(at);
-      return;
-    }
-    if (next !== 0 && next !== 43 && next !== 44 && next !== 51 && next !== 60) break;
-    const length = view.getUint8(at + 1);
-    const after = view.getUint8(at);
-    at += next === 44 ? 8 : next === 51 ? (length + 2) * 4 : (length + 1) * 8;
-    next = after;
-  }
-  facts.protocol = next;
-  notePorts(at);
-}
+/** Octets of an address (4, 16, or 0 when the frame has none), and where the two are. */
+let address_bytes = 0;
+let sourceAt = 0;
+let destinationAt = 0;
 
 /** Whether the frame (14 bytes at least) is wanted. */
 export function matches(filter: Filter, view: DataView, at: number, length_bytes: number): boolean {
   if (length_bytes < ethernet.LENGTH) return false;
-  look(view, at, length_bytes);
+  packet.view = view;
+  packet.at = at;
+  packet.length_bytes = length_bytes;
+  packet.isParsed = false;
+  parse(packet);
+  findAddresses();
   return holds(filter, view);
+}
+
+function findAddresses(): void {
+  const { l3At, ipVersion } = packet;
+  address_bytes = 0;
+  if (ipVersion === 4) {
+    address_bytes = 4;
+    sourceAt = l3At + ipv4.SOURCE;
+    destinationAt = l3At + ipv4.DESTINATION;
+  } else if (ipVersion === 6) {
+    address_bytes = 16;
+    sourceAt = l3At + ipv6.SOURCE;
+    destinationAt = l3At + ipv6.DESTINATION;
+  } else if (packet.etherType === ethernet.TYPE_ARP && packet.at + packet.length_bytes - l3At >= ARP_BYTES) {
+    // RFC 826 for Ethernet and IPv4: sender at 14, target at 24.
+    if (packet.view.getUint32(l3At + 2) !== 0x0800_0604) return;
+    address_bytes = 4;
+    sourceAt = l3At + 14;
+    destinationAt = l3At + 24;
+  }
 }
 
 function holds(filter: Filter, view: DataView): boolean {
@@ -357,38 +307,36 @@ function holds(filter: Filter, view: DataView): boolean {
     case 'not':
       return !holds(filter.of, view);
     case 'etherType':
-      return facts.etherType === filter.value;
+      return packet.etherType === filter.value;
     case 'protocol':
-      return facts.protocol === filter.value;
+      return packet.ipVersion !== 0 && packet.protocol === filter.value;
     case 'vlan':
       return hasVlan(view, filter.vid);
     case 'group':
-      return filter.broadcast ? ethernet.isBroadcast(view, facts.at) : ethernet.isGroup(view, facts.at);
+      return filter.broadcast ? ethernet.isBroadcast(view, packet.at) : ethernet.isGroup(view, packet.at);
     case 'length':
-      return facts.end - facts.at >= filter.least && facts.end - facts.at <= filter.most;
+      return packet.length_bytes >= filter.least && packet.length_bytes <= filter.most;
     case 'mac':
       return atEnds(
         filter.end,
-        isMac(view, facts.at + ethernet.SOURCE, filter.high, filter.low),
-        isMac(view, facts.at, filter.high, filter.low),
+        isMac(view, packet.at + ethernet.SOURCE, filter.high, filter.low),
+        isMac(view, packet.at, filter.high, filter.low),
       );
     case 'address':
-      if (facts.address_bytes !== filter.address.length) return false;
+      if (address_bytes !== filter.address.length) return false;
       return atEnds(
         filter.end,
-        isWithin(view, facts.sourceAt, filter.address, filter.bits),
-        isWithin(view, facts.destinationAt, filter.address, filter.bits),
+        isWithin(view, sourceAt, filter.address, filter.bits),
+        isWithin(view, destinationAt, filter.address, filter.bits),
       );
-    case 'port': {
-      if (facts.portsAt < 0 || (filter.protocol !== null && facts.protocol !== filter.protocol)) return false;
-      const source = view.getUint16(facts.portsAt);
-      const destination = view.getUint16(facts.portsAt + 2);
+    case 'port':
+      if (packet.l4At === 0 || !WITH_PORTS.includes(packet.protocol)) return false;
+      if (filter.protocol !== null && packet.protocol !== filter.protocol) return false;
       return atEnds(
         filter.end,
-        source >= filter.first && source <= filter.last,
-        destination >= filter.first && destination <= filter.last,
+        packet.sourcePort >= filter.first && packet.sourcePort <= filter.last,
+        packet.destinationPort >= filter.first && packet.destinationPort <= filter.last,
       );
-    }
   }
 }
 
@@ -409,9 +357,12 @@ function isWithin(view: DataView, at: number, address: readonly number[], bits: 
   return rest === 0 || (view.getUint8(at + whole) ^ address[whole]!) >>> (8 - rest) === 0;
 }
 
+/** The tags are what stands between the addresses and the type. */
 function hasVlan(view: DataView, vid: number | null): boolean {
-  if (vid === null) return facts.tagCount > 0;
-  for (let i = 0; i < facts.tagCount; i++)
-    if ((view.getUint16(facts.tagsAt + i * vlan.LENGTH + 2) & vlan.VID_MASK) === vid) return true;
+  const firstAt = packet.at + ethernet.TYPE;
+  const typeAt = packet.l3At - 2;
+  if (vid === null) return typeAt > firstAt;
+  for (let at = firstAt; at < typeAt; at += vlan.LENGTH)
+    if ((view.getUint16(at + 2) & vlan.VID_MASK) === vid) return true;
   return false;
 }
