@@ -9,6 +9,7 @@
  *   GET  /switches/:switch/macs           MacTable
  *   DELETE /switches/:switch/macs         {flushed: n}   forget learned addresses
  *   GET  /switches/:switch/capture        pcapng stream  ?port=NAME (repeatable) ?snaplen_bytes= ?count= ?filter=
+ *   GET  /switches/:switch/top            TopTalkers     ?seconds= ?limit=   watches for so long, then tells
  *   GET  /events                          SSE of DataplaneEvent; the stream's end means that the plane is gone
  *
  * Every error reply is an ErrorReply. The plane keeps nothing on disk: after a restart it is empty and
@@ -167,6 +168,31 @@ export const MacTable = z.object({
   ),
 });
 export type MacTable = z.infer<typeof MacTable>;
+
+export const TopTalkers = z.object({
+  /** By bytes, most first. On a busy switch, estimated from a random sample. */
+  talkers: z.array(
+    z.object({
+      /** Where the frames came in. */
+      port: z.string(),
+      sourceMac: z.string(),
+      destinationMac: z.string(),
+      etherType: z.int(),
+      protocol: z.int().nullable(),
+      source: z.string().nullable(),
+      destination: z.string().nullable(),
+      sourcePort: z.int().nullable(),
+      destinationPort: z.int().nullable(),
+      frames: z.number(),
+      bytes: z.number(),
+    }),
+  ),
+  frames: z.number(),
+  bytes: z.number(),
+  untold: z.number(),
+  seconds: z.number(),
+});
+export type TopTalkers = z.infer<typeof TopTalkers>;
 
 export const DataplaneEvent = z.discriminatedUnion('type', [
   z.object({

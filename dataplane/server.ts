@@ -2,6 +2,7 @@
  * The plane's HTTP API, as contract.ts lists it, between the engine's thread and a Unix socket.
  */
 import { createServer } from 'node:http';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Server } from 'node:http';
 import type { Logger } from 'pino';
 import { FilterError, parseFilter } from './capture/filter.js';
@@ -9,7 +10,7 @@ import type { Filter } from './capture/filter.js';
 import { CAPTURES_MAX_COUNT, RING_BYTES, SNAP_MAX_BYTES, streamCapture } from './capture/server.js';
 import { checkConfig } from './config.js';
 import { DataplaneConfig } from './contract.js';
-import type { Applied, DataplaneEvent, Health, MacTable } from './contract.js';
+import type { Applied, DataplaneEvent, Health, MacTable, TopTalkers } from './contract.js';
 import { ByteRing } from './engine/byteRing.js';
 import type { Answers, Command, Notice } from './engine/messages.js';
 import { EngineRefused } from './engine/process.js';
@@ -18,6 +19,9 @@ import { EventStreams } from './events.js';
 import { HttpError, readJson, serve } from './http.js';
 import type { Call, Route } from './http.js';
 import { Mirror } from './mirror.js';
+
+/** Longest time to watch for, in one request. */
+const TOP_MAX_S = 60;
 
 export interface PlaneOptions {
   socketPath: string;
@@ -34,6 +38,7 @@ export class Plane {
   readonly #server: Server;
   #captureCount = 0;
   #nextCapture = 1;
+  #nextWatch = 1;
   /** Configurations are applied one after the other, in the order in which they came. */
   #applying: Promise<unknown> = Promise.resolve();
 
@@ -90,6 +95,7 @@ export class Plane {
         path: '/switches/:switch/macs',
         handle: async call => this.#flushMacs(call.parameter),
       },
+      { method: 'GET', path: '/switches/:switch/top', handle: async call => this.#top(call) },
       { method: 'GET', path: '/switches/:switch/capture', handle: async call => this.#capture(call) },
       {
         method: 'GET',
@@ -149,6 +155,18 @@ export class Plane {
       if (error instanceof EngineRefused) throw new HttpError(404, error.code, error.message);
       throw error;
     }
+  }
+
+  /** Watches for so long, then tells. */
+  async #top({ parameter, query, response }: Call): Promise<TopTalkers> {
+    const seconds = wholeNumber(query, 'seconds', 1, TOP_MAX_S) ?? 2;
+    const limit = wholeNumber(query, 'limit', 1, 10_000) ?? 20;
+    const watch = this.#nextWatch++;
+    await this.#ask({ op: 'startTalkers', watch, switch: parameter });
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    await pause(seconds * 1000, undefined, { signal: gone.signal }).catch(() => undefined);
+    return this.#ask({ op: 'finishTalkers', watch, limit });
   }
 
   async #capture({ parameter, query, response }: Call): Promise<undefined> {

@@ -2,6 +2,7 @@
 import type { Register } from '../resources.js';
 import { registerCapture } from './switch/capture.js';
 import { registerMacs } from './switch/macs.js';
+import { registerTop } from './switch/top.js';
 import { registerView } from './switch/view.js';
 import type { AnyView } from './switch/view.js';
 
@@ -11,5 +12,6 @@ export const registerSwitch: Register = (program, session) => {
   const group = program.command('switch').description('look into switches');
   registerMacs(group, session);
   registerCapture(group, session);
+  registerTop(group, session);
   for (const view of VIEWS) registerView(group, session, view);
 };

@@ -20,6 +20,7 @@
  *   GET    /v1/switches/:name/macs                 MacTable of the dataplane
  *   DELETE /v1/switches/:name/macs                 {flushed}
  *   GET    /v1/switches/:name/show/:what           what a capability of the dataplane's switch knows, as its contract says
+ *   GET    /v1/switches/:name/top ?seconds=&limit=  TopTalkers of the dataplane: watches for so long, then tells
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream
  *   GET    /v1/volumes                             {volumes: VolumeRow[]}   those no resource names too
  *   DELETE /v1/volumes/:pool/:volume               {deleted: true}  destroys the data of a volume no resource names

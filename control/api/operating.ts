@@ -1,6 +1,6 @@
 /** Operations on what runs: machines, switches, volumes, weftd itself; and its figures. */
 import { z } from 'zod';
-import { MacTable } from '../../dataplane/contract.js';
+import { MacTable, TopTalkers } from '../../dataplane/contract.js';
 import { isActive } from '../reconcile/observed.js';
 import { volumeOfNbdName } from '../reconcile/boot.js';
 import { VERBS } from '../reconcile/verbs.js';
@@ -16,6 +16,8 @@ import { resourceViews, volumeRows } from './views.js';
 const Verb = z.enum(VERBS);
 /** Each capability has the schema of its own in the plane's contract; here it only passes through. */
 const Shown = z.record(z.string(), z.unknown());
+/** The plane watches for a minute at most. */
+const TOP_DEADLINE_MS = 70_000;
 const Flushed = z.object({ flushed: z.int() });
 const Deleted = z.object({ deleted: z.literal(true) });
 
@@ -80,6 +82,16 @@ export function operatingHandlers(system: System) {
       const search = ctx.querystring === '' ? '' : `?${ctx.querystring}`;
       const path = `${switchPath(system, name)}/show/${encodeURIComponent(what)}${search}`;
       ctx.body = await dataplane.client.call({ method: 'GET', path, reply: Shown });
+    },
+    topTalkers: async (ctx, { name = '' }) => {
+      const search = ctx.querystring === '' ? '' : `?${ctx.querystring}`;
+      const path = `${switchPath(system, name)}/top${search}`;
+      ctx.body = await dataplane.client.call({
+        method: 'GET',
+        path,
+        reply: TopTalkers,
+        deadline_ms: TOP_DEADLINE_MS,
+      });
     },
     listVolumes: async ctx => {
       ctx.body = { volumes: volumeRows(keeper, await storage.status()) };

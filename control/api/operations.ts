@@ -3,6 +3,7 @@
  * test holds it against the list in contract.ts.
  */
 import { z } from 'zod';
+import { TopTalkers } from '../../dataplane/contract.js';
 import * as contract from './contract.js';
 
 export interface Operation {
@@ -163,6 +164,17 @@ export const OPERATIONS = [
     path: '/v1/switches/:name/show/:what',
     summary: 'What a capability of a switch knows: stp, lag, groups, neighbours, rules, queues, …',
     reply: { schema: z.record(z.string(), z.unknown()) },
+  },
+  {
+    id: 'topTalkers',
+    method: 'GET',
+    path: '/v1/switches/:name/top',
+    summary: 'Who speaks most on a switch: watches for some seconds, then tells',
+    query: {
+      seconds: { schema: z.int().min(1).max(60), description: 'how long to watch; 2 when left out' },
+      limit: { schema: z.int().min(1).max(10_000), description: 'conversations told; 20 when left out' },
+    },
+    reply: { schema: TopTalkers },
   },
   {
     id: 'capture',

@@ -13,6 +13,7 @@
  */
 import type { DataplaneConfig, PortConfig, SwitchConfig } from '../contract.js';
 import { matches } from '../capture/filter.js';
+import { Talkers } from '../capture/talkers.js';
 import { Capture } from '../ports/capture.js';
 import { FaultyPort } from '../ports/faulty.js';
 import { makePort } from '../ports/make.js';
@@ -51,6 +52,7 @@ export class App {
   readonly #tell: (notice: Notice) => void;
   readonly #switches = new Map<string, RunningSwitch>();
   readonly #captures = new Map<number, Capture>();
+  readonly #talkers = new Map<number, Talkers>();
   #generation = -1;
 
   constructor(loop: Loop, shared: PortShared, tell: (notice: Notice) => void) {
@@ -75,6 +77,18 @@ export class App {
         this.#captures.get(command.capture)?.close();
         this.#captures.delete(command.capture);
         return null;
+      case 'startTalkers': {
+        const links = [...this.#switch(command.switch).ports.values()].map(({ link }) => link);
+        const { pool, now_ms } = this.#loop;
+        this.#talkers.set(command.watch, new Talkers(links, pool.arena.view, now_ms, Math.random));
+        return null;
+      }
+      case 'finishTalkers': {
+        const talkers = this.#talkers.get(command.watch);
+        this.#talkers.delete(command.watch);
+        if (talkers === undefined) throw new CommandRefused('NO_SUCH_WATCH', 'nobody is being watched');
+        return talkers.finish(this.#loop.now_ms, command.limit);
+      }
       case 'stop':
         this.close();
         return null;
@@ -84,6 +98,8 @@ export class App {
   close(): void {
     for (const capture of this.#captures.values()) capture.close();
     this.#captures.clear();
+    for (const talkers of this.#talkers.values()) talkers.close();
+    this.#talkers.clear();
     for (const running of this.#switches.values()) this.#closeSwitch(running);
     this.#switches.clear();
   }

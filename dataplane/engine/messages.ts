@@ -3,6 +3,7 @@
  * memory, handed over once in a Topology.
  */
 import type { Filter } from '../capture/filter.js';
+import type { TalkersResult } from '../capture/talkers.js';
 import type { DataplaneConfig, MacTable, PortState, PortVlan } from '../contract.js';
 
 export type Command =
@@ -23,6 +24,9 @@ export type Command =
       ring: SharedArrayBuffer;
     }
   | { op: 'stopCapture'; capture: number }
+  /** Begin to watch who speaks on a switch; `finishTalkers` tells and ends it. `watch` is the asker's number. */
+  | { op: 'startTalkers'; watch: number; switch: string }
+  | { op: 'finishTalkers'; watch: number; limit: number }
   | { op: 'stop' };
 
 export interface PortTopology {
@@ -54,6 +58,8 @@ export interface Answers {
   /** Names of the captured ports, in the order of their interfaces. */
   capture: string[];
   stopCapture: null;
+  startTalkers: null;
+  finishTalkers: TalkersResult;
   stop: null;
 }
 

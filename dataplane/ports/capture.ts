@@ -6,6 +6,7 @@ import type { ByteRing } from '../engine/byteRing.js';
 import { FRAME_WORDS, LENGTH } from '../engine/frames.js';
 import type { FrameTable, Queue } from '../engine/frames.js';
 import type { Link, Observer } from '../engine/link.js';
+import { observe, stopObserving } from '../engine/observers.js';
 import type { BufferPool } from '../engine/pool.js';
 import * as pcapng from '../wire/pcapng.js';
 import * as vlan from '../wire/vlan.js';
@@ -21,7 +22,7 @@ export interface CaptureOptions {
   wallClock_us: () => number;
 }
 
-export class Capture {
+export class Capture implements Observer {
   readonly #pool: BufferPool;
   readonly #ring: ByteRing;
   readonly #links: readonly Link[];
@@ -35,14 +36,14 @@ export class Capture {
     this.#links = links;
     this.#options = options;
     this.#left = options.count;
-    for (const link of links) observersOf(link).add(this);
+    for (const link of links) observe(link, this);
   }
 
   /** No more is recorded. Idempotent. */
   close(): void {
     this.#left = 0;
     this.#ring.close();
-    for (const link of this.#links) observersOf(link).remove(this, link);
+    for (const link of this.#links) stopObserving(link, this);
   }
 
   received(link: Link, frames: FrameTable, first: number, end: number): void {
@@ -93,31 +94,4 @@ export class Capture {
     if (this.#ring.write(arena.bytes, at, length)) this.#left--;
     this.#pool.release(slot);
   }
-}
-
-/** All captures of one link. */
-class Captures implements Observer {
-  #list: readonly Capture[] = [];
-
-  add(capture: Capture): void {
-    this.#list = [...this.#list, capture];
-  }
-
-  remove(capture: Capture, link: Link): void {
-    this.#list = this.#list.filter(other => other !== capture);
-    if (this.#list.length === 0) link.observer = undefined;
-  }
-
-  received(link: Link, frames: FrameTable, first: number, end: number): void {
-    for (const capture of this.#list) capture.received(link, frames, first, end);
-  }
-
-  sending(link: Link, frames: FrameTable, queue: Queue): void {
-    for (const capture of this.#list) capture.sending(link, frames, queue);
-  }
-}
-
-function observersOf(link: Link): Captures {
-  if (!(link.observer instanceof Captures)) link.observer = new Captures();
-  return link.observer as Captures;
 }

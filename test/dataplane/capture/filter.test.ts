@@ -75,35 +75,18 @@ await t.test('what is refused, in words', async t => {
 });
 
 await t.test('no text and no frame makes it stumble', async () => {
-  const word = fc.constantFrom(
-    ...[
-      'and',
-      'or',
-      'not',
-      '(',
-      ')',
-      'host',
-      'src',
-      'dst',
-      'net',
-      'port',
-      'tcp',
-      'ip6',
-      'vlan',
-      'ether',
-      '7',
-    ],
-    ...['10.0.0.1', '::1', '10.0.0.0/8', '80', '1-2', 'broadcast', 'less', 'proto', 'portrange', 'x&', '!'],
-  );
+  const words =
+    'and or not ( ) host src dst net port tcp ip6 vlan ether 7 10.0.0.1 ::1 10.0.0.0/8 80 1-2 broadcast less proto portrange x& !';
+  const word = fc.constantFrom(...words.split(' '));
   fc.assert(
     fc.property(
       fc.array(word, { maxLength: 12 }),
       fc.uint8Array({ maxLength: 120 }),
       fc.constantFrom('0800', '86dd', '0806', '8100', '88a8'),
-      (words, tail, type) => {
+      (said, tail, type) => {
         let filter;
         try {
-          filter = parseFilter(words.join(' '));
+          filter = parseFilter(said.join(' '));
         } catch (error) {
           if (!(error instanceof FilterError)) throw error;
         }
