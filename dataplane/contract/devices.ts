@@ -32,6 +32,11 @@ const SIMPLE_DEVICES = [
     queues: z.int().min(1).max(16).optional(),
     /** Who may dial a listening socket besides us: it is given to this uid and gid. */
     owner: z.strictObject({ uid: z.int().min(0), gid: z.int().min(0) }).optional(),
+    /**
+     * Take memory whose owner could cut it off (no F_SEAL_SHRINK: hugetlbfs, as DPDK has it). Such a peer can end the
+     * plane, with everybody's network; so only for peers that are trusted. QEMU's memfd needs no trust.
+     */
+    trusted: z.boolean().optional(),
   }),
   /**
    * A Unix stream socket carrying frames, each behind a 32-bit big-endian length (QEMU `-netdev stream`).
@@ -66,10 +71,20 @@ const SIMPLE_DEVICES = [
 export const SimpleDevice = z.discriminatedUnion('kind', SIMPLE_DEVICES);
 export type SimpleDevice = z.infer<typeof SimpleDevice>;
 
+export const LagMember = z.strictObject({
+  /** Unique within its port. */
+  name: z.string().min(1).max(64),
+  device: SimpleDevice,
+  /** 802.1AX-2014 6.3.4: the lower is the better; for activeBackup too. */
+  priority: z.int().min(0).max(65_535).default(32_768),
+});
+export type LagMember = z.infer<typeof LagMember>;
+
+/** Several devices as one port; counters and state of each are in the port's status. */
 export const LagDevice = z.strictObject({
   kind: z.literal('lag'),
   settings: LagSettings,
-  members: z.array(z.strictObject({ name: z.string().min(1).max(64), device: SimpleDevice })).max(32),
+  members: z.array(LagMember).max(32),
 });
 export type LagDevice = z.infer<typeof LagDevice>;
 
