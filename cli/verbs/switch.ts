@@ -2,11 +2,12 @@
 import type { Register } from '../resources.js';
 import { registerCapture } from './switch/capture.js';
 import { registerMacs } from './switch/macs.js';
+import { stpView } from './switch/stp.js';
 import { registerTop } from './switch/top.js';
 import { registerView } from './switch/view.js';
 import type { AnyView } from './switch/view.js';
 
-const VIEWS: readonly AnyView[] = [];
+const VIEWS: readonly AnyView[] = [stpView];
 
 export const registerSwitch: Register = (program, session) => {
   const group = program.command('switch').description('look into switches');
