@@ -119,6 +119,16 @@ export type Health = z.infer<typeof Health>;
 export const PortState = z.enum(['up', 'connecting', 'error']);
 export type PortState = z.infer<typeof PortState>;
 
+/** One of the links that an aggregate is made of. */
+export const MemberStatus = z.object({
+  name: z.string(),
+  kind: z.string(),
+  state: PortState,
+  reason: z.string().nullable(),
+  counters: z.record(z.string(), z.number()),
+});
+export type MemberStatus = z.infer<typeof MemberStatus>;
+
 export const PortStatus = z.object({
   name: z.string(),
   kind: z.string(),
@@ -128,6 +138,8 @@ export const PortStatus = z.object({
   vlan: PortVlan,
   /** Names as in IF-MIB (RFC 2863) where it has one; `drop…` for each reason to drop. Totals since the port was made. */
   counters: z.record(z.string(), z.number()),
+  /** Of an aggregate; GET /switches/:switch/show/lag tells more. */
+  members: z.array(MemberStatus).optional(),
 });
 export type PortStatus = z.infer<typeof PortStatus>;
 
@@ -200,6 +212,8 @@ export const DataplaneEvent = z.discriminatedUnion('type', [
     at_ms: z.number(),
     switch: z.string(),
     port: z.string(),
+    /** It is about this one of an aggregate's links. */
+    member: z.string().optional(),
     state: PortState,
     reason: z.string().nullable(),
   }),

@@ -2,9 +2,10 @@
  * What the HTTP thread knows of the engine without asking it: the topology of the last configuration, each port's
  * last word on its state, and the shared rows of counters. So /status answers even while the engine is busy.
  */
-import type { DataplaneStatus, PortState, PortStatus, SwitchStatus } from './contract.js';
+import type { DataplaneStatus, MemberStatus, PortState, PortStatus, SwitchStatus } from './contract.js';
 import { ENGINE_COUNTERS, LINK_COUNTERS, SINK_COUNTERS_AT } from './engine/counters.js';
-import type { PortTopology, SwitchTopology, Topology } from './engine/messages.js';
+import type { MemberTopology, PortTopology, SwitchTopology, Topology } from './engine/messages.js';
+import { MEMBER_COUNTERS } from './lag/appMember.js';
 import { MAC_COUNT, RELAY_COUNTERS, RELAY_PORT_COUNTERS } from './switch/relay.js';
 
 /** RFC 2863 ifInDiscards, ifOutDiscards: which reasons to drop belong to each. */
@@ -25,13 +26,22 @@ function portCounters(row: Float64Array): Record<string, number> {
   return { ...counters, ifInDiscards: sum(IN_DISCARDS), ifOutDiscards: sum(OUT_DISCARDS) };
 }
 
-const portStatus = ({ name, kind, state, reason, vlan, counters }: PortTopology): PortStatus => ({
+const memberStatus = ({ name, kind, state, reason, counters }: MemberTopology): MemberStatus => ({
+  name,
+  kind,
+  state,
+  reason,
+  counters: { ...named(LINK_COUNTERS, counters), ...named(MEMBER_COUNTERS, counters, SINK_COUNTERS_AT) },
+});
+
+const portStatus = ({ name, kind, state, reason, vlan, counters, members }: PortTopology): PortStatus => ({
   name,
   kind,
   state,
   reason,
   vlan,
   counters: portCounters(counters),
+  ...(members.length === 0 ? {} : { members: members.map(memberStatus) }),
 });
 
 const switchStatus = ({ name, counters, ports }: SwitchTopology): SwitchStatus => ({
@@ -56,11 +66,18 @@ export class Mirror {
     return this.#topology.switches.some(each => each.name === name);
   }
 
-  portChanged(switchName: string, portName: string, state: PortState, reason: string | null): void {
+  portChanged(
+    switchName: string,
+    portName: string,
+    member: string | undefined,
+    state: PortState,
+    reason: string | null,
+  ): void {
     const port = this.#topology.switches
       .find(each => each.name === switchName)
       ?.ports.find(each => each.name === portName);
-    if (port !== undefined) Object.assign(port, { state, reason });
+    const changed = member === undefined ? port : port?.members.find(each => each.name === member);
+    if (changed !== undefined) Object.assign(changed, { state, reason });
   }
 
   status(engine: Float64Array): DataplaneStatus {

@@ -66,9 +66,13 @@ export class Plane {
     const at_ms = Date.now();
     let event: DataplaneEvent;
     if (notice.type === 'port') {
-      this.#mirror.portChanged(notice.switch, notice.port, notice.state, notice.reason);
+      this.#mirror.portChanged(notice.switch, notice.port, notice.member, notice.state, notice.reason);
       event = { ...notice, at_ms };
-      this.#options.log.info(notice, `port ${notice.port} of switch ${notice.switch} is ${notice.state}`);
+      const member = notice.member === undefined ? '' : `member ${notice.member} of `;
+      this.#options.log.info(
+        notice,
+        `${member}port ${notice.port} of switch ${notice.switch} is ${notice.state}`,
+      );
     } else if (notice.type === 'macMoved') {
       event = { ...notice, at_ms };
     } else {

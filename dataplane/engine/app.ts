@@ -11,7 +11,7 @@
  *
  * First everything goes that has to go, then the new is opened: two ports may exchange their devices.
  */
-import type { DataplaneConfig, PortConfig, SwitchConfig } from '../contract.js';
+import type { DataplaneConfig, LagDevice, PortConfig, SwitchConfig } from '../contract.js';
 import { matches } from '../capture/filter.js';
 import { Talkers } from '../capture/talkers.js';
 import { Capture } from '../ports/capture.js';
@@ -19,11 +19,13 @@ import { FaultyPort } from '../ports/faulty.js';
 import { makePort } from '../ports/make.js';
 import type { PortShared } from '../ports/make.js';
 import { SwitchApp } from '../switch/app.js';
+import { AggregatePort, aggregateOf, systemAddress } from '../lag/app.js';
+import { PortNumbers } from '../lag/appMember.js';
 import { ByteRing } from './byteRing.js';
 import { E } from './counters.js';
 import type { Link } from './link.js';
 import type { Loop } from './loop.js';
-import type { Answers, Command, Notice, Refusal, Topology } from './messages.js';
+import type { Answers, Command, MemberTopology, Notice, Refusal, Topology } from './messages.js';
 
 interface RunningPort {
   config: PortConfig;
@@ -46,6 +48,16 @@ export class CommandRefused extends Error {
 
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
+function membersOf(link: Link): MemberTopology[] {
+  return (aggregateOf(link)?.members ?? []).map(({ name, link: member, config }) => ({
+    name,
+    kind: config.device.kind,
+    state: member.state,
+    reason: member.reason,
+    counters: member.counters,
+  }));
+}
+
 export class App {
   readonly #loop: Loop;
   readonly #shared: PortShared;
@@ -53,6 +65,7 @@ export class App {
   readonly #switches = new Map<string, RunningSwitch>();
   readonly #captures = new Map<number, Capture>();
   readonly #talkers = new Map<number, Talkers>();
+  readonly #portNumbers = new PortNumbers();
   #generation = -1;
 
   constructor(loop: Loop, shared: PortShared, tell: (notice: Notice) => void) {
@@ -125,11 +138,17 @@ export class App {
     const wanted = new Map(next.ports.map(port => [port.name, port]));
     for (const [name, port] of running.ports) {
       const config = wanted.get(name);
-      if (config !== undefined && same(config.device, port.config.device) && this.#takesFaults(port, config))
-        continue;
+      if (config !== undefined && this.#canStay(port, config)) continue;
       this.#closePort(running, port);
       running.ports.delete(name);
     }
+  }
+
+  #canStay(port: RunningPort, next: PortConfig): boolean {
+    const aggregate = aggregateOf(port.link);
+    if (aggregate !== undefined && next.device.kind === 'lag')
+      return aggregate.retire(next.device, next.faults);
+    return same(next.device, port.config.device) && this.#takesFaults(port, next);
   }
 
   /** Whether the running port is right for the wanted faults, or can be made so without closing it. */
@@ -152,6 +171,7 @@ export class App {
       }
       if (!same(port.config.vlan, config.vlan)) running.app.setMembership(port.link, config.vlan);
       port.config = config;
+      if (config.device.kind === 'lag') aggregateOf(port.link)?.configure(config.device, config.vlan);
     }
   }
 
@@ -171,9 +191,26 @@ export class App {
 
   #openPort(running: RunningSwitch, config: PortConfig): void {
     const link = running.app.addLink(config.name, config.vlan);
-    link.port = makePort(link, config.device, config.faults, this.#shared);
+    link.port =
+      config.device.kind === 'lag'
+        ? this.#makeAggregate(running, link, config, config.device)
+        : makePort(link, config.device, config.faults, this.#shared);
     running.ports.set(config.name, { config, link });
     link.port.open();
+  }
+
+  #makeAggregate(
+    { app, config }: RunningSwitch,
+    link: Link,
+    port: PortConfig,
+    device: LagDevice,
+  ): AggregatePort {
+    return new AggregatePort(link, device, port.vlan, port.faults, {
+      makePort: (member, memberDevice, faults) => makePort(member, memberDevice, faults, this.#shared),
+      numbers: this.#portNumbers,
+      address: systemAddress(config.address, config.name),
+      stations: () => app.macs(),
+    });
   }
 
   #closePort(running: RunningSwitch, { link }: RunningPort): void {
@@ -189,6 +226,14 @@ export class App {
   }
 
   #stateChanged(link: Link): void {
+    if (link.sink instanceof AggregatePort) {
+      link.sink.memberChanged(link);
+      const { sink, name } = link.sink.link;
+      if (!(sink instanceof SwitchApp)) return;
+      const { state, reason } = link;
+      this.#tell({ type: 'port', switch: sink.name, port: name, member: link.name, state, reason });
+      return;
+    }
     if (!(link.sink instanceof SwitchApp)) return;
     link.sink.linkChanged(link);
     this.#tell({
@@ -219,6 +264,7 @@ export class App {
           state: link.state,
           reason: link.reason,
           counters: link.counters,
+          members: membersOf(link),
         })),
       })),
     };

@@ -36,6 +36,16 @@ export interface PortTopology {
   state: PortState;
   reason: string | null;
   counters: Float64Array<SharedArrayBuffer>;
+  /** Of an aggregate. */
+  members: MemberTopology[];
+}
+
+export interface MemberTopology {
+  name: string;
+  kind: string;
+  state: PortState;
+  reason: string | null;
+  counters: Float64Array<SharedArrayBuffer>;
 }
 
 export interface SwitchTopology {
@@ -79,5 +89,13 @@ export type Notice =
   | { type: 'ready'; counters: Float64Array<SharedArrayBuffer> }
   | { type: 'answer'; id: number; answer: unknown }
   | { type: 'refusal'; id: number; refusal: Refusal }
-  | { type: 'port'; switch: string; port: string; state: PortState; reason: string | null }
+  /** `member`: it is about this one of an aggregate's. */
+  | {
+      type: 'port';
+      switch: string;
+      port: string;
+      member?: string;
+      state: PortState;
+      reason: string | null;
+    }
   | { type: 'macMoved'; switch: string; mac: string; vlan: number; from: string; to: string };

@@ -64,6 +64,23 @@ export function aggregateOf(link: Link): AggregatePort | undefined {
   return aggregates.get(link);
 }
 
+/** As configured; else one that is this switch's alone, as long as its name is. */
+export function systemAddress(configured: string | undefined, switchName: string): Uint8Array {
+  const address = new Uint8Array(6);
+  if (configured !== undefined) {
+    ethernet.emitAddress(new DataView(address.buffer), 0, configured);
+    return address;
+  }
+  // FNV-1a.
+  let hashed = 0x811c_9dc5;
+  for (let i = 0; i < switchName.length; i++)
+    hashed = Math.imul(hashed ^ switchName.charCodeAt(i), 0x0100_0193);
+  address[0] = 0x02;
+  address[1] = 0x57;
+  new DataView(address.buffer).setInt32(2, hashed);
+  return address;
+}
+
 export class AggregatePort implements Port, Sink {
   readonly kind = 'lag';
   readonly link: Link;
@@ -143,20 +160,27 @@ export class AggregatePort implements Port, Sink {
     for (const member of this.members) this.#removeMember(member);
   }
 
-  /** False: this cannot be had without making the aggregate anew. What need not change is not touched. */
-  configure(device: LagDevice, portVlan: PortVlan, faults: PortFaults | undefined): boolean {
+  /**
+   * The first half of a change: what must go goes, so that its device is free for whoever is opened next. False: the
+   * change cannot be had without making the aggregate anew, and nothing was done.
+   */
+  retire(device: LagDevice, faults: PortFaults | undefined): boolean {
+    if (device.settings.mode !== this.#settings.mode || !this.#takeFaults(faults)) return false;
+    const wanted = new Map(device.members.map(config => [config.name, JSON.stringify(config.device)]));
+    for (const member of this.members)
+      if (wanted.get(member.name) !== JSON.stringify(member.config.device)) this.#removeMember(member);
+    return true;
+  }
+
+  /** The second half: what is new is opened. Members that stay are not touched. */
+  configure(device: LagDevice, portVlan: PortVlan): void {
     const { settings } = device;
-    if (settings.mode !== this.#settings.mode || !this.#takeFaults(faults)) return false;
     this.#vlan = portVlan;
     this.#settings = settings;
     this.#isL34 = settings.balance === 'l34';
     const wanted = new Map(device.members.map(config => [config.name, config]));
-    for (const member of this.members) {
-      const config = wanted.get(member.name);
-      if (config === undefined || JSON.stringify(config.device) !== JSON.stringify(member.config.device))
-        this.#removeMember(member);
-      else this.#reconfigureMember(member, config);
-    }
+    for (const member of this.members)
+      this.#reconfigureMember(member, wanted.get(member.name) ?? member.config);
     this.#group?.configure(this.#groupSettings(), this.link.loop.now_ms);
     const there = new Set(this.members.map(({ name }) => name));
     const added = device.members
@@ -165,7 +189,6 @@ export class AggregatePort implements Port, Sink {
     for (const member of added) member.link.port?.open();
     this.#decide();
     if (added.length > 0) this.onMembers?.();
-    return true;
   }
 
   #takeFaults(faults: PortFaults | undefined): boolean {
