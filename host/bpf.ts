@@ -22,6 +22,7 @@ import { architecture, syscall } from './libc.js';
 import { mapAnonymous } from './memory.js';
 import type { Mapping } from './memory.js';
 import { close } from './raw.js';
+import { SOL_SOCKET, setOption } from './socket.js';
 
 const NR_BPF = { x64: 321, arm64: 280 }[architecture()];
 
@@ -41,6 +42,7 @@ export const MAP_TYPE_PERCPU_ARRAY = 6;
 export const MAP_TYPE_XSKMAP = 17;
 
 /** enum bpf_prog_type. */
+export const PROG_TYPE_SOCKET_FILTER = 1;
 export const PROG_TYPE_SCHED_CLS = 3;
 export const PROG_TYPE_XDP = 6;
 
@@ -62,6 +64,9 @@ export const UPDATE_ANY = 0;
 export const UPDATE_NEW = 1;
 /** Refused with ENOENT when it is not. */
 export const UPDATE_EXISTING = 2;
+
+const SO_DETACH_FILTER = 27;
+const SO_ATTACH_BPF = 50;
 
 const ATTR_BYTES = 128;
 const NAME_MAX_BYTES = 15;
@@ -295,6 +300,15 @@ export function createLink(program: number, ifindex: number, attachType: number,
   view.setUint32(12, flags, true);
   const result = bpf(BPF_LINK_CREATE);
   return check(result, 'BPF_LINK_CREATE', `interface ${ifindex}, hook ${attachType}`, advice(-result));
+}
+
+/** Has the socket take only what the program says; the fd of the program may be closed afterwards. */
+export function attachFilter(socket: number, program: number): void {
+  check(setOption(socket, SOL_SOCKET, SO_ATTACH_BPF, program), 'setsockopt', 'SO_ATTACH_BPF');
+}
+
+export function detachFilter(socket: number): void {
+  check(setOption(socket, SOL_SOCKET, SO_DETACH_FILTER, 0), 'setsockopt', 'SO_DETACH_FILTER');
 }
 
 /** What the program returns for a frame, and the frame as it left it. For tests. */

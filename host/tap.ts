@@ -25,6 +25,7 @@ const TUNSETOFFLOAD = 0x400454d0;
 const TUNGETIFF = 0x800454d2;
 const TUNSETVNETHDRSZ = 0x400454d8;
 const TUNSETQUEUE = 0x400454d9;
+const TUNGETDEVNETNS = 0x54e3;
 
 const IFF_TAP = 0x0002;
 const IFF_MULTI_QUEUE = 0x0100;
@@ -211,4 +212,9 @@ export function setTapOwner(fd: number, uid: number): void {
 export function setTapQueueAttached(fd: number, attached: boolean): void {
   layIfreq('', attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE);
   check(ioctl(fd, TUNSETQUEUE, scratch.address), 'TUNSETQUEUE', `fd ${fd}`);
+}
+
+/** An fd of the network namespace that the interface is in now. While it is open the namespace does not end. */
+export function tapNetns(fd: number): number {
+  return check(ioctl(fd, TUNGETDEVNETNS, 0), 'TUNGETDEVNETNS', `fd ${fd}`);
 }
