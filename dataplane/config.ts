@@ -16,6 +16,7 @@ function claimOf(device: PortDevice): string | undefined {
     case 'tap':
       return `tap ${device.ifname}`;
     case 'stream':
+    case 'vhost':
       return `path ${posix.normalize(device.path)}`;
     case 'pcap':
       return `path ${posix.normalize(device.path)}`;

@@ -3,7 +3,7 @@
  * message; the other side makes its own EventFd from it with `EventFd.of`.
  */
 import { EAGAIN, EINTR, check } from './errno.js';
-import { bind, orErrno } from './libc.js';
+import { bind, negativeErrno, orErrno } from './libc.js';
 import { mapAnonymous } from './memory.js';
 import { close, read } from './raw.js';
 
@@ -18,6 +18,11 @@ const cEventfdWrite = bind<(fd: number, value: number) => number>('eventfd_write
 
 /** One for the thread: its content is used up before anything else can run. */
 const count = mapAnonymous(8);
+
+/** For hot paths: adds one. 0, or -errno; -EAGAIN says that the counter is full, so whoever waits is awake. */
+export function signalEventFd(fd: number): number {
+  return cEventfdWrite(fd, 1) < 0 ? negativeErrno() : 0;
+}
 
 /** What a waker needs; `double/poller.ts` has one without a kernel. */
 export interface Signal {

@@ -36,6 +36,8 @@ export const LINK_COUNTERS = [
   'peersRefused',
   'readCalls',
   'writeCalls',
+  'ringFaults',
+  'messagesRefused',
 ] as const;
 export type LinkCounter = (typeof LINK_COUNTERS)[number];
 

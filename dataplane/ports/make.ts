@@ -8,6 +8,7 @@ import { LoopbackPort } from './loopback.js';
 import { PcapPort } from './pcap.js';
 import { StreamPort } from './stream.js';
 import { TapPort } from './tap.js';
+import { VhostPort } from './vhost/port.js';
 
 /** What ports of one engine share. */
 export interface PortShared {
@@ -34,6 +35,8 @@ function makeDevice(link: Link, device: PortDevice, shared: PortShared): Port {
       return new StreamPort(link, device, shared.gather);
     case 'loopback':
       return new LoopbackPort(link);
+    case 'vhost':
+      return new VhostPort(link, device);
     case 'pcap':
       return new PcapPort(link, device.path, shared.wallClock_us);
     default:

@@ -25,16 +25,22 @@ export class StreamListener implements Watcher {
   #token: number;
   readonly #resume: Timer;
 
-  constructor(loop: Loop, path: string, accepted: (fd: number) => void) {
+  /** `owner`: another than the directory's. */
+  constructor(
+    loop: Loop,
+    path: string,
+    accepted: (fd: number) => void,
+    owner?: { uid: number; gid: number },
+  ) {
     this.#loop = loop;
     this.#path = path;
     this.#accepted = accepted;
     const directory = lstat(dirname(path));
-    const gives = ownIds().euid === 0 && directory !== undefined;
+    const given = owner ?? (directory === undefined ? undefined : { uid: directory.uid, gid: directory.gid });
     this.#fd = listenUnix(path, {
       mode: 0o600,
       replaceStale: true,
-      ...(gives ? { owner: { uid: directory.uid, gid: directory.gid } } : {}),
+      ...(given !== undefined && ownIds().euid === 0 ? { owner: given } : {}),
     });
     this.#token = loop.watch(this.#fd, EPOLLIN, this);
     this.#resume = new Timer(() => (this.#token = loop.watch(this.#fd, EPOLLIN, this)));
