@@ -36,6 +36,10 @@ export const LINK_COUNTERS = [
   'peersRefused',
   'readCalls',
   'writeCalls',
+  'dropTooBig',
+  'dropTunnelHeader',
+  'dropTunnelSender',
+  'stationsNotLearned',
   'ringFaults',
   'messagesRefused',
 ] as const;

@@ -5,6 +5,7 @@ import type { Port } from '../engine/port.js';
 import { FaultyPort } from './faulty.js';
 import type { Gather } from './gather.js';
 import { LoopbackPort } from './loopback.js';
+import { PacketPort } from './packet.js';
 import { PcapPort } from './pcap.js';
 import { StreamPort } from './stream.js';
 import { TapPort } from './tap.js';
@@ -31,6 +32,8 @@ function makeDevice(link: Link, device: PortDevice, shared: PortShared): Port {
   switch (device.kind) {
     case 'tap':
       return new TapPort(link, device, shared.gather);
+    case 'packet':
+      return new PacketPort(link, device);
     case 'stream':
       return new StreamPort(link, device, shared.gather);
     case 'loopback':
