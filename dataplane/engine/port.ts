@@ -7,8 +7,18 @@
  */
 import type { FrameTable, Queue } from './frames.js';
 
+/** What of a port the kernel knows, so that it could forward to and from it in the port's stead. */
+export interface KernelDevice {
+  readonly kind: 'tap' | 'packet';
+  /** The tap, or the packet socket. */
+  readonly fd: number;
+  readonly ifname: string;
+}
+
 export interface Port {
   readonly kind: string;
+  /** Undefined while the port is not open; a port that is nothing of the kernel's has no such method. */
+  kernelDevice?(): KernelDevice | undefined;
   /** Begin; what cannot be had now is tried again until `close`. */
   open(): void;
   /** Give back every fd, timer and slot. Nothing of the port is called afterwards. */

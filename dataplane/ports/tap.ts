@@ -23,7 +23,7 @@ import type { FrameTable, Queue } from '../engine/frames.js';
 import type { Link } from '../engine/link.js';
 import type { Watcher } from '../engine/loop.js';
 import { BURST_MAX_BYTES } from '../engine/port.js';
-import type { Port } from '../engine/port.js';
+import type { KernelDevice, Port } from '../engine/port.js';
 import { Timer } from '../engine/timers.js';
 import * as virtioNet from '../wire/virtioNet.js';
 import * as vlan from '../wire/vlan.js';
@@ -98,6 +98,10 @@ export class TapPort implements Port, Watcher, Committer {
     this.close();
     this.#link.setState('error', reason);
     this.#link.loop.timers.arm(this.#retry, this.#link.loop.now_ms + this.#backoff.next_ms());
+  }
+
+  kernelDevice(): KernelDevice | undefined {
+    return this.#fd < 0 ? undefined : { kind: 'tap', fd: this.#fd, ifname: this.#settings.ifname };
   }
 
   ready(): void {

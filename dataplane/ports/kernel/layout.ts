@@ -7,7 +7,7 @@
  *
  * Value, 64 bytes: what is to be done, and what was done.
  *
- *   0 generation   4 how   8 ifindex   12 edit   16 longest frame   20 longest segment   24 unused(8)
+ *   0 generation   4 how   8 ifindex   12 edit   16 longest frame   20 longest segment   24 slot   28 unused(4)
  *   32 frames(u64)   40 octets(u64)   48 super-frames(u64)   56 unused(8)
  *
  * `generation` must be the switch's at that moment (a word in a map of its own), or the flow does not count any
@@ -32,6 +32,8 @@ export const VALUE_IFINDEX = 8;
 export const VALUE_EDIT = 12;
 export const VALUE_FRAME_MAX = 16;
 export const VALUE_SEGMENT_MAX = 20;
+/** The engine's own number of the flow; nothing to the programs. */
+export const VALUE_SLOT = 24;
 export const VALUE_FRAMES = 32;
 export const VALUE_OCTETS = 40;
 export const VALUE_SUPER_FRAMES = 48;

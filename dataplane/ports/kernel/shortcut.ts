@@ -29,8 +29,6 @@ export interface ShortcutRequest {
   readonly ifname: string;
   /** Where a tap is, as an fd that is the caller's; undefined: with us. */
   readonly netns: number | undefined;
-  /** The packet socket of an interface. */
-  readonly socket: number | undefined;
 }
 
 /** How frames get out of a port. */
@@ -56,6 +54,7 @@ export class Shortcut {
   readonly #fds: number[] = [];
   readonly #conduits: Conduits;
   #conduit: Conduit | undefined;
+  #filter: number | undefined;
 
   /** Throws HostError when the kernel lacks something, and then leaves nothing behind. */
   constructor(request: ShortcutRequest, conduits: Conduits) {
@@ -68,21 +67,14 @@ export class Shortcut {
     }
   }
 
-  #open({ maps, port, kind, ifname, netns, socket }: ShortcutRequest): WayOut {
+  #open({ maps, port, kind, ifname, netns }: ShortcutRequest): WayOut {
     if (kind === 'packet') {
       const { index, mtu_bytes } = indexOf(ifname);
-      if (socket !== undefined) {
-        const fd = bpf.loadProgram({
-          type: bpf.PROG_TYPE_SOCKET_FILTER,
-          instructions: program.filter(maps, port),
-          name: 'weft_filter',
-        });
-        try {
-          bpf.attachFilter(socket, fd);
-        } finally {
-          close(fd);
-        }
-      }
+      this.#filter = bpf.loadProgram({
+        type: bpf.PROG_TYPE_SOCKET_FILTER,
+        instructions: program.filter(maps, port),
+        name: 'weft_filter',
+      });
       this.#attach('weft_forward', program.forward(maps, port), index, bpf.ATTACH_TCX_INGRESS);
       return {
         fromIngress: HOW_OUT,
@@ -111,6 +103,13 @@ export class Shortcut {
     return { fromIngress: HOW_PEER, fromEgress: HOW_OUT, ifindex: conduit.home, ...bounds, hook: 'ingress' };
   }
 
+  /** For the packet socket of an interface: an fd that belongs to the caller from now on. */
+  takeFilter(): number | undefined {
+    const filter = this.#filter;
+    this.#filter = undefined;
+    return filter;
+  }
+
   #attach(name: string, instructions: Uint8Array, ifindex: number, attachType: number): void {
     const fd = bpf.loadProgram({ type: bpf.PROG_TYPE_SCHED_CLS, instructions, attachType, name });
     try {
@@ -122,6 +121,8 @@ export class Shortcut {
 
   close(): void {
     // Those that send into the conduit were tied last, and go first.
+    if (this.#filter !== undefined) close(this.#filter);
+    this.#filter = undefined;
     for (const fd of this.#fds.splice(0).reverse()) close(fd);
     if (this.#conduit !== undefined) this.#conduits.remove(this.#conduit);
     this.#conduit = undefined;
