@@ -38,6 +38,7 @@ export * from './contract/lldp.js';
 export * from './contract/mirrors.js';
 export * from './contract/offload.js';
 export * from './contract/qos.js';
+export * from './contract/ruleCover.js';
 export * from './contract/rules.js';
 export * from './contract/sampling.js';
 export * from './contract/snooping.js';

@@ -1,7 +1,9 @@
 import type { ConfigFile, Problem } from '../../control/api/contract.js';
 import { configurationSchema } from '../../control/model/jsonSchema.js';
 import { layoutOf } from '../../control/model/layout.js';
+import type { Fault } from '../../control/model/fault.js';
 import { inOrder, parse } from '../../control/model/parse.js';
+import type { Parsed } from '../../control/model/parse.js';
 import { dotted, specsOf } from '../../control/model/resource.js';
 import { validate } from '../../control/model/validate.js';
 import { ConfigurationError, showProblems } from '../change.js';
@@ -19,9 +21,13 @@ export const registerConfig: Register = (program, session) => {
     .addOption(outputOption(['table', 'json']))
     .action(async (names: string[], options: { output: OutputForm }, command) => {
       const files = await gatherFiles(names, session.io);
-      const { problems, count } = judge(files, session.paths(command).directory);
-      if (options.output === 'json') session.print(formatJson({ problems }));
-      else showProblems(session, problems, files);
+      const { problems, warnings, count } = judge(files, session.paths(command).directory);
+      if (options.output === 'json') session.print(formatJson({ problems, warnings }));
+      else {
+        for (const { path, line, column, at, message } of warnings)
+          session.say(`${path}:${line}:${column}: warning: ${at}: ${message}`);
+        showProblems(session, problems, files);
+      }
       if (problems.length > 0) throw new ConfigurationError(problems.length);
       if (options.output !== 'json') {
         session.print(
@@ -37,7 +43,10 @@ export const registerConfig: Register = (program, session) => {
 };
 
 /** The same judgement as weftd's, over these files alone. */
-function judge(files: readonly ConfigFile[], stateDirectory: string): { problems: Problem[]; count: number } {
+function judge(
+  files: readonly ConfigFile[],
+  stateDirectory: string,
+): { problems: Problem[]; warnings: Problem[]; count: number } {
   const parsed = parse(files);
   // After a syntax error what seems to be missing may only be unreadable.
   const faults = parsed.whole
@@ -46,10 +55,21 @@ function judge(files: readonly ConfigFile[], stateDirectory: string): { problems
         mentioned: parsed.mentioned,
       })
     : [];
-  const placed = faults.map(({ path, blame, message }) => ({
-    ...parsed.locate(path, blame),
-    at: dotted(path),
-    message,
-  }));
-  return { problems: inOrder([...parsed.problems, ...placed], files), count: parsed.declared.size };
+  const placed = (some: readonly Fault[]): Problem[] =>
+    some.map(({ path, blame, message, other }) => ({
+      ...parsed.locate(path, blame),
+      at: dotted(path),
+      message: other === undefined ? message : `${message}, ${other.says} ${placeOf(parsed, other.path)}`,
+    }));
+  const errors = placed(faults.filter(fault => !fault.isWarning));
+  return {
+    problems: inOrder([...parsed.problems, ...errors], files),
+    warnings: inOrder(placed(faults.filter(fault => fault.isWarning)), files),
+    count: parsed.declared.size,
+  };
+}
+
+function placeOf(parsed: Parsed, at: (string | number)[]): string {
+  const { path, line, column } = parsed.locate(at, 'value');
+  return `at ${path}:${line}:${column}`;
 }

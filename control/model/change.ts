@@ -123,7 +123,7 @@ export function planFiles(
   if (parsed.whole) {
     const specs = resulting(current, parsed, gone);
     for (const fault of validate(specs, { layout: context.layout, mentioned: parsed.mentioned }))
-      problems.push(toProblem(fault, parsed));
+      if (!fault.isWarning) problems.push(toProblem(fault, parsed));
     for (const [key, { spec }] of parsed.declared)
       for (const fault of changeFaults(key, current.get(key)?.spec, spec, context))
         problems.push(toProblem(fault, parsed));

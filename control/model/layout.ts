@@ -42,6 +42,11 @@ export function layoutOf(state: string): Layout {
   };
 }
 
+/** What the port of a machine's card is called on its switch. */
+export function nicPortName(machine: string, index: number): string {
+  return `${machine}.nic${index}`;
+}
+
 export function poolDirectory(layout: Layout, name: string, chosen: string | undefined): string {
   return chosen ?? `${layout.pools}/${name}`;
 }

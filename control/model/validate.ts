@@ -15,7 +15,13 @@ import { keyOf } from './resource.js';
 import { didYouMean, someOf } from './nearest.js';
 import { durationOf_ms, sizeOf } from './meaning.js';
 import { macOf } from './mac.js';
-import { SOCKET_PATH_MAX_BYTES, exportSocket, machineSocketLength, poolDirectory } from './layout.js';
+import {
+  SOCKET_PATH_MAX_BYTES,
+  exportSocket,
+  machineSocketLength,
+  nicPortName,
+  poolDirectory,
+} from './layout.js';
 import type { Layout } from './layout.js';
 
 export type { Fault } from './fault.js';
@@ -311,8 +317,18 @@ function* counts(specs: Specs): Generator<Fault> {
 }
 
 function* capabilities(specs: Specs): Generator<Fault> {
+  const ports = new Map([...specs.switch].map(([name, spec]) => [name, new Set(Object.keys(spec.ports))]));
+  for (const [name, { nics }] of specs.machine)
+    for (const [index, nic] of nics.entries()) ports.get(nic.switch)?.add(nicPortName(name, index));
   for (const [name, spec] of specs.switch)
-    for (const fault of switchFaults(spec)) yield { ...fault, path: ['switch', name, ...fault.path] };
+    for (const fault of switchFaults(spec, ports.get(name) ?? new Set()))
+      yield {
+        ...fault,
+        path: ['switch', name, ...fault.path],
+        ...(fault.other === undefined
+          ? {}
+          : { other: { ...fault.other, path: ['switch', name, ...fault.other.path] } }),
+      };
 }
 
 const RULES: readonly Rule[] = [

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { DataplaneConfig, PortConfig, SwitchConfig } from '../../dataplane/contract.js';
 import type { ExportConfig, PoolConfig, StorageConfig } from '../../storage/contract.js';
-import { exportSocket, poolDirectory } from '../model/layout.js';
+import { exportSocket, nicPortName, poolDirectory } from '../model/layout.js';
 import type { Layout } from '../model/layout.js';
 import { durationOf_ms } from '../model/meaning.js';
 import type { Kind, SpecOf } from '../model/spec.js';
@@ -23,10 +23,6 @@ import type { Observed, SeenGuest } from './observed.js';
 /** 48 bits of the hash: a whole number that JSON carries exactly. */
 export function generationOf(config: unknown): number {
   return createHash('sha256').update(JSON.stringify(config)).digest().readUIntBE(0, 6);
-}
-
-export function nicPortName(machine: string, index: number): string {
-  return `${machine}.nic${index}`;
 }
 
 export function exportNameOf(name: string): string {

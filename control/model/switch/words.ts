@@ -104,15 +104,15 @@ export function switchToPlane(
   };
 }
 
-/** Paths begin at the switch's spec. */
-export function* switchFaults(spec: SwitchSpec): Generator<Fault> {
+/** Paths begin at the switch's spec; `ports` are its own and those of machines' cards, by name. */
+export function* switchFaults(spec: SwitchSpec, ports: ReadonlySet<string>): Generator<Fault> {
   yield* addresses.faults(spec);
   yield* storm.faults(spec);
   yield* guard.faults(spec);
   yield* spanningTree.faults(spec);
   yield* snooping.faults(spec);
   yield* qos.faults(spec);
-  yield* rules.faults(spec);
+  yield* rules.faults(spec, ports);
   yield* mirrors.faults(spec);
   yield* lldp.faults(spec);
   yield* sampling.faults(spec);
