@@ -495,6 +495,7 @@ export class AggregatePort implements Port, Sink {
     for (const { station, tagging } of this.#unannounced.splice(0, ANNOUNCED_PER_TICK))
       if (this.#sendOwn(member, (view, at) => announce.emit(view, at, station, tagging)))
         member.count(M.announcementsOut);
+    this.link.loop.flush();
     if (this.#unannounced.length > 0) this.link.loop.timers.arm(this.#announcer, now_ms + ANNOUNCE_EVERY_MS);
   }
 }

@@ -35,6 +35,8 @@ export function step(port: LacpPort, now_ms: number): boolean {
   }
   if (port.receive === 'PORT_DISABLED') {
     enterExpired(port, now_ms);
+    // Beyond the figure: the first word goes at once, not after a Fast_Periodic_Time.
+    port.ntt = true;
     return true;
   }
   if (now_ms < port.currentWhile_ms) return false;

@@ -3,7 +3,7 @@
  * It decides which members may carry frames together:
  *
  *   - those whose partners are one: same system and same key (6.3.6, the LAG ID). Of several such groups, one that is
- *     big enough; of these the one that is there already; else the biggest; else the one with the best port.
+ *     big enough; of these the one that is attached already; else the biggest; else the one with the best port.
  *   - a partner that aggregates with nobody (AGGREGATION false) is alone in its group.
  *   - `maxLinks` of them, the best by port priority, as the better system of the two orders them (6.7.1): both ends
  *     then agree. The others are STANDBY. Who carries nothing yet takes no other's place before its wait_while is
@@ -13,7 +13,7 @@
  *
  * Who was UNSELECTED is not chosen again before its mux machine has seen it (it is DETACHED).
  */
-import { AGGREGATION } from '../wire/lacp.js';
+import { AGGREGATION, SYNCHRONIZATION } from '../wire/lacp.js';
 import type { Info } from '../wire/lacp.js';
 import { has, isBetterSystem } from './lacpPort.js';
 import type { LacpPort, Selected } from './lacpPort.js';
@@ -83,7 +83,7 @@ function choose(
     groups.set(id, group);
     group.members.push(port);
     if (port.receive === 'CURRENT') group.current++;
-    if (port.selected === 'SELECTED') group.isThere = true;
+    if (has(port.actor, SYNCHRONIZATION)) group.isThere = true;
   }
   const result = new Map<LacpPort, Selected>();
   if (groups.size === 0) {
