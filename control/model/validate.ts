@@ -8,7 +8,7 @@
  */
 import { posix } from 'node:path';
 import type { Fault } from './fault.js';
-import type { Kind } from './spec.js';
+import type { Kind, SwitchSpec } from './spec.js';
 import { switchFaults } from './switch/words.js';
 import type { Specs } from './resource.js';
 import { keyOf } from './resource.js';
@@ -187,35 +187,46 @@ function* freePath(written: string, at: (string | number)[], { layout }: World):
     yield value(at, `"${written}" lies among weft's own sockets (${layout.run}): choose another place`);
 }
 
-function* hostThings(specs: Specs, world: World): Generator<Fault> {
-  const claims = new Claims();
+interface OuterEnd {
+  port: SwitchSpec['ports'][string];
+  at: string[];
+  who: string;
+}
+
+/** What ports of switches are at their outer ends; of an aggregate, what its members are. */
+function* outerEnds(specs: Specs): Generator<OuterEnd> {
   for (const [name, { ports }] of specs.switch)
     for (const [portName, port] of Object.entries(ports)) {
       const at = ['switch', name, 'ports', portName];
       const who = `port "${portName}" of switch "${name}"`;
-      if (port.tap !== undefined)
-        yield* claims.claim(`tap ${port.tap}`, who, [...at, 'tap'], `interface "${port.tap}"`);
-      if (port.stream !== undefined) {
-        yield* freePath(port.stream.path, [...at, 'stream', 'path'], world);
-        yield* claims.claim(
-          `path ${posix.normalize(port.stream.path)}`,
-          who,
-          [...at, 'stream', 'path'],
-          `socket "${port.stream.path}"`,
-        );
-      }
-      if (port.pcap !== undefined) {
-        yield* freePath(port.pcap, [...at, 'pcap'], world);
-        yield* claims.claim(
-          `path ${posix.normalize(port.pcap)}`,
-          who,
-          [...at, 'pcap'],
-          `file "${port.pcap}"`,
-        );
-      }
-      if (port.mtu !== undefined && port.tap === undefined)
-        yield value([...at, 'mtu'], 'only a tap has an mtu');
+      yield { port, at, who };
+      for (const [memberName, member] of Object.entries(port.lag?.members ?? {}))
+        yield {
+          port: member,
+          at: [...at, 'lag', 'members', memberName],
+          who: `${who}, member "${memberName}"`,
+        };
     }
+}
+
+function* hostThings(specs: Specs, world: World): Generator<Fault> {
+  const claims = new Claims();
+  for (const { port, at, who } of outerEnds(specs)) {
+    if (port.tap !== undefined)
+      yield* claims.claim(`tap ${port.tap}`, who, [...at, 'tap'], `interface "${port.tap}"`);
+    for (const word of ['stream', 'vhost'] as const) {
+      const path = port[word]?.path;
+      if (path === undefined) continue;
+      yield* freePath(path, [...at, word, 'path'], world);
+      yield* claims.claim(`path ${posix.normalize(path)}`, who, [...at, word, 'path'], `socket "${path}"`);
+    }
+    if (port.pcap !== undefined) {
+      yield* freePath(port.pcap, [...at, 'pcap'], world);
+      yield* claims.claim(`path ${posix.normalize(port.pcap)}`, who, [...at, 'pcap'], `file "${port.pcap}"`);
+    }
+    if (port.mtu !== undefined && port.tap === undefined)
+      yield value([...at, 'mtu'], 'only a tap has an mtu');
+  }
 }
 
 function* exportNames(specs: Specs, world: World): Generator<Fault> {

@@ -1,10 +1,12 @@
 /** What a port can be at its outer end, as users say it: exactly one of these words. */
 import { z } from 'zod';
-import type { PortDevice } from '../../../dataplane/contract.js';
+import type { PortDevice, SimpleDevice } from '../../../dataplane/contract.js';
+import { Priority, lagToPlane, lagWords } from './lag.js';
 
-const PORT_DEVICES = ['tap', 'stream', 'loopback', 'pcap'] as const;
+const SIMPLE_DEVICES = ['tap', 'stream', 'vhost', 'loopback', 'pcap'] as const;
+const PORT_DEVICES = [...SIMPLE_DEVICES, 'lag'] as const;
 
-export const deviceWords = {
+const simpleWords = {
   tap: z
     .string()
     .regex(/^[^\s/:]{1,15}$/, 'an interface name is 1 to 15 characters without space, slash or colon')
@@ -15,8 +17,40 @@ export const deviceWords = {
     .strictObject({ path: z.string().min(1).max(107), role: z.enum(['connect', 'listen']) })
     .optional()
     .meta({ description: 'a Unix stream socket as QEMU -netdev stream speaks' }),
+  vhost: z
+    .strictObject({
+      path: z.string().min(1).max(107),
+      role: z.enum(['client', 'server']).meta({ description: 'client dials the socket, server makes it' }),
+      queues: z.int().min(1).max(16).optional().meta({ description: 'pairs of queues at most; default 1' }),
+      trusted: z.boolean().optional().meta({
+        description:
+          'take memory that its owner could cut off (hugepages, as DPDK has them): such a peer could end the whole switch',
+      }),
+    })
+    .optional()
+    .meta({ description: 'a vhost-user socket: a guest not of weft, or a program with virtio-user (DPDK)' }),
   loopback: z.literal(true).optional().meta({ description: 'gives back what it is sent' }),
   pcap: z.string().min(1).optional().meta({ description: 'records what it is sent into this pcapng file' }),
+};
+
+const SimplePort = z.object(simpleWords);
+type SimplePort = z.infer<typeof SimplePort>;
+
+/** A link of an aggregate; what only records or gives back is none. */
+const { loopback: _loopback, pcap: _pcap, ...memberWords } = simpleWords;
+const LagMember = z
+  .strictObject({ ...memberWords, priority: Priority })
+  .superRefine((member: SimplePort, context) => {
+    if (SIMPLE_DEVICES.filter(device => member[device] !== undefined).length !== 1)
+      context.addIssue({
+        code: 'custom',
+        message: `a member is exactly one of ${SIMPLE_DEVICES.filter(device => device in memberWords).join(', ')}`,
+      });
+  });
+
+export const deviceWords = {
+  ...simpleWords,
+  lag: lagWords(LagMember).optional().meta({ description: 'several links as one port' }),
 };
 
 const DevicePort = z.object(deviceWords);
@@ -28,9 +62,25 @@ export function refineDevice(port: DevicePort, context: z.RefinementCtx): void {
 }
 
 export function deviceToPlane(port: DevicePort): PortDevice {
+  return port.lag === undefined
+    ? simpleToPlane(port)
+    : lagToPlane<z.infer<typeof LagMember>>(port.lag, simpleToPlane);
+}
+
+function simpleToPlane(port: SimplePort): SimpleDevice {
   if (port.tap !== undefined)
     return { kind: 'tap', ifname: port.tap, ...(port.mtu === undefined ? {} : { mtu_bytes: port.mtu }) };
   if (port.stream !== undefined) return { kind: 'stream', path: port.stream.path, role: port.stream.role };
+  if (port.vhost !== undefined) {
+    const { path, role, queues, trusted } = port.vhost;
+    return {
+      kind: 'vhost',
+      path,
+      role,
+      ...(queues === undefined ? {} : { queues }),
+      ...(trusted === undefined ? {} : { trusted }),
+    };
+  }
   if (port.pcap !== undefined) return { kind: 'pcap', path: port.pcap };
   return { kind: 'loopback' };
 }
