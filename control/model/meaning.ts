@@ -60,6 +60,8 @@ export function canonical(kind: Kind, name: string, spec: AnySpec): { [key: stri
     for (const [index, nic] of (out['nics'] as { [key: string]: Json }[]).entries()) {
       withVlan(nic);
       nic['mac'] ??= macOf(name, index, undefined);
+      nic['transport'] ??= 'vhost';
+      nic['queues'] ??= 1;
     }
   return out;
 }

@@ -91,8 +91,30 @@ export const MachineNic = z
     mac: StationMac.optional().meta({
       description: 'default: derived from the machine and its place in the list, so it never changes',
     }),
+    transport: z.enum(['vhost', 'stream']).optional().meta({
+      description:
+        'how frames reach the guest: vhost (default), by memory shared with the switch, or stream, copied through QEMU',
+    }),
+    queues: z
+      .int()
+      .min(1)
+      .max(16)
+      .optional()
+      .meta({
+        description:
+          'pairs of queues of a vhost card, so that several CPUs of the guest can use it; default 1',
+      }),
   })
-  .superRefine(refinePort);
+  .superRefine((nic, context) => {
+    refinePort(nic, context);
+    if (nic.transport === 'stream' && nic.queues !== undefined && nic.queues > 1)
+      context.addIssue({
+        code: 'custom',
+        path: ['queues'],
+        message:
+          'a card with transport stream has one pair of queues: leave queues out, or take transport vhost',
+      });
+  });
 
 export const MachineSpec = z.strictObject({
   image: Name.optional().meta({

@@ -64,6 +64,8 @@ export function bootPlanOf(
     nics: spec.nics.map((nic, index) => ({
       socketPath: sockets.nicSocket(name, index),
       mac: macOf(name, index, nic.mac),
+      transport: nic.transport ?? 'vhost',
+      queues: nic.queues ?? 1,
     })),
   };
 }
@@ -72,6 +74,11 @@ const MIB = 2 ** 20;
 
 function diskWords(disk: BootPlan['disks'][number] | undefined): string {
   return disk === undefined ? 'none' : `${disk.nbdName}${disk.readOnly ? ' (read-only)' : ''}`;
+}
+
+function nicWords(nic: BootPlan['nics'][number] | undefined): string {
+  if (nic === undefined) return 'none';
+  return `${nic.mac} (${nic.transport}${nic.queues > 1 ? `, ${nic.queues} queues` : ''})`;
 }
 
 /** In words, what differs between what runs and what is wanted; empty when a restart would change nothing. */
@@ -89,6 +96,6 @@ export function restartReasons(running: BootPlan, wanted: BootPlan): string[] {
   for (let i = 0; i < Math.max(running.disks.length, wanted.disks.length); i++)
     differ(`disk ${i}`, diskWords(running.disks[i]), diskWords(wanted.disks[i]));
   for (let i = 0; i < Math.max(running.nics.length, wanted.nics.length); i++)
-    differ(`nic ${i}`, running.nics[i]?.mac ?? 'none', wanted.nics[i]?.mac ?? 'none');
+    differ(`nic ${i}`, nicWords(running.nics[i]), nicWords(wanted.nics[i]));
   return reasons;
 }

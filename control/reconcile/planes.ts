@@ -83,6 +83,15 @@ function bootedWith(name: string, guest: ObservedGuest | undefined, isStarting: 
   return isActive(guest) && !isStarting(name) ? guest.plan : null;
 }
 
+/** The plane dials either way: so it finds a guest again after its own restart, and no guest dials anything. */
+function nicDevice(
+  { transport, queues }: { transport?: 'vhost' | 'stream' | undefined; queues?: number | undefined },
+  path: string,
+): PortConfig['device'] {
+  if (transport === 'stream') return { kind: 'stream', path, role: 'connect' };
+  return { kind: 'vhost', path, role: 'client', queues: queues ?? 1 };
+}
+
 export function toDataplaneConfig(
   desired: Desired,
   observed: Observed,
@@ -102,12 +111,13 @@ export function toDataplaneConfig(
     // A stopped machine has no ports: nobody would ever listen at the other end.
     if (!active && !wanted(desired, name)) continue;
     // A card that a running QEMU does not have comes with the next start.
-    const count = bootedWith(name, guest, isStarting)?.nics.length ?? spec.nics.length;
+    const plan = bootedWith(name, guest, isStarting);
+    const count = plan?.nics.length ?? spec.nics.length;
     for (const [index, nic] of spec.nics.slice(0, count).entries()) {
       neededSwitches.add(nic.switch);
       portsOf(nic.switch).push({
         name: nicPortName(name, index),
-        device: { kind: 'stream', path: sockets.nicSocket(name, index), role: 'connect' },
+        device: nicDevice(plan?.nics[index] ?? nic, sockets.nicSocket(name, index)),
         ...portToPlane(nic),
       });
     }

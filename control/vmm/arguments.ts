@@ -24,7 +24,11 @@
  *   werror=report, rerror=report  a disk's errors are the guest's to handle, as on hardware. virtio-blk has one
  *                                 code for all of them: a full pool is an I/O error (EIO) inside, and by name
  *                                 (ENOSPC) in `diskErrors`
- *   memory-backend-memfd,share=on what vhost-user needs, so that a guest booted today can be given such a NIC
+ *   memory-backend-memfd,share=on what vhost-user needs; sealed against shrinking by default, which weft-dataplane insists on
+ *   vhost-user, server=on         QEMU listens in its own directory and weft-dataplane dials: so a plane that was
+ *                                 restarted comes back without the guest's doing, and QEMU, as the guest's user,
+ *                                 can reach nothing of the plane's. QEMU waits for the plane before it starts the
+ *                                 guest (it learns its features from it), up to the deadline of a start
  *   iothread                      none yet: with NBD the work is in weft-storage
  */
 import { createHash } from 'node:crypto';
@@ -38,6 +42,7 @@ export const OPEN_TIMEOUT_s = 30;
 export const TCG_CODE_CACHE_MiB = 128;
 
 export const MAX_NICS = 16;
+export const MAX_QUEUES = 16;
 export const MAX_DISKS = 24;
 /** `sun_path` has 108 bytes, one of them NUL. */
 export const MAX_SOCKET_PATH_BYTES = 107;
@@ -120,13 +125,23 @@ export function qemuArguments(plan: BootPlan, hardware: Hardware, paths: GuestPa
 
   for (const [index, nic] of plan.nics.entries()) {
     add('-device', rootPort(`nic${index}`, 0x08, index, index));
-    add('-netdev', {
-      stream: null,
-      id: `nic${index}`,
-      server: 'on',
-      'addr.type': 'unix',
-      'addr.path': nic.socketPath,
-    });
+    if (nic.transport === 'vhost') {
+      add('-chardev', {
+        socket: null,
+        id: `vhost${index}`,
+        path: nic.socketPath,
+        server: 'on',
+        wait: 'off',
+      });
+      add('-netdev', { 'vhost-user': null, id: `nic${index}`, chardev: `vhost${index}`, queues: nic.queues });
+    } else
+      add('-netdev', {
+        stream: null,
+        id: `nic${index}`,
+        server: 'on',
+        'addr.type': 'unix',
+        'addr.path': nic.socketPath,
+      });
     // No option ROM: guests do not boot from the network yet, and it costs time at each boot.
     add('-device', {
       'virtio-net-pci': null,
@@ -135,6 +150,7 @@ export function qemuArguments(plan: BootPlan, hardware: Hardware, paths: GuestPa
       netdev: `nic${index}`,
       mac: nic.mac,
       romfile: '',
+      ...(nic.transport === 'vhost' ? vhostCard(nic.queues) : {}),
     });
   }
 
@@ -195,6 +211,15 @@ function rootPort(
     addr: `${hex(firstSlot + (index >> 3))}.${hex(index & 7)}`,
     multifunction: 'on',
     chassis: chassis + 1,
+  };
+}
+
+/** Longer rings than QEMU's 256 take a burst of TCP whole; more than one pair needs a vector per queue and two more. */
+function vhostCard(queues: number): Record<string, string | number> {
+  return {
+    rx_queue_size: 1024,
+    tx_queue_size: 1024,
+    ...(queues > 1 ? { mq: 'on', vectors: queues * 2 + 2 } : {}),
   };
 }
 
@@ -262,6 +287,8 @@ export function planProblem(plan: BootPlan, paths: GuestPaths): string | null {
   const long = sockets.find(path => Buffer.byteLength(path) > MAX_SOCKET_PATH_BYTES);
   if (long !== undefined)
     return `the socket path ${long} is longer than ${MAX_SOCKET_PATH_BYTES} bytes; use a state directory with a shorter path`;
+  const tooMany = plan.nics.find(nic => nic.queues < 1 || nic.queues > MAX_QUEUES);
+  if (tooMany !== undefined) return `a NIC has ${tooMany.queues} pairs of queues, ${MAX_QUEUES} is the most`;
   if (plan.nics.some(nic => !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(nic.mac)))
     return 'a MAC address is malformed';
   return null;

@@ -17,8 +17,11 @@ export interface BootPlan {
   kernel: { path: string; initrd: string | null; cmdline: string } | null;
   /** In order: /dev/vda, /dev/vdb, … Served by NBD at `socketPath`. */
   disks: readonly { socketPath: string; nbdName: string; readOnly: boolean }[];
-  /** In order. The guest's QEMU listens at `socketPath`; the dataplane connects. */
-  nics: readonly { socketPath: string; mac: string }[];
+  /**
+   * In order. The guest's QEMU listens at `socketPath`; the dataplane connects. `vhost`: vhost-user, with so many pairs
+   * of queues; `stream`: frames behind their lengths.
+   */
+  nics: readonly { socketPath: string; mac: string; transport: 'vhost' | 'stream'; queues: number }[];
 }
 
 /**

@@ -12,7 +12,15 @@ const Plan = z.object({
   accel: z.enum(['auto', 'kvm', 'tcg']),
   kernel: z.object({ path: z.string(), initrd: z.string().nullable(), cmdline: z.string() }).nullable(),
   disks: z.array(z.object({ socketPath: z.string(), nbdName: z.string(), readOnly: z.boolean() })),
-  nics: z.array(z.object({ socketPath: z.string(), mac: z.string() })),
+  nics: z.array(
+    z.object({
+      socketPath: z.string(),
+      mac: z.string(),
+      // Guests booted before there was a choice have streams.
+      transport: z.enum(['vhost', 'stream']).default('stream'),
+      queues: z.int().default(1),
+    }),
+  ),
 });
 
 export const BootRecord = z.object({

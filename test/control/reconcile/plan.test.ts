@@ -37,7 +37,7 @@ await t.test('what a plane is told', async t => {
     {
       name: 'alice.nic0',
       vlan: { mode: 'access', vlan: 10 },
-      device: { kind: 'stream', path: '/s/run/machines/alice/nic0.sock', role: 'connect' },
+      device: { kind: 'vhost', path: '/s/run/machines/alice/nic0.sock', role: 'client', queues: 1 },
     },
   ]);
   t.same(world.storage.config.pools, [{ name: 'main', directory: '/s/pools/main' }]);
@@ -256,6 +256,30 @@ await t.test('a running guest is not restarted for a new spec', async t => {
     'it keeps the disk that it was booted with',
   );
   t.match(world.dataplane.config.switches[0]?.ports[0]?.vlan, { vlan: 20 }, 'its card is moved at once');
+});
+
+await t.test('a card stays what its guest was booted with, until the next start', async t => {
+  const world = alice();
+  world.settle();
+  const kind = () => world.dataplane.config.switches[0]?.ports[0]?.device.kind;
+  t.equal(kind(), 'vhost', 'by default');
+  world.add('machine', 'alice', {
+    image: 'tiny',
+    disks: [{ volume: 'data' }],
+    nics: [{ switch: 'lan', vlan: 10, transport: 'stream' }],
+  });
+  world.settle();
+  t.equal(kind(), 'vhost');
+  t.match(
+    world.plan().reports.get('machine/alice')?.restartRequired?.message,
+    /nic 0 \S+ \(vhost\) -> \S+ \(stream\)/,
+  );
+  // Its QEMU ends; the policy starts it again.
+  const running = world.guests.get('alice')!;
+  world.guests.set('alice', { ...running, state: 'crashed', ended: 'crashed' });
+  world.settle();
+  t.equal(world.boots, 2);
+  t.equal(kind(), 'stream');
 });
 
 await t.test('a disk exchanged in the spec is exchanged at the next start, not before', async t => {

@@ -19,7 +19,7 @@ const alice: BootPlan = {
   accel: 'auto',
   kernel: { path: '/k', initrd: '/i', cmdline: 'console=ttyS0 weft.peers=10.0.10.2,10.0.20.3' },
   disks: [{ socketPath: `${DIR}/disk0.sock`, nbdName: 'alice-data', readOnly: false }],
-  nics: [{ socketPath: `${DIR}/nic0.sock`, mac: '52:54:00:12:34:56' }],
+  nics: [{ socketPath: `${DIR}/nic0.sock`, mac: '52:54:00:12:34:56', transport: 'vhost', queues: 1 }],
 };
 
 /** The golden list: a change here changes the hardware that guests see. */
@@ -49,8 +49,9 @@ const GOLDEN = `
 -chardev socket,id=serial,path=${DIR}/serial.sock,server=on,wait=off,logfile=${DIR}/serial.log,logappend=on
 -serial chardev:serial
 -device pcie-root-port,id=port-nic0,bus=pcie.0,addr=0x8.0x0,multifunction=on,chassis=1
--netdev stream,id=nic0,server=on,addr.type=unix,addr.path=${DIR}/nic0.sock
--device virtio-net-pci,id=net0,bus=port-nic0,netdev=nic0,mac=52:54:00:12:34:56,romfile=
+-chardev socket,id=vhost0,path=${DIR}/nic0.sock,server=on,wait=off
+-netdev vhost-user,id=nic0,chardev=vhost0,queues=1
+-device virtio-net-pci,id=net0,bus=port-nic0,netdev=nic0,mac=52:54:00:12:34:56,romfile=,rx_queue_size=1024,tx_queue_size=1024
 -device pcie-root-port,id=port-disk0,bus=pcie.0,addr=0x10.0x0,multifunction=on,chassis=17
 -blockdev {"driver":"nbd","node-name":"disk0","server":{"type":"unix","path":"${DIR}/disk0.sock"},"export":"alice-data","reconnect-delay":3600,"open-timeout":30,"read-only":false,"discard":"unmap","detect-zeroes":"off"}
 -device virtio-blk-pci,id=blk0,bus=port-disk0,drive=disk0,serial=alice-data,write-cache=on,discard=on,werror=report,rerror=report,physical_block_size=4096
@@ -87,6 +88,15 @@ await t.test('KVM and arm64 differ where they must', async t => {
   t.notOk(argv.includes('-bios'), 'no firmware where a kernel is booted directly');
 });
 
+await t.test('cards: several pairs of queues, and streams', async t => {
+  const cards = (nic: Partial<BootPlan['nics'][number]>) =>
+    qemuArguments({ ...alice, nics: [{ ...alice.nics[0]!, ...nic }] }, tcg, paths).join(' ');
+  t.match(cards({ queues: 4 }), /-netdev vhost-user,id=nic0,chardev=vhost0,queues=4 .*,mq=on,vectors=10/);
+  const stream = cards({ transport: 'stream' });
+  t.match(stream, /-netdev stream,id=nic0,server=on,addr.type=unix,addr.path=\S+nic0.sock/);
+  t.notMatch(stream, /vhost|queue_size/);
+});
+
 await t.test('a disk boot', async t => {
   const disks = [alice.disks[0]!, { ...alice.disks[0]!, readOnly: true, nbdName: 'a,b="x"' }];
   const argv = qemuArguments({ ...alice, kernel: null, disks }, tcg, paths);
@@ -111,6 +121,8 @@ await t.test('every card and disk has a place of its own, which depends on nothi
   const nics = Array.from({ length: 16 }, (_, index) => ({
     socketPath: `${DIR}/nic${index}.sock`,
     mac: '52:54:00:00:00:01',
+    transport: 'vhost' as const,
+    queues: 1,
   }));
   const disks = Array.from({ length: 24 }, (_, index) => ({
     socketPath: `${DIR}/disk${index}.sock`,
@@ -149,7 +161,8 @@ await t.test('plans that cannot be booted are refused in words', async t => {
     [{ memory_bytes: 64 * 2 ** 20 + 1 }, /multiple of 4 KiB/],
     [{ nics: Array.from({ length: 17 }, () => alice.nics[0]!) }, /17 NICs, 16 is the most/],
     [{ disks: Array.from({ length: 25 }, () => alice.disks[0]!) }, /25 disks, 24 is the most/],
-    [{ nics: [{ socketPath: '/x', mac: 'zz' }] }, /MAC address/],
+    [{ nics: [{ ...alice.nics[0]!, mac: 'zz' }] }, /MAC address/],
+    [{ nics: [{ ...alice.nics[0]!, queues: 17 }] }, /17 pairs of queues, 16 is the most/],
     [{ disks: [{ ...alice.disks[0]!, socketPath: `/${'x'.repeat(107)}` }] }, /longer than 107 bytes/],
     [{ kernel: { ...alice.kernel!, cmdline: 'x'.repeat(2048) } }, /2048 bytes, 2047 is the most/],
   ];

@@ -300,7 +300,7 @@ await t.test('two guests and a cable', { skip }, async t => {
   ] as const) {
     const plan = stage.plan(name, `weft.work=ping weft.address=${own} weft.peers=${peer}`, { disk: false });
     const mac = name === 'kim' ? '52:54:00:77:65:01' : '52:54:00:77:65:02';
-    await guests.start({ ...plan, nics: [{ socketPath: guests.nicSocket(name, 0), mac }] });
+    await guests.start({ ...plan, nics: [{ ...plan.nics[0]!, socketPath: guests.nicSocket(name, 0), mac }] });
   }
   for (const name of ['kim', 'leo'])
     t.match(await stage.says(name, 'ping'), { reached: false, received: 0 }, `${name} reaches nobody yet`);

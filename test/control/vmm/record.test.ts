@@ -12,7 +12,7 @@ const record: BootRecord = {
     accel: 'auto',
     kernel: { path: '/k', initrd: null, cmdline: '' },
     disks: [{ socketPath: '/d', nbdName: 'd', readOnly: false }],
-    nics: [{ socketPath: '/n', mac: '52:54:00:00:00:01' }],
+    nics: [{ socketPath: '/n', mac: '52:54:00:00:00:01', transport: 'vhost', queues: 2 }],
   },
   qemu: { binary: '/q', version: '7.2.22' },
   hardware: { arch: 'x86_64', machineType: 'pc-q35-7.2', accel: 'tcg', firmware: null },
@@ -30,6 +30,12 @@ await t.test('what was written is read', async t => {
     asked: null,
     end: null,
   });
+});
+
+await t.test('a guest booted before there was a choice has stream cards', async t => {
+  const old = structuredClone(record) as unknown as { plan: { nics: object[] } };
+  old.plan.nics = [{ socketPath: '/n', mac: '52:54:00:00:00:01' }];
+  t.match(parseRecord(JSON.stringify(old))?.plan.nics, [{ transport: 'stream', queues: 1 }]);
 });
 
 await t.test('what is torn, or of another weft, is not taken for one', async t => {

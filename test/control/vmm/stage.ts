@@ -154,7 +154,15 @@ export class Stage {
       disks: hasDisk
         ? [{ socketPath: this.#guests.diskSocket(name, 0), nbdName: 'disk', readOnly: false }]
         : [],
-      nics: [{ socketPath: this.#guests.nicSocket(name, 0), mac: '52:54:00:77:65:01' }],
+      // A card that needs no plane: these tests have none. vhost has its own (test/lab/vhost-guests.test.ts).
+      nics: [
+        {
+          socketPath: this.#guests.nicSocket(name, 0),
+          mac: '52:54:00:77:65:01',
+          transport: 'stream',
+          queues: 1,
+        },
+      ],
     };
   }
 
