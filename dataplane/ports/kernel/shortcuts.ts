@@ -60,7 +60,7 @@ export class Shortcuts {
   }
 
   close(): void {
-    for (const id of [...this.#open.keys()]) this.#close(id);
+    for (const id of this.#open.keys()) this.#close(id);
     this.#conduits?.close();
     this.#conduits = undefined;
   }
