@@ -60,6 +60,10 @@ const Deleted = z.object({ deleted: z.literal(true) });
 
 const MOVES_EVERY_MS = 10_000;
 
+/** `spanningTree.rootChanged` -> `SpanningTreeRootChanged`. */
+function reasonOf(what: string): string {
+  return what.replace(/(?:^|[^A-Za-z0-9]+)([A-Za-z0-9])/g, (_, first: string) => first.toUpperCase());
+}
 export class Weftd {
   readonly system: System;
   readonly #parts: Parts;
@@ -225,7 +229,8 @@ export class Weftd {
       this.#parts.clock,
       this.#listener('dataplane', event => {
         if (event.type === 'port') this.#reconciler.wake();
-        else this.#noteMove(event);
+        else if (event.type === 'macMoved') this.#noteMove(event);
+        else this.#noteSwitch(event);
       }),
     );
   }
@@ -248,6 +253,18 @@ export class Weftd {
       name,
       reason: 'MacMoved',
       message: `${mac} on VLAN ${vlan} moved from port ${from} to ${to}${more}`,
+    });
+  }
+
+  /** What a switch says of itself; it bounds by itself how often. A port that was closed is a word on its state as well. */
+  #noteSwitch({ switch: name, what, port, message }: Extract<DataplaneEvent, { type: 'switchEvent' }>): void {
+    const where = port === null ? '' : `port ${port}: `;
+    this.#journal.add({
+      level: 'info',
+      kind: 'switch',
+      name,
+      reason: reasonOf(what),
+      message: where + message,
     });
   }
 

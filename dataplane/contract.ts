@@ -10,6 +10,7 @@
  *   DELETE /switches/:switch/macs         {flushed: n}   forget learned addresses
  *   GET  /switches/:switch/capture        pcapng stream  ?port=NAME (repeatable) ?snaplen_bytes= ?count= ?filter=
  *   GET  /switches/:switch/top            TopTalkers     ?seconds= ?limit=   watches for so long, then tells
+ *   GET  /switches/:switch/show/:what                     what a capability knows: its View in contract/
  *   GET  /events                          SSE of DataplaneEvent; the stream's end means that the plane is gone
  *
  * Every error reply is an ErrorReply. The plane keeps nothing on disk: after a restart it is empty and
@@ -217,6 +218,15 @@ export const DataplaneEvent = z.discriminatedUnion('type', [
     member: z.string().optional(),
     state: PortState,
     reason: z.string().nullable(),
+  }),
+  /** Something that an operator would want to know, by the capability that says it: `spanningTree.rootChanged`. */
+  z.object({
+    type: z.literal('switchEvent'),
+    at_ms: z.number(),
+    switch: z.string(),
+    what: z.string(),
+    port: z.string().nullable(),
+    message: z.string(),
   }),
   z.object({
     type: z.literal('macMoved'),

@@ -6,11 +6,13 @@ import type { DataplaneStatus, MemberStatus, PortState, PortStatus, SwitchStatus
 import { ENGINE_COUNTERS, LINK_COUNTERS, SINK_COUNTERS_AT } from './engine/counters.js';
 import type { MemberTopology, PortTopology, SwitchTopology, Topology } from './engine/messages.js';
 import { MEMBER_COUNTERS } from './lag/appMember.js';
-import { MAC_COUNT, RELAY_COUNTERS, RELAY_PORT_COUNTERS } from './switch/relay.js';
+import { PORT_COUNTERS, SWITCH_COUNTERS } from './switch/counters.js';
+
+const MAC_COUNT_AT = SWITCH_COUNTERS.indexOf('macCount');
 
 /** RFC 2863 ifInDiscards, ifOutDiscards: which reasons to drop belong to each. */
 const IN_DISCARDS: readonly string[] = [
-  ...RELAY_PORT_COUNTERS.filter(name => name.startsWith('drop')),
+  ...PORT_COUNTERS.filter(name => name.startsWith('drop')),
   'dropNoBuffer',
 ];
 const OUT_DISCARDS: readonly string[] = ['dropNotUp', 'dropQueueFull', 'dropOffload'];
@@ -20,7 +22,7 @@ function named(names: readonly string[], row: Float64Array, at = 0): Record<stri
 }
 
 function portCounters(row: Float64Array): Record<string, number> {
-  const counters = { ...named(LINK_COUNTERS, row), ...named(RELAY_PORT_COUNTERS, row, SINK_COUNTERS_AT) };
+  const counters = { ...named(LINK_COUNTERS, row), ...named(PORT_COUNTERS, row, SINK_COUNTERS_AT) };
   const sum = (names: readonly string[]): number =>
     names.reduce((total, name) => total + (counters[name] ?? 0), 0);
   return { ...counters, ifInDiscards: sum(IN_DISCARDS), ifOutDiscards: sum(OUT_DISCARDS) };
@@ -46,8 +48,8 @@ const portStatus = ({ name, kind, state, reason, vlan, counters, members }: Port
 
 const switchStatus = ({ name, counters, ports }: SwitchTopology): SwitchStatus => ({
   name,
-  macCount: counters[MAC_COUNT]!,
-  counters: named(RELAY_COUNTERS, counters),
+  macCount: counters[MAC_COUNT_AT]!,
+  counters: named(SWITCH_COUNTERS, counters),
   ports: ports.map(portStatus),
 });
 

@@ -19,6 +19,7 @@ import { EventStreams } from './events.js';
 import { HttpError, readJson, serve } from './http.js';
 import type { Call, Route } from './http.js';
 import { Mirror } from './mirror.js';
+import { Exporter } from './sampling/server.js';
 
 /** Longest time to watch for, in one request. */
 const TOP_MAX_S = 60;
@@ -35,6 +36,7 @@ export class Plane {
   readonly #engine: Engine;
   readonly #mirror = new Mirror();
   readonly #events = new EventStreams();
+  readonly #exporter: Exporter;
   readonly #server: Server;
   #captureCount = 0;
   #nextCapture = 1;
@@ -45,6 +47,9 @@ export class Plane {
   constructor(options: PlaneOptions, engine: Engine) {
     this.#options = options;
     this.#engine = engine;
+    this.#exporter = new Exporter(error =>
+      options.log.warn({ err: error }, 'a flow sample could not be sent'),
+    );
     const routes = this.#routes();
     this.#server = createServer((request, response) => {
       void serve(routes, request, response, error => options.log.error({ err: error }, 'a request failed'));
@@ -73,6 +78,12 @@ export class Plane {
         notice,
         `${member}port ${notice.port} of switch ${notice.switch} is ${notice.state}`,
       );
+    } else if (notice.type === 'switchEvent') {
+      event = { ...notice, at_ms };
+      this.#options.log.info(notice, `switch ${notice.switch}: ${notice.message}`);
+    } else if (notice.type === 'export') {
+      this.#exporter.send(notice.datagram, notice.collectors);
+      return;
     } else if (notice.type === 'macMoved') {
       event = { ...notice, at_ms };
     } else {
@@ -83,6 +94,7 @@ export class Plane {
 
   async stop(): Promise<void> {
     this.#events.close();
+    this.#exporter.close();
     this.#server.close();
     await this.#engine.stop();
     this.#server.closeAllConnections();
@@ -99,6 +111,7 @@ export class Plane {
         path: '/switches/:switch/macs',
         handle: async call => this.#flushMacs(call.parameter),
       },
+      { method: 'GET', path: '/switches/:switch/show/:what', handle: async call => this.#show(call) },
       { method: 'GET', path: '/switches/:switch/top', handle: async call => this.#top(call) },
       { method: 'GET', path: '/switches/:switch/capture', handle: async call => this.#capture(call) },
       {
@@ -159,6 +172,10 @@ export class Plane {
       if (error instanceof EngineRefused) throw new HttpError(404, error.code, error.message);
       throw error;
     }
+  }
+
+  async #show({ parameters: [name = '', what = ''], query }: Call): Promise<unknown> {
+    return this.#ask({ op: 'show', switch: name, what, query: Object.fromEntries(query) });
   }
 
   /** Watches for so long, then tells. */

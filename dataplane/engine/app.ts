@@ -11,7 +11,7 @@
  *
  * First everything goes that has to go, then the new is opened: two ports may exchange their devices.
  */
-import type { DataplaneConfig, LagDevice, PortConfig, SwitchConfig } from '../contract.js';
+import type { DataplaneConfig, LagDevice, PortConfig, PortState, SwitchConfig } from '../contract.js';
 import { matches } from '../capture/filter.js';
 import { Talkers } from '../capture/talkers.js';
 import { Capture } from '../ports/capture.js';
@@ -19,6 +19,7 @@ import { FaultyPort } from '../ports/faulty.js';
 import { makePort } from '../ports/make.js';
 import type { PortShared } from '../ports/make.js';
 import { SwitchApp } from '../switch/app.js';
+import type { Membership } from '../switch/vlanMembership.js';
 import { AggregatePort, aggregateOf, systemAddress } from '../lag/app.js';
 import { PortNumbers } from '../lag/appMember.js';
 import { ByteRing } from './byteRing.js';
@@ -47,6 +48,11 @@ export class CommandRefused extends Error {
 }
 
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
+
+/** As others see it: a port that was taken out of service is in error, whatever its device says. */
+function stateOf({ fault, state, reason }: Link): { state: PortState; reason: string | null } {
+  return fault === null ? { state, reason } : { state: 'error', reason: fault };
+}
 
 function membersOf(link: Link): MemberTopology[] {
   return (aggregateOf(link)?.members ?? []).map(({ name, link: member, config }) => ({
@@ -101,6 +107,15 @@ export class App {
         this.#talkers.delete(command.watch);
         if (talkers === undefined) throw new CommandRefused('NO_SUCH_WATCH', 'nobody is being watched');
         return talkers.finish(this.#loop.now_ms, command.limit);
+      }
+      case 'show': {
+        const { app } = this.#switch(command.switch);
+        const shown = app.show(command.what, command.query);
+        if (shown !== undefined) return shown;
+        throw new CommandRefused(
+          'NOTHING_TO_SHOW',
+          `switch ${command.switch} has no ${command.what} to show: it is not switched on, or not spelled so`,
+        );
       }
       case 'stop':
         this.close();
@@ -161,7 +176,6 @@ export class App {
 
   #openSwitch(next: SwitchConfig): void {
     const running = this.#switches.get(next.name) ?? this.#newSwitch(next);
-    running.app.configure(next.macLimit, next.ageingTime_s);
     running.config = next;
     for (const config of next.ports) {
       const port = running.ports.get(config.name);
@@ -169,18 +183,24 @@ export class App {
         this.#openPort(running, config);
         continue;
       }
-      if (!same(port.config.vlan, config.vlan)) running.app.setMembership(port.link, config.vlan);
+      if (!same(port.config.vlan, config.vlan))
+        running.app.setMembership(port.link, config.vlan as Membership);
       port.config = config;
       if (config.device.kind === 'lag') aggregateOf(port.link)?.configure(config.device, config.vlan);
     }
+    running.app.configure(next);
   }
 
   #newSwitch(config: SwitchConfig): RunningSwitch {
     const app = new SwitchApp(
       this.#loop,
-      config.name,
-      config.macLimit,
-      config.ageingTime_s,
+      config,
+      {
+        addressOf: ({ address, name }) => systemAddress(address, name),
+        decisionsChanged: () => {},
+        tell: event => this.#tell(event),
+        export: (datagram, collectors) => this.#tell({ type: 'export', datagram, collectors }),
+      },
       (moved, mac, vlan, from, to) =>
         this.#tell({ type: 'macMoved', switch: moved.name, mac, vlan, from: from.name, to: to.name }),
     );
@@ -190,7 +210,7 @@ export class App {
   }
 
   #openPort(running: RunningSwitch, config: PortConfig): void {
-    const link = running.app.addLink(config.name, config.vlan);
+    const link = running.app.addLink(config);
     link.port =
       config.device.kind === 'lag'
         ? this.#makeAggregate(running, link, config, config.device)
@@ -240,8 +260,7 @@ export class App {
       type: 'port',
       switch: link.sink.name,
       port: link.name,
-      state: link.state,
-      reason: link.reason,
+      ...stateOf(link),
     });
   }
 
@@ -261,8 +280,7 @@ export class App {
           name: port.name,
           kind: port.device.kind,
           vlan: port.vlan,
-          state: link.state,
-          reason: link.reason,
+          ...stateOf(link),
           counters: link.counters,
           members: membersOf(link),
         })),

@@ -51,8 +51,8 @@ export const C = Object.freeze(
 ) as Readonly<Record<LinkCounter, number>>;
 
 /** Where the names of who takes the frames begin. */
-export const SINK_COUNTERS_AT = 40;
-export const ROW_LENGTH = 64;
+export const SINK_COUNTERS_AT = 48;
+export const ROW_LENGTH = 160;
 
 export function makeRow(): Float64Array<SharedArrayBuffer> {
   return new Float64Array(new SharedArrayBuffer(ROW_LENGTH * 8));

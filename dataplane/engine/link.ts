@@ -19,6 +19,11 @@ export interface Observer {
   sending(link: Link, frames: FrameTable, queue: Queue): void;
 }
 
+/** Stands between a link's queue and its port (QoS): takes what the queue holds, and sends it when it may. */
+export interface Scheduler {
+  transmit(frames: FrameTable, queue: Queue): void;
+}
+
 export type LinkState = 'up' | 'connecting' | 'error';
 
 export class Link {
@@ -32,12 +37,15 @@ export class Link {
   /** The sink's own number for this link. */
   sinkIndex: number;
   observer: Observer | undefined;
+  scheduler: Scheduler | undefined;
   /** In the loop's list of links to receive from. */
   isReady = false;
   /** The word on the state that others see; `isUp` is what the frame path looks at. */
   state: LinkState = 'connecting';
   reason: string | null = null;
   isUp = false;
+  /** Why it was taken out of service, although its port could; null: it was not. */
+  fault: string | null = null;
 
   constructor(loop: Loop, name: string, sink: Sink, sinkIndex: number) {
     this.loop = loop;
@@ -59,7 +67,14 @@ export class Link {
     if (state !== 'up' && this.state === 'up') this.counters[C.disconnects]!++;
     this.state = state;
     this.reason = reason;
-    this.isUp = state === 'up';
+    this.isUp = state === 'up' && this.fault === null;
+    this.loop.onState(this);
+  }
+
+  setFault(fault: string | null): void {
+    if (this.fault === fault) return;
+    this.fault = fault;
+    this.isUp = this.state === 'up' && fault === null;
     this.loop.onState(this);
   }
 

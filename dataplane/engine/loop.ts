@@ -9,6 +9,7 @@
  * turns the loop by hand. A link that took its whole burst stays ready; it is asked again in the next turn,
  * after every other ready link had its burst.
  */
+import { SLOT_BYTES, SLOT_ROOM_BYTES } from './arena.js';
 import { E, makeRow } from './counters.js';
 import { FRAMES_MAX_COUNT, FrameTable } from './frames.js';
 import type { Link } from './link.js';
@@ -104,6 +105,8 @@ export class Loop {
   /** One turn, which sleeps up to `sleepMax_ms` when there is nothing to do. */
   turn(sleepMax_ms = SLEEP_MAX_MS): void {
     const counters = this.counters;
+    // What was sent between turns, by a command.
+    if (this.#dirty.length > 0) this.flush();
     let timeout_ms = 0;
     if (this.#readyNext.length === 0) {
       timeout_ms = Math.min(
@@ -124,6 +127,8 @@ export class Loop {
     }
     if (this.#readyNext.length > 0) this.#receive();
     counters[E.timersRun]! += this.timers.runDue(this.now_ms);
+    // What protocols say by themselves, they say from a timer.
+    if (this.#dirty.length > 0) this.flush();
     counters[E.buffersUsed] = this.pool.usedCount;
     counters[E.buffersExhausted] = this.pool.exhausted;
   }
@@ -153,6 +158,21 @@ export class Loop {
     this.flush();
   }
 
+  /**
+   * Puts a frame of our own into the table of this turn. Returns its number; -1 when there is no buffer or no place.
+   * It is let go with the others when the turn's frames are flushed.
+   */
+  originate(frame: Uint8Array): number {
+    if (this.frames.free === 0 || frame.length > SLOT_BYTES - SLOT_ROOM_BYTES) return -1;
+    const slot = this.pool.take();
+    if (slot < 0) return -1;
+    const { arena } = this.pool;
+    const at = arena.slotAt(slot) + SLOT_ROOM_BYTES;
+    arena.bytes.set(frame, at);
+    this.frames.push(slot, at, frame.length, 0, 0, 0, SLOT_ROOM_BYTES);
+    return this.frames.count - 1;
+  }
+
   /** Sends what was decided, and lets all frames of the turn go. */
   flush(): void {
     const dirty = this.#dirty;
@@ -160,7 +180,8 @@ export class Loop {
       for (let i = 0; i < dirty.length; i++) {
         const link = dirty[i]!;
         if (link.observer !== undefined) link.observer.sending(link, this.frames, link.queue);
-        link.port!.transmit(this.frames, link.queue);
+        if (link.scheduler !== undefined) link.scheduler.transmit(this.frames, link.queue);
+        else link.port!.transmit(this.frames, link.queue);
         link.queue.count = 0;
       }
       dirty.length = 0;

@@ -4,7 +4,7 @@
  */
 import type { Filter } from '../capture/filter.js';
 import type { TalkersResult } from '../capture/talkers.js';
-import type { DataplaneConfig, MacTable, PortState, PortVlan } from '../contract.js';
+import type { DataplaneConfig, MacTable, PortState, PortVlan, SwitchSampling } from '../contract.js';
 
 export type Command =
   | { op: 'apply'; config: DataplaneConfig }
@@ -27,6 +27,8 @@ export type Command =
   /** Begin to watch who speaks on a switch; `finishTalkers` tells and ends it. `watch` is the asker's number. */
   | { op: 'startTalkers'; watch: number; switch: string }
   | { op: 'finishTalkers'; watch: number; limit: number }
+  /** What a capability of a switch knows. */
+  | { op: 'show'; switch: string; what: string; query: Record<string, string> }
   | { op: 'stop' };
 
 export interface PortTopology {
@@ -70,6 +72,7 @@ export interface Answers {
   stopCapture: null;
   startTalkers: null;
   finishTalkers: TalkersResult;
+  show: unknown;
   stop: null;
 }
 
@@ -98,4 +101,8 @@ export type Notice =
       state: PortState;
       reason: string | null;
     }
+  /** Something that an operator would want to know: a guard that closed a port, a new root, … */
+  | { type: 'switchEvent'; switch: string; what: string; port: string | null; message: string }
+  /** For collectors of flow samples: to be sent by the thread that may wait. */
+  | { type: 'export'; datagram: Uint8Array; collectors: SwitchSampling['collectors'] }
   | { type: 'macMoved'; switch: string; mac: string; vlan: number; from: string; to: string };

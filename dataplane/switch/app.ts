@@ -1,19 +1,41 @@
 /**
- * Joins a switch's decision (relay.ts) to the engine: takes the frames of its links, and puts each on the
- * queues of the links it leaves by. Here are the counters, the sweeping of old addresses, and the word about
- * stations that move.
+ * A switch: joins its decision (relay.ts) and its capabilities (feature.ts) to the engine. Takes the frames of its
+ * links, and puts each on the queues of the links it leaves by. Here are the counters, the sweeping of old addresses,
+ * and the word about stations that move.
+ *
+ * The way of a frame, in this order:
+ *
+ *   reserved group addresses   to whoever listens (BPDU, LLDP, …); never forwarded (802.1Q-2022 8.6.3)
+ *   fault, spanning tree       a port out of service takes nothing; one that learns, learns only
+ *   VLAN                       relay.classify
+ *   police, guard, rules       each may drop it; rules may say where it goes
+ *   learning                   relay.learn
+ *   groups, or the database    relay.lookup; what no port is known for meets storm control, then is flooded
+ *   egress                     isolation, spanning tree and VLAN of each port that it leaves by
+ *   mirrors, sampling, offload look on
+ *
+ * A port whose flags are 0 (stages.ts) has none of the stages: its frames take the short way, `#plain`.
  */
+import type { PortConfig, SwitchConfig } from '../contract.js';
 import { C, ROW_LENGTH, SINK_COUNTERS_AT, makeRow } from '../engine/counters.js';
-import { AT, FRAME_WORDS, LENGTH, W0 } from '../engine/frames.js';
+import { AT, FRAME_WORDS, LENGTH, W0, W1, W2 } from '../engine/frames.js';
 import type { FrameTable } from '../engine/frames.js';
 import { Link } from '../engine/link.js';
 import type { Sink } from '../engine/link.js';
 import type { Loop } from '../engine/loop.js';
 import { Timer } from '../engine/timers.js';
 import * as ethernet from '../wire/ethernet.js';
+import * as vlan from '../wire/vlan.js';
+import { makeFeatures } from './appFeatures.js';
+import type { Surroundings } from './appFeatures.js';
+import { DROP, PORT_COUNTERS, SWITCH_COUNTERS, dropReason, placeOf } from './counters.js';
+import { DISCARDING, FORWARDING, LEARNING, PASS } from './feature.js';
+import type { Feature, FeaturePort, SwitchHost } from './feature.js';
 import { LEARN_FULL, LEARN_KNOWN, LEARN_NEW } from './filteringDatabase.js';
-import { DROP, DROP_NO_RECEIVER, FLOOD, MAC_COUNT, RELAY_COUNTERS, RELAY_PORT_COUNTERS } from './relay.js';
-import { Relay, SOURCE_NOT_LEARNABLE_INDEX } from './relay.js';
+import { Packet } from './packet.js';
+import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
+import * as stages from './stages.js';
+import type { Stages } from './stages.js';
 import type { Membership } from './vlanMembership.js';
 
 const SWEEP_EVERY_MS = 1000;
@@ -22,11 +44,29 @@ const SWEEP_MIN_COUNT = 4096;
 /** Moves told per second at most; two stations with one address would otherwise tell of every frame. */
 const MOVES_TOLD_PER_SECOND = 10;
 
-const [UNICAST, FLOODED, COPIES, LEARNED, MOVED, MOVES_UNTOLD, NOT_LEARNED_FULL, AGED] = RELAY_COUNTERS.map(
-  (_, index) => index,
-) as [number, number, number, number, number, number, number, number];
+const [UNICAST, FLOODED, COPIES, LEARNED, MOVED, MOVES_UNTOLD, NOT_LEARNED_FULL, AGED, MAC_COUNT] =
+  SWITCH_COUNTERS.map((_, index) => index) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
+const TRUNCATED = dropReason('dropTruncated');
+const NO_RECEIVER = dropReason('dropNoReceiver');
+const PORT_DISCARDING = dropReason('dropPortDiscarding');
+const PORT_FAULT = dropReason('dropPortFault');
+const RESERVED_GROUP = dropReason('dropReservedGroup');
+const SOURCE_NOT_LEARNABLE = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('sourceNotLearnable');
+const CONTROL_FRAMES = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('controlFrames');
+/** The first four octets of 01-80-C2-00-00-0X. */
+const RESERVED_GROUP_WORD = 0x0180_c200;
 
-if (SINK_COUNTERS_AT + RELAY_PORT_COUNTERS.length > ROW_LENGTH)
+if (SINK_COUNTERS_AT + PORT_COUNTERS.length > ROW_LENGTH || SWITCH_COUNTERS.length > ROW_LENGTH)
   throw new Error('the counter row is too short');
 
 export type OnMove = (app: SwitchApp, mac: string, vlan: number, from: Link, to: Link) => void;
@@ -38,72 +78,206 @@ export interface MacEntry {
   age_ms: number;
 }
 
-export class SwitchApp implements Sink {
+export class SwitchApp implements Sink, SwitchHost {
   readonly name: string;
+  readonly loop: Loop;
   readonly counters = makeRow();
-  readonly #loop: Loop;
+  readonly address: Uint8Array;
+  readonly stages: Stages = {
+    control: [],
+    police: undefined,
+    guard: undefined,
+    rules: undefined,
+    groups: undefined,
+    storm: undefined,
+    mirrors: undefined,
+    sampling: undefined,
+    offload: undefined,
+  };
+  readonly #surroundings: Surroundings;
   readonly #relay: Relay;
+  readonly #packet: Packet;
   readonly #links: (Link | undefined)[] = [];
+  readonly #ports = new Map<Link, FeaturePort>();
+  readonly #flags = new Int32Array(PORTS_MAX_COUNT);
+  readonly #states = new Uint8Array(PORTS_MAX_COUNT).fill(FORWARDING);
+  /** Per port, why it is out of service, by whom. */
+  readonly #faults = new Map<number, Map<string, string>>();
+  readonly #features: readonly Feature[];
   readonly #onMove: OnMove;
   readonly #sweep: Timer;
   #movesLeft = MOVES_TOLD_PER_SECOND;
 
-  constructor(loop: Loop, name: string, macLimit: number, ageingTime_s: number, onMove: OnMove) {
-    this.name = name;
-    this.#loop = loop;
-    this.#relay = new Relay(macLimit, ageingTime_s * 1000);
+  constructor(loop: Loop, config: SwitchConfig, surroundings: Surroundings, onMove: OnMove) {
+    this.name = config.name;
+    this.loop = loop;
+    this.#surroundings = surroundings;
+    this.address = surroundings.addressOf(config);
+    this.#relay = new Relay(config.macLimit, config.ageingTime_s * 1000);
+    this.#packet = new Packet(loop.pool.arena.view);
     this.#onMove = onMove;
     this.#sweep = new Timer(now_ms => this.#sweepNow(now_ms));
+    this.#features = makeFeatures(this, this.stages, surroundings);
     loop.timers.arm(this.#sweep, loop.now_ms + SWEEP_EVERY_MS);
   }
 
   close(): void {
-    this.#loop.timers.cancel(this.#sweep);
+    for (const feature of this.#features) feature.close();
+    this.loop.timers.cancel(this.#sweep);
   }
 
-  configure(macLimit: number, ageingTime_s: number): void {
-    this.#relay.database.configure(macLimit, ageingTime_s * 1000);
+  /** After its links are as the configuration wants them. */
+  configure(config: SwitchConfig): void {
+    this.#relay.database.configure(config.macLimit, config.ageingTime_s * 1000);
+    const wanted = new Map(config.ports.map(port => [port.name, port]));
+    for (const port of this.#ports.values()) {
+      port.config = wanted.get(port.link.name) ?? port.config;
+      const isolated = port.config.isolated === true;
+      if ((this.#relay.isolated[port.port] !== 0) !== isolated) this.decisionsChanged();
+      this.#relay.isolated[port.port] = isolated ? 1 : 0;
+      this.setFlag(port.port, stages.F_ISOLATED, isolated);
+    }
+    const ports = [...this.#ports.values()];
+    for (const feature of this.#features) feature.configure(config, ports);
   }
 
   /** A new link of this switch, still without a port. */
-  addLink(name: string, membership: Membership): Link {
+  addLink(config: PortConfig): Link {
     let index = this.#links.indexOf(undefined);
     if (index < 0) index = this.#links.length;
-    const link = new Link(this.#loop, name, this, index);
+    const link = new Link(this.loop, config.name, this, index);
     this.#links[index] = link;
-    this.#relay.vlans.set(index, membership);
+    this.#flags[index] = 0;
+    this.#states[index] = FORWARDING;
+    this.#relay.blocked[index] = 0;
+    this.#relay.isolated[index] = 0;
+    this.#relay.vlans.set(index, config.vlan as Membership);
+    const port: FeaturePort = { port: index, link, config };
+    this.#ports.set(link, port);
+    for (const feature of this.#features) feature.portAdded?.(port);
     return link;
   }
 
   /** Forgets the addresses of this port only. */
   setMembership(link: Link, membership: Membership): void {
     this.#relay.vlans.set(link.sinkIndex, membership);
-    this.#flushPort(link);
+    this.flushPort(link.sinkIndex);
   }
 
   removeLink(link: Link): void {
+    const port = this.#ports.get(link);
+    if (port !== undefined) for (const feature of this.#features) feature.portRemoved?.(port);
+    this.#ports.delete(link);
+    this.#faults.delete(link.sinkIndex);
     this.#relay.vlans.clear(link.sinkIndex);
-    this.#flushPort(link);
+    this.flushPort(link.sinkIndex);
     this.#links[link.sinkIndex] = undefined;
   }
 
   /** 802.1Q-2022 8.8.3: what was learned on a port that went down is not true any more. */
   linkChanged(link: Link): void {
-    if (!link.isUp) this.#flushPort(link);
+    if (!link.isUp) this.flushPort(link.sinkIndex);
+    const port = this.#ports.get(link);
+    if (port !== undefined) for (const feature of this.#features) feature.portChanged?.(port);
   }
 
-  #flushPort(link: Link): void {
-    this.#relay.database.flushPort(link.sinkIndex);
-    this.counters[MAC_COUNT] = this.#relay.database.count;
+  /** What a capability knows; undefined: there is none of this name, or it is off. */
+  show(what: string, query: Readonly<Record<string, string>>): unknown {
+    for (const feature of this.#features) {
+      const shown = feature.show?.(what, query);
+      if (shown !== undefined) return shown;
+    }
+    return undefined;
   }
+
+  // --- what a capability may ask (SwitchHost) ---------------------------------------------------------------
+
+  link(port: number): Link | undefined {
+    return this.#links[port];
+  }
+
+  portNamed(name: string): FeaturePort | undefined {
+    for (const port of this.#ports.values()) if (port.link.name === name) return port;
+    return undefined;
+  }
+
+  sendControl(link: Link, frame: Uint8Array): boolean {
+    if (!link.isUp) return false;
+    const number = this.loop.originate(frame);
+    if (number < 0) return false;
+    link.send(number, vlan.EDIT_NONE);
+    return true;
+  }
+
+  sendInto(vid: number, frame: Uint8Array): boolean {
+    const number = this.loop.originate(frame);
+    if (number < 0) return false;
+    const relay = this.#relay;
+    const { view } = this.loop.pool.arena;
+    relay.originate(vid);
+    const egress = relay.lookup(
+      view,
+      this.loop.frames.words[number * FRAME_WORDS + AT]!,
+      -1,
+      this.loop.now_ms,
+    );
+    if (egress >= 0) this.#forward(number, egress);
+    else if (egress === FLOOD) this.#flood(number, -1, relay.vlans.members(vid));
+    return true;
+  }
+
+  setPortState(port: number, state: typeof DISCARDING | typeof LEARNING | typeof FORWARDING): void {
+    if (this.#states[port] === state) return;
+    this.#states[port] = state;
+    this.setFlag(port, stages.F_STATE, state !== FORWARDING);
+    this.#setBlocked(port);
+  }
+
+  setPortFault(port: number, by: string, reason: string | null): void {
+    let faults = this.#faults.get(port);
+    if (faults === undefined) this.#faults.set(port, (faults = new Map()));
+    if (reason === null) faults.delete(by);
+    else faults.set(by, reason);
+    this.setFlag(port, stages.F_FAULT, faults.size > 0);
+    this.#setBlocked(port);
+    this.#links[port]?.setFault(faults.size === 0 ? null : [...faults.values()].join('; '));
+  }
+
+  #setBlocked(port: number): void {
+    const isBlocked = (this.#flags[port]! & (stages.F_STATE | stages.F_FAULT)) !== 0;
+    this.#relay.blocked[port] = isBlocked ? 1 : 0;
+    this.decisionsChanged();
+  }
+
+  setFlag(port: number, flag: number, on: boolean): void {
+    if (on) this.#flags[port]! |= flag;
+    else this.#flags[port]! &= ~flag;
+  }
+
+  flushPort(port: number): void {
+    this.#relay.database.flushPort(port);
+    this.counters[MAC_COUNT] = this.#relay.database.count;
+    this.decisionsChanged();
+  }
+
+  decisionsChanged(): void {
+    this.#surroundings.decisionsChanged(this);
+  }
+
+  tell(event: { type: 'switchEvent'; what: string; port: string | null; message: string }): void {
+    this.#surroundings.tell({ ...event, switch: this.name });
+  }
+
+  // ----------------------------------------------------------------------------------------------------------
 
   flushMacs(): number {
+    this.decisionsChanged();
     this.counters[MAC_COUNT] = 0;
     return this.#relay.database.flush();
   }
 
   macs(): MacEntry[] {
-    const words = this.#relay.database.snapshot(this.#loop.now_ms);
+    const words = this.#relay.database.snapshot(this.loop.now_ms);
     const entries: MacEntry[] = [];
     for (let w = 0; w < words.length; w += 4)
       entries.push({
@@ -116,11 +290,19 @@ export class SwitchApp implements Sink {
   }
 
   input(link: Link, frames: FrameTable, first: number, end: number): void {
+    const { offload } = this.stages;
+    const flags = this.#flags[link.sinkIndex]!;
+    if (flags === 0 && (offload === undefined || !offload.accepts(link)))
+      this.#plain(link, frames, first, end);
+    else this.#staged(link, frames, first, end);
+  }
+
+  #plain(link: Link, frames: FrameTable, first: number, end: number): void {
     const words = frames.words;
-    const view = this.#loop.pool.arena.view;
+    const view = this.loop.pool.arena.view;
     const relay = this.#relay;
     const port = link.sinkIndex;
-    const now_ms = this.#loop.now_ms;
+    const now_ms = this.loop.now_ms;
     const row = link.counters;
     const own = this.counters;
     let octets = 0;
@@ -130,39 +312,179 @@ export class SwitchApp implements Sink {
       const length_bytes = words[w + LENGTH]!;
       octets += length_bytes;
       if ((words[w + W0]! & 0xff00) !== 0) row[C.gsoInFrames]!++;
+      if (length_bytes >= ethernet.LENGTH && view.getInt32(at) === RESERVED_GROUP_WORD)
+        if (this.#takeControl(link, frames, frame)) continue;
       const outcome = relay.decide(view, at, length_bytes, port, now_ms);
-      if (outcome !== DROP) countKind(row, view, at, C.ifHCInUcastPkts);
+      if (outcome !== TRUNCATED) countKind(row, view, at, C.ifHCInUcastPkts);
+      if (outcome <= DROP) row[SINK_COUNTERS_AT + placeOf(outcome)]!++;
       if (relay.learned !== LEARN_KNOWN) this.#noteLearning(link, view, at);
-      if (relay.sourceNotLearnable) row[SINK_COUNTERS_AT + SOURCE_NOT_LEARNABLE_INDEX]!++;
+      if (relay.sourceNotLearnable) row[SOURCE_NOT_LEARNABLE]!++;
       if (outcome >= 0) {
         own[UNICAST]!++;
-        const egress = this.#links[outcome]!;
-        if (egress.isUp) egress.send(frame, relay.edit(outcome));
-        else egress.counters[C.dropNotUp]!++;
+        this.#forward(frame, outcome);
       } else if (outcome === FLOOD) {
         own[FLOODED]!++;
-        this.#flood(frame, port, row);
-      } else {
-        row[SINK_COUNTERS_AT + DROP - outcome]!++;
+        if (!this.#flood(frame, port, relay.vlans.members(relay.vlan)))
+          row[SINK_COUNTERS_AT + placeOf(NO_RECEIVER)]!++;
       }
     }
     row[C.ifHCInOctets]! += octets;
   }
 
-  #flood(frame: number, port: number, row: Float64Array): void {
+  #staged(link: Link, frames: FrameTable, first: number, end: number): void {
+    const { offload, mirrors, sampling } = this.stages;
+    const packet = this.#packet;
     const relay = this.#relay;
-    const members = relay.vlans.members(relay.vlan);
+    const row = link.counters;
+    const port = link.sinkIndex;
+    const offloads = offload !== undefined && offload.accepts(link);
+    for (let frame = first; frame < end; frame++) {
+      this.#fill(frames, frame, port);
+      row[C.ifHCInOctets]! += packet.length_bytes;
+      if ((packet.w0 & 0xff00) !== 0) row[C.gsoInFrames]!++;
+      // A stage may have changed it for a frame before.
+      const flags = this.#flags[port]!;
+      if (packet.length_bytes >= ethernet.LENGTH && packet.view.getInt32(packet.at) === RESERVED_GROUP_WORD)
+        if ((flags & stages.F_FAULT) === 0 && this.#takeControl(link, frames, frame)) continue;
+      const outcome = this.#decide(link, flags);
+      if (outcome !== TRUNCATED) countKind(row, packet.view, packet.at, C.ifHCInUcastPkts);
+      if (outcome <= DROP) row[SINK_COUNTERS_AT + placeOf(outcome)]!++;
+      if (sampling !== undefined && (flags & stages.F_SAMPLE) !== 0) sampling.decided(packet, outcome);
+      if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
+      if (outcome >= 0) {
+        this.counters[UNICAST]!++;
+        this.#forward(packet.frame, outcome);
+        if (offloads && packet.isLayer2Decision)
+          offload.decided(packet, link, this.#links[outcome]!, relay.edit(outcome));
+      } else if (outcome === FLOOD) {
+        this.counters[FLOODED]!++;
+        if (!this.#flood(packet.frame, port, this.#receivers))
+          row[SINK_COUNTERS_AT + placeOf(NO_RECEIVER)]!++;
+      }
+    }
+  }
+
+  /** Where a frame goes of which `#decide` answered FLOOD. */
+  #receivers: Int32Array = new Int32Array(0);
+
+  /** A port, FLOOD (then `#receivers` says to which), or a drop reason. */
+  #decide(link: Link, flags: number): number {
+    const packet = this.#packet;
+    const relay = this.#relay;
+    const { view, port, now_ms } = packet;
+    const { police, guard, rules, groups, storm } = this.stages;
+    if ((flags & stages.F_FAULT) !== 0) return PORT_FAULT;
+    if ((flags & stages.F_STATE) !== 0 && this.#states[port] === DISCARDING) return PORT_DISCARDING;
+    const refused = relay.classify(view, packet.at, packet.length_bytes, port);
+    if (refused !== 0) return refused;
+    packet.vlan = relay.vlan;
+    packet.priority = relay.priority;
+    if ((flags & stages.F_STATE) !== 0) {
+      relay.learn(view, packet.at, port, now_ms);
+      this.#afterLearning(link);
+      return PORT_DISCARDING;
+    }
+    let answer = PASS;
+    if (police !== undefined && (flags & stages.F_POLICE) !== 0) answer = police.admit(packet);
+    if (answer === PASS && guard !== undefined && (flags & stages.F_GUARD) !== 0)
+      answer = guard.admit(packet);
+    if (answer === PASS && rules !== undefined && (flags & stages.F_RULES) !== 0)
+      answer = rules.admit(packet);
+    if (answer !== PASS) return answer;
+    relay.learn(view, packet.at, port, now_ms);
+    this.#afterLearning(link);
+    if (rules !== undefined && (flags & stages.F_RULES) !== 0 && rules.output !== undefined) {
+      this.#receivers = rules.output;
+      return FLOOD;
+    }
+    const outcome = relay.lookup(view, packet.at, port, now_ms);
+    if (outcome !== FLOOD) return outcome;
+    this.#receivers = relay.vlans.members(relay.vlan);
+    const isGroup = ethernet.isGroup(view, packet.at);
+    if (isGroup && groups !== undefined && (flags & stages.F_SNOOP) !== 0) {
+      const taken = groups.admit(packet);
+      if (taken !== PASS) return taken;
+      const wanting = groups.receivers(packet);
+      if (wanting !== undefined) {
+        this.#receivers = wanting;
+        return FLOOD;
+      }
+    }
+    if (storm !== undefined && (flags & stages.F_STORM) !== 0) {
+      let kind = stages.FLOOD_UNKNOWN;
+      if (isGroup)
+        kind = ethernet.isBroadcast(view, packet.at) ? stages.FLOOD_BROADCAST : stages.FLOOD_MULTICAST;
+      const stormed = storm.admit(packet, kind);
+      if (stormed !== PASS) return stormed;
+    }
+    return FLOOD;
+  }
+
+  #fill(frames: FrameTable, frame: number, port: number): void {
+    const packet = this.#packet;
+    const words = frames.words;
+    const w = frame * FRAME_WORDS;
+    packet.frame = frame;
+    packet.at = words[w + AT]!;
+    packet.length_bytes = words[w + LENGTH]!;
+    packet.w0 = words[w + W0]!;
+    packet.w1 = words[w + W1]!;
+    packet.w2 = words[w + W2]!;
+    packet.port = port;
+    packet.now_ms = this.loop.now_ms;
+    packet.isParsed = false;
+    packet.isLayer2Decision = true;
+  }
+
+  #takeControl(link: Link, frames: FrameTable, frame: number): boolean {
+    this.#fill(frames, frame, link.sinkIndex);
+    const packet = this.#packet;
+    if (!ethernet.isReservedGroup(packet.view, packet.at)) return false;
+    countKind(link.counters, packet.view, packet.at, C.ifHCInUcastPkts);
+    for (const receiver of this.stages.control)
+      if (receiver.control(packet, link)) {
+        link.counters[CONTROL_FRAMES]!++;
+        return true;
+      }
+    link.counters[SINK_COUNTERS_AT + placeOf(RESERVED_GROUP)]!++;
+    return true;
+  }
+
+  #afterLearning(link: Link): void {
+    const relay = this.#relay;
+    if (relay.learned !== LEARN_KNOWN) this.#noteLearning(link, this.#packet.view, this.#packet.at);
+    if (relay.sourceNotLearnable) link.counters[SOURCE_NOT_LEARNABLE]!++;
+  }
+
+  #forward(frame: number, port: number): void {
+    const egress = this.#links[port]!;
+    if (!egress.isUp) {
+      egress.counters[C.dropNotUp]!++;
+      return;
+    }
+    const edit = this.#relay.edit(port);
+    egress.send(frame, edit);
+    const { mirrors } = this.stages;
+    if (mirrors !== undefined && mirrors.isSource(port)) mirrors.seen(this.#packet, port, edit);
+  }
+
+  /** To all of these that may have it, but for the one it came by. Whether there was any. */
+  #flood(frame: number, port: number, receivers: Int32Array): boolean {
+    const relay = this.#relay;
+    const { mirrors } = this.stages;
     let copies = 0;
-    for (let i = 0; i < members.length; i++) {
-      const member = members[i]!;
-      if (member === port) continue;
-      const egress = this.#links[member]!;
-      if (!egress.isUp) continue;
-      egress.send(frame, relay.edit(member));
+    for (let i = 0; i < receivers.length; i++) {
+      const member = receivers[i]!;
+      if (member === port || relay.blocked[member] !== 0 || relay.isApart(port, member)) continue;
+      const egress = this.#links[member];
+      if (egress === undefined || !egress.isUp) continue;
+      const edit = relay.edit(member);
+      egress.send(frame, edit);
+      if (mirrors !== undefined && mirrors.isSource(member)) mirrors.seen(this.#packet, member, edit);
       copies++;
     }
-    if (copies === 0) row[SINK_COUNTERS_AT + DROP - DROP_NO_RECEIVER]!++;
-    else this.counters[COPIES]! += copies;
+    this.counters[COPIES]! += copies;
+    return copies > 0;
   }
 
   /** Anything but "known": counted, and a move told if not too many were told this second. */
@@ -192,7 +514,7 @@ export class SwitchApp implements Sink {
     this.counters[AGED]! += database.sweep(now_ms, entries);
     this.counters[MAC_COUNT] = database.count;
     this.#movesLeft = MOVES_TOLD_PER_SECOND;
-    this.#loop.timers.arm(this.#sweep, now_ms + SWEEP_EVERY_MS);
+    this.loop.timers.arm(this.#sweep, now_ms + SWEEP_EVERY_MS);
   }
 }
 

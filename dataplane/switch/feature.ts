@@ -1,7 +1,7 @@
 /**
  * The seam between a switch and its capabilities (spanning tree, snooping, guards, rules, QoS, …). Each has a room
  * of its own: pure machines, and one `app.ts` that implements Feature. The order in which a frame meets them is
- * not a list that grows by itself; it is written out in switch/pipeline.ts, where it can be read.
+ * not a list that grows by itself; it is written out in switch/app.ts, where it can be read.
  */
 import type { PortConfig, SwitchConfig } from '../contract.js';
 import type { Link } from '../engine/link.js';
@@ -64,6 +64,8 @@ export interface SwitchHost {
   setPortState(port: number, state: typeof DISCARDING | typeof LEARNING | typeof FORWARDING): void;
   /** Forgets what was learned on a port; also ends its offloaded flows. */
   flushPort(port: number): void;
+  /** Which stages the frames of a port meet: F_… of stages.ts. */
+  setFlag(port: number, flag: number, on: boolean): void;
   /** Whatever decided flows so far has changed: nothing that was offloaded may be relied on. */
   decisionsChanged(): void;
   /** Takes a port out of service with a reason in words (BPDU guard, storm, address limit); null brings it back. */

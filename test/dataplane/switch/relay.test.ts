@@ -9,7 +9,8 @@
 import t from 'tap';
 import * as ethernet from '../../../dataplane/wire/ethernet.js';
 import * as vlan from '../../../dataplane/wire/vlan.js';
-import { DROP, FLOOD, RELAY_PORT_COUNTERS, Relay } from '../../../dataplane/switch/relay.js';
+import { DROP, PORT_COUNTERS } from '../../../dataplane/switch/counters.js';
+import { FLOOD, Relay } from '../../../dataplane/switch/relay.js';
 import type { Membership } from '../../../dataplane/switch/vlanMembership.js';
 
 const access = (vid: number): Membership => ({ mode: 'access', vlan: vid });
@@ -71,7 +72,7 @@ function edited(bytes: Uint8Array, edit: number): Uint8Array {
 
 function outcomeOf(relay: Relay, names: string[], bytes: Uint8Array, port: number, length: number): string {
   const outcome = relay.decide(new DataView(bytes.buffer), 0, length, port, 0);
-  if (outcome <= DROP) return `drop ${RELAY_PORT_COUNTERS[DROP - outcome]}`;
+  if (outcome <= DROP) return `drop ${PORT_COUNTERS[DROP - outcome]}`;
   const ports = outcome === FLOOD ? [...relay.vlans.members(relay.vlan)].filter(p => p !== port) : [outcome];
   if (ports.length === 0) return 'nobody';
   return ports.map(p => `${names[p]}:${tagsOf(edited(bytes, relay.edit(p)))}`).join(' ');
@@ -226,7 +227,7 @@ void t.test('a port that leaves a VLAN is not sent its frames any more', async t
   t.equal(relay.decide(back, 0, 60, 1, 0), FLOOD);
   t.equal(relay.decide(view, 0, 60, 0, 0), 1);
   relay.vlans.set(1, access(20));
-  t.equal(RELAY_PORT_COUNTERS[DROP - relay.decide(view, 0, 60, 0, 0)], 'dropNoReceiver');
+  t.equal(PORT_COUNTERS[DROP - relay.decide(view, 0, 60, 0, 0)], 'dropNoReceiver');
   relay.database.flushPort(1);
   t.equal(relay.decide(view, 0, 60, 0, 0), FLOOD);
   t.same([...relay.vlans.members(10)], [0]);

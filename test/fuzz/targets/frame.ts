@@ -1,5 +1,6 @@
 import assert from 'node:assert';
-import { DROP, FLOOD, RELAY_PORT_COUNTERS, Relay } from '../../../dataplane/switch/relay.js';
+import { DROP, PORT_COUNTERS } from '../../../dataplane/switch/counters.js';
+import { FLOOD, Relay } from '../../../dataplane/switch/relay.js';
 import * as ethernet from '../../../dataplane/wire/ethernet.js';
 import * as vlan from '../../../dataplane/wire/vlan.js';
 import type { Target } from '../harness.js';
@@ -64,7 +65,7 @@ export const target: Target = {
       const port = random.below(PORTS);
       const { view, at } = placed(input);
       const decision = relay.decide(view, at, input.length, port, now_ms);
-      assert(decision < PORTS && decision > DROP - RELAY_PORT_COUNTERS.length);
+      assert(decision < PORTS && decision > DROP - PORT_COUNTERS.length);
       if (decision <= DROP) continue;
       assert(input.length >= ethernet.LENGTH && input.length <= ethernet.FRAME_MAX_BYTES);
       assert(relay.vlan >= 1 && relay.vlan <= vlan.VID_MAX && relay.vlans.has(port, relay.vlan));
