@@ -29,8 +29,8 @@ import * as vlan from '../wire/vlan.js';
 import { makeFeatures } from './appFeatures.js';
 import type { Surroundings } from './appFeatures.js';
 import { DROP, PORT_COUNTERS, SWITCH_COUNTERS, dropReason, placeOf } from './counters.js';
-import { DISCARDING, FORWARDING, LEARNING, PASS } from './feature.js';
-import type { Feature, FeaturePort, SwitchHost } from './feature.js';
+import { DISCARDING, FORWARDING, PASS } from './feature.js';
+import type { Feature, FeaturePort, PortForwarding, SwitchHost } from './feature.js';
 import { LEARN_FULL, LEARN_KNOWN, LEARN_NEW } from './filteringDatabase.js';
 import { Packet } from './packet.js';
 import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
@@ -226,7 +226,7 @@ export class SwitchApp implements Sink, SwitchHost {
     return true;
   }
 
-  setPortState(port: number, state: typeof DISCARDING | typeof LEARNING | typeof FORWARDING): void {
+  setPortState(port: number, state: PortForwarding): void {
     if (this.#states[port] === state) return;
     this.#states[port] = state;
     this.setFlag(port, stages.F_STATE, state !== FORWARDING);
@@ -391,6 +391,7 @@ export class SwitchApp implements Sink, SwitchHost {
     if (answer === PASS && rules !== undefined && (flags & stages.F_RULES) !== 0)
       answer = rules.admit(packet);
     if (answer !== PASS) return answer;
+    if (packet.isRetagged) relay.retag(view, packet.at, packet.vlan, packet.priority);
     relay.learn(view, packet.at, port, now_ms);
     this.#afterLearning(link);
     if (rules !== undefined && (flags & stages.F_RULES) !== 0 && rules.output !== undefined) {
@@ -433,6 +434,9 @@ export class SwitchApp implements Sink, SwitchHost {
     packet.port = port;
     packet.now_ms = this.loop.now_ms;
     packet.isParsed = false;
+    packet.isRetagged = false;
+    packet.mirrors = 0;
+    packet.mirrored = 0;
     packet.isLayer2Decision = true;
   }
 

@@ -45,6 +45,8 @@ export const DISCARDING = 0;
 export const LEARNING = 1;
 export const FORWARDING = 2;
 
+export type PortForwarding = typeof DISCARDING | typeof LEARNING | typeof FORWARDING;
+
 /** What a feature may ask of the switch it belongs to. */
 export interface SwitchHost {
   readonly name: string;
@@ -61,7 +63,7 @@ export interface SwitchHost {
   sendControl(link: Link, frame: Uint8Array): boolean;
   /** Puts a frame of our own into a VLAN, as if it had come in by nobody's port: forwarded and flooded by the rules. */
   sendInto(vlan: number, frame: Uint8Array): boolean;
-  setPortState(port: number, state: typeof DISCARDING | typeof LEARNING | typeof FORWARDING): void;
+  setPortState(port: number, state: PortForwarding): void;
   /** Forgets what was learned on a port; also ends its offloaded flows. */
   flushPort(port: number): void;
   /** Which stages the frames of a port meet: F_… of stages.ts. */

@@ -23,6 +23,10 @@ export class Packet {
   vlan = 0;
   /** 802.1p priority of its tag, else of its port. */
   priority = 0;
+  /** A rule changed VLAN or priority: what egress ports do to the tag must be found anew. */
+  isRetagged = false;
+  /** Bits of the mirror sessions (their places in the configuration) that a rule wants a copy for. */
+  mirrors = 0;
 
   isParsed = false;
   /** Type behind all tags, and where what it names begins. */
@@ -45,6 +49,9 @@ export class Packet {
   end = 0;
   /** Headers cut short, contradictory, or built to hide what they carry: not to be let through by who filters by them. */
   isMalformed = false;
+
+  /** Bits of the mirror sessions that have had it; 0 for each new frame. */
+  mirrored = 0;
 
   /**
    * False once a stage decided by more than port, addresses and VLAN, or wants to see every frame: then the

@@ -103,6 +103,15 @@ export class Relay {
     return port >= 0 && (this.isolated[port]! & this.isolated[egress]!) !== 0;
   }
 
+  /** A rule gave the frame another VLAN or priority: what egress ports do to its tag. */
+  retag(view: DataView, at: number, vid: number, priority: number): void {
+    const isTagged = vlan.isTagged(view, at);
+    this.vlan = vid;
+    this.priority = priority;
+    this.editTagged = (isTagged ? vlan.EDIT_REPLACE : vlan.EDIT_ADD) | (priority << vlan.PCP_SHIFT) | vid;
+    this.editUntagged = isTagged ? vlan.EDIT_REMOVE : vlan.EDIT_NONE;
+  }
+
   /** A frame of our own, untagged, in a VLAN: what an egress port needs to know. */
   originate(vid: number): void {
     this.vlan = vid;
