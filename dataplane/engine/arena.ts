@@ -1,10 +1,13 @@
 /**
  * The one mapping that all frames live in, and how it is divided.
  *
- *   0                                   scratchAt            iovecsAt          zerosAt
- *   +--------+--------+-----+----------+--------------------+-----------------+----------------+
- *   | slot 0 | slot 1 | …   | slot n-1 | scratch of a flush | struct iovec [] | zeros          |
- *   +--------+--------+-----+----------+--------------------+-----------------+----------------+
+ *   0                                   scratchAt            iovecsAt          zerosAt   chunksAt
+ *   +--------+--------+-----+----------+--------------------+-----------------+---------+---------+---
+ *   | slot 0 | slot 1 | …   | slot n-1 | scratch of a flush | struct iovec [] | zeros   | chunk 0 | …
+ *   +--------+--------+-----+----------+--------------------+-----------------+---------+---------+---
+ *
+ * A slot holds any frame. Chunks are a second, smaller size, a page each: what AF_XDP can be given (ports/xdp.ts). To
+ * who holds or releases a buffer, chunk c is slot number `slots + c`.
  *
  * Whatever the kernel is pointed at while frames move is an offset into it, a small integer; the address is the
  * base plus the offset. A slot's length is a multiple of 64 but not of a page, so that the first bytes of
@@ -35,8 +38,15 @@ export const ZEROS_BYTES = 64;
 
 const TWO_32 = 0x1_0000_0000;
 
-export function arenaLength(slots: number): number {
-  return slots * SLOT_BYTES + SCRATCH_BYTES + IOVECS_COUNT * IOVEC_WORDS * 4 + ZEROS_BYTES;
+/** A page, the largest chunk of AF_XDP's aligned mode. */
+export const CHUNK_BYTES = 4096;
+
+const fixedLength = (slots: number): number =>
+  slots * SLOT_BYTES + SCRATCH_BYTES + IOVECS_COUNT * IOVEC_WORDS * 4 + ZEROS_BYTES;
+const chunksOffset = (slots: number): number => (fixedLength(slots) + CHUNK_BYTES - 1) & -CHUNK_BYTES;
+
+export function arenaLength(slots: number, chunks = 0): number {
+  return chunks === 0 ? fixedLength(slots) : chunksOffset(slots) + chunks * CHUNK_BYTES;
 }
 
 export class Arena {
@@ -45,6 +55,8 @@ export class Arena {
   readonly i32: Int32Array;
   readonly address: number;
   readonly slots: number;
+  readonly chunks: number;
+  readonly chunksAt: number;
   readonly scratchAt: number;
   readonly zerosAt: number;
   /** Of the first struct iovec, for writev and its like. */
@@ -53,14 +65,16 @@ export class Arena {
   readonly #addressLow: number;
   readonly #addressHigh: number;
 
-  constructor(memory: Memory, slots: number) {
-    if (memory.length_bytes < arenaLength(slots))
+  constructor(memory: Memory, slots: number, chunks = 0) {
+    if (memory.length_bytes < arenaLength(slots, chunks))
       throw new RangeError('the memory is too small for its slots');
     this.bytes = memory.bytes;
     this.view = memory.view;
     this.i32 = memory.i32;
     this.address = memory.address;
     this.slots = slots;
+    this.chunks = chunks;
+    this.chunksAt = chunksOffset(slots);
     this.scratchAt = slots * SLOT_BYTES;
     const iovecsAt = this.scratchAt + SCRATCH_BYTES;
     this.zerosAt = iovecsAt + IOVECS_COUNT * IOVEC_WORDS * 4;
@@ -70,8 +84,14 @@ export class Arena {
     this.#addressHigh = Math.floor(memory.address / TWO_32);
   }
 
+  /** Of a slot, not of a chunk. */
   slotAt(slot: number): number {
     return slot * SLOT_BYTES;
+  }
+
+  /** Of chunk number `slot - slots`. */
+  chunkAt(slot: number): number {
+    return this.chunksAt + (slot - this.slots) * CHUNK_BYTES;
   }
 
   /** Fills struct iovec `index` (base u64, length u64) with a stretch of the arena. */

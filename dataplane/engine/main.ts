@@ -8,6 +8,7 @@ import { EventFd } from '../../host/eventfd.js';
 import { mapAnonymous } from '../../host/memory.js';
 import { setThreadName } from '../../host/process.js';
 import { Gather } from '../ports/gather.js';
+import { desk } from '../ports/kernel/desk.js';
 import { App, CommandRefused } from './app.js';
 import { Arena, arenaLength } from './arena.js';
 import { E } from './counters.js';
@@ -17,13 +18,16 @@ import { BufferPool } from './pool.js';
 
 /** 4096 slots reserve 285 MB of address space; what was never used of them costs no memory. */
 const SLOTS_COUNT = 4096;
+/** For AF_XDP: 32 MB, which the kernel pins with the first port of that kind, and costs nothing before. */
+const CHUNKS_COUNT = 8192;
 
 const { eventFd } = workerData as { eventFd: number };
 const port = parentPort!;
 const tell = (notice: Notice): void => port.postMessage(notice);
 
 setThreadName('weft-engine');
-const arena = new Arena(mapAnonymous(arenaLength(SLOTS_COUNT)), SLOTS_COUNT);
+desk.send = ask => tell({ type: 'shortcut', ask });
+const arena = new Arena(mapAnonymous(arenaLength(SLOTS_COUNT, CHUNKS_COUNT)), SLOTS_COUNT, CHUNKS_COUNT);
 const pool = new BufferPool(arena);
 const loop = new Loop(pool, new Epoll(256), () => performance.now());
 

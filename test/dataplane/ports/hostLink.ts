@@ -48,8 +48,8 @@ export interface Wired {
 }
 
 /** port <-> memory, both ways as they come. */
-export function wire(t: Test, make: (link: Link, rig: RealRig) => Port, slots?: number): Wired {
-  const rig = makeRealRig(t, slots);
+export function wire(t: Test, make: (link: Link, rig: RealRig) => Port, chunks?: number): Wired {
+  const rig = makeRealRig(t, 256, chunks);
   const link = new Link(
     rig.loop,
     'port',
@@ -94,7 +94,8 @@ export function cable(near: string, far: string, mtu_bytes?: number): void {
 const memory = mapAnonymous(1 << 17);
 
 /** The far end. Tags that the kernel takes out are not seen by it. */
-export const farEnd = (ifname: string): number => openPacketSocket({ ifname, receive: true });
+export const farEnd = (ifname: string): number =>
+  openPacketSocket({ ifname, receive: true, ignoreOutgoing: true });
 
 export function send(fd: number, bytes: Uint8Array): void {
   memory.bytes.set(bytes);
@@ -111,3 +112,7 @@ export function received(fd: number, type = TYPE): Uint8Array[] {
     if (memory.view.getUint16(12) === type) frames.push(memory.bytes.slice(0, n));
   }
 }
+
+/** For comparing many frames: comparing arrays of bytes one by one takes seconds. */
+export const hex = (frames: readonly Uint8Array[]): string =>
+  frames.map(each => Buffer.from(each).toString('hex')).join('\n');

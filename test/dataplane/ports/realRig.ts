@@ -22,10 +22,10 @@ export interface RealRig {
   settle(): void;
 }
 
-export function makeRealRig(t: Test, slots = 256): RealRig {
+export function makeRealRig(t: Test, slots = 256, chunks = 0): RealRig {
   const directory = mkdtempSync(join(tmpdir(), 'weft-dataplane-'));
-  const memory = mapAnonymous(arenaLength(slots));
-  const arena = new Arena(memory, slots);
+  const memory = mapAnonymous(arenaLength(slots, chunks));
+  const arena = new Arena(memory, slots, chunks);
   const pool = new BufferPool(arena);
   const clock = { now_ms: 0 };
   const epoll = new Epoll(64);
