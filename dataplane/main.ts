@@ -14,6 +14,7 @@ import { HostError } from '../host/errno.js';
 import { listenUnix } from '../host/unix.js';
 import type { Notice } from './engine/messages.js';
 import { Engine } from './engine/process.js';
+import { Shortcuts } from './ports/kernel/shortcuts.js';
 
 const startedAt_ms = Date.now();
 
@@ -69,15 +70,26 @@ async function main(): Promise<void> {
 
   const engine = await starting;
   const plane = new Plane({ socketPath: path, version: version(), startedAt_ms, log }, engine);
-  onNotice = notice => plane.notice(notice);
+  const shortcuts = new Shortcuts(message => log.warn(message));
+  shortcuts.removeLeftovers();
+  onNotice = notice => {
+    if (notice.type !== 'shortcut') return plane.notice(notice);
+    const reply = shortcuts.take(notice.ask);
+    // Refused only when the engine is about to end.
+    if (reply !== null) engine.ask({ op: 'shortcut', reply }).catch(() => {});
+  };
   await plane.listen(listenFd);
   log.info({ path, pid: process.pid, afterStart_ms: Math.round(performance.now()) }, 'serving');
+  shortcuts.removeLeftovers();
 
   const stop = (signal: string): void => {
     log.info({ signal }, 'stopping');
     rmSync(path, { force: true });
     plane.stop().then(
-      () => process.exit(0),
+      () => {
+        shortcuts.close();
+        process.exit(0);
+      },
       (error: unknown) => fatal(error, 'stopping failed'),
     );
   };

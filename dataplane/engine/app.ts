@@ -16,6 +16,7 @@ import { matches } from '../capture/filter.js';
 import { Talkers } from '../capture/talkers.js';
 import { Capture } from '../ports/capture.js';
 import { FaultyPort } from '../ports/faulty.js';
+import { desk } from '../ports/kernel/desk.js';
 import { makePort } from '../ports/make.js';
 import type { PortShared } from '../ports/make.js';
 import { SwitchApp } from '../switch/app.js';
@@ -117,6 +118,9 @@ export class App {
           `switch ${command.switch} has no ${command.what} to show: it is not switched on, or not spelled so`,
         );
       }
+      case 'shortcut':
+        desk.take(command.reply);
+        return null;
       case 'stop':
         this.close();
         return null;
@@ -197,7 +201,6 @@ export class App {
       config,
       {
         addressOf: ({ address, name }) => systemAddress(address, name),
-        decisionsChanged: () => {},
         tell: event => this.#tell(event),
         export: (datagram, collectors) => this.#tell({ type: 'export', datagram, collectors }),
       },

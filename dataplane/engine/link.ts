@@ -11,6 +11,8 @@ import type { Port } from './port.js';
 /** Takes frames `first` to `end - 1` of the table, which came in on the link, and decides about them. */
 export interface Sink {
   input(link: Link, frames: FrameTable, first: number, end: number): void;
+  /** The link has an observer now, or has none any more. */
+  observed?(link: Link): void;
 }
 
 /** Sees frames as they pass a link (a capture). Asked only when there is one, once per burst. */
@@ -36,7 +38,7 @@ export class Link {
   sink: Sink;
   /** The sink's own number for this link. */
   sinkIndex: number;
-  observer: Observer | undefined;
+  #observer: Observer | undefined;
   scheduler: Scheduler | undefined;
   /** In the loop's list of links to receive from. */
   isReady = false;
@@ -53,6 +55,16 @@ export class Link {
     this.sink = sink;
     this.sinkIndex = sinkIndex;
     this.counters = makeRow();
+  }
+
+  get observer(): Observer | undefined {
+    return this.#observer;
+  }
+
+  set observer(observer: Observer | undefined) {
+    const wasSeen = this.#observer !== undefined;
+    this.#observer = observer;
+    if (wasSeen !== (observer !== undefined)) this.sink.observed?.(this);
   }
 
   /** There may be something to receive: the loop asks the port in this turn or the next. */

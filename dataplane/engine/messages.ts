@@ -4,6 +4,7 @@
  */
 import type { Filter } from '../capture/filter.js';
 import type { TalkersResult } from '../capture/talkers.js';
+import type { ShortcutAsk, ShortcutReply } from '../ports/kernel/messages.js';
 import type { DataplaneConfig, MacTable, PortState, PortVlan, SwitchSampling } from '../contract.js';
 
 export type Command =
@@ -29,6 +30,8 @@ export type Command =
   | { op: 'finishTalkers'; watch: number; limit: number }
   /** What a capability of a switch knows. */
   | { op: 'show'; switch: string; what: string; query: Record<string, string> }
+  /** What came of a `shortcut` notice. */
+  | { op: 'shortcut'; reply: ShortcutReply }
   | { op: 'stop' };
 
 export interface PortTopology {
@@ -73,6 +76,7 @@ export interface Answers {
   startTalkers: null;
   finishTalkers: TalkersResult;
   show: unknown;
+  shortcut: null;
   stop: null;
 }
 
@@ -105,4 +109,6 @@ export type Notice =
   | { type: 'switchEvent'; switch: string; what: string; port: string | null; message: string }
   /** For collectors of flow samples: to be sent by the thread that may wait. */
   | { type: 'export'; datagram: Uint8Array; collectors: SwitchSampling['collectors'] }
+  /** Hooks of the kernel, for the thread that may wait. */
+  | { type: 'shortcut'; ask: ShortcutAsk }
   | { type: 'macMoved'; switch: string; mac: string; vlan: number; from: string; to: string };

@@ -31,7 +31,7 @@ import type { Surroundings } from './appFeatures.js';
 import { DROP, PORT_COUNTERS, SWITCH_COUNTERS, dropReason, placeOf } from './counters.js';
 import { DISCARDING, FORWARDING, PASS } from './feature.js';
 import type { Feature, FeaturePort, PortForwarding, SwitchHost } from './feature.js';
-import { LEARN_FULL, LEARN_KNOWN, LEARN_NEW } from './filteringDatabase.js';
+import { FilteringDatabase, LEARN_FULL, LEARN_KNOWN, LEARN_NEW } from './filteringDatabase.js';
 import { Packet } from './packet.js';
 import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
 import * as stages from './stages.js';
@@ -190,6 +190,22 @@ export class SwitchApp implements Sink, SwitchHost {
     return undefined;
   }
 
+  /** Of the filtering database: the port that a station is behind, UNKNOWN or -1. Halves of the address as in a frame. */
+  whereIs(vid: number, high: number, low: number): number {
+    return this.#relay.database.lookup(FilteringDatabase.key0(vid, high), low, this.loop.now_ms);
+  }
+
+  /** A station spoke without our seeing it. */
+  refresh(vid: number, high: number, low: number): void {
+    const port = this.whereIs(vid, high, low);
+    if (port >= 0) this.#relay.database.learn(FilteringDatabase.key0(vid, high), low, port, this.loop.now_ms);
+  }
+
+  /** Somebody looks at the frames of a link, or does not any more. */
+  observed(link: Link): void {
+    this.stages.offload?.observed(link);
+  }
+
   // --- what a capability may ask (SwitchHost) ---------------------------------------------------------------
 
   link(port: number): Link | undefined {
@@ -261,7 +277,7 @@ export class SwitchApp implements Sink, SwitchHost {
   }
 
   decisionsChanged(): void {
-    this.#surroundings.decisionsChanged(this);
+    this.stages.offload?.ended();
   }
 
   tell(event: { type: 'switchEvent'; what: string; port: string | null; message: string }): void {
@@ -502,6 +518,7 @@ export class SwitchApp implements Sink, SwitchHost {
       this.counters[MAC_COUNT] = relay.database.count;
     } else if (learned >= 0) {
       this.counters[MOVED]!++;
+      this.decisionsChanged();
       const from = this.#links[learned];
       if (this.#movesLeft > 0 && from !== undefined) {
         this.#movesLeft--;

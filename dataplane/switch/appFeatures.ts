@@ -1,6 +1,11 @@
 /** Which capabilities a switch has: the one list. Each is made with the switch, and is off until configured. */
 import type { SwitchConfig, SwitchSampling } from '../contract.js';
+import { GuardApp } from '../guard/app.js';
+import { MirrorApp } from '../mirrors/app.js';
+import { Offload } from '../offload/app.js';
+import { RulesApp } from '../rules/app.js';
 import { SamplingApp } from '../sampling/app.js';
+import { SpanningTreeApp } from '../spanningTree/app.js';
 import type { SwitchApp } from './app.js';
 import type { Feature } from './feature.js';
 import type { Stages } from './stages.js';
@@ -9,8 +14,6 @@ import type { Stages } from './stages.js';
 export interface Surroundings {
   /** The switch's own address, as configured or this host's and its name's alone. */
   addressOf(config: SwitchConfig): Uint8Array;
-  /** Offloaded flows of this switch may not be right any more. */
-  decisionsChanged(app: SwitchApp): void;
   tell(event: {
     type: 'switchEvent';
     switch: string;
@@ -24,5 +27,11 @@ export interface Surroundings {
 
 export function makeFeatures(app: SwitchApp, stages: Stages, surroundings: Surroundings): Feature[] {
   const sampling = new SamplingApp(app, stages, surroundings.export);
-  return [sampling];
+  const offload = new Offload(app, app);
+  stages.offload = offload;
+  const mirrors = new MirrorApp(app, stages);
+  const spanningTree = new SpanningTreeApp(app, stages);
+  const guard = new GuardApp(app, stages);
+  const rules = new RulesApp(app, stages);
+  return [mirrors, spanningTree, sampling, offload, guard, rules];
 }

@@ -23,6 +23,21 @@ export const PORT_COUNTERS = [
   'dropPortFault',
   'dropIsolated',
   'controlFrames',
+  'dropRule',
+  'dropRuleDefault',
+  'dropRuleMeter',
+  'dropRuleNoBuffer',
+  'dropRulesMalformed',
+  'dropGuardMac',
+  'dropGuardAddress',
+  'dropGuardMalformed',
+  'dropGuardArp',
+  'dropGuardArpRate',
+  'dropGuardNd',
+  'dropGuardNdRate',
+  'dropGuardDhcpServer',
+  'dropGuardDhcp',
+  'dropGuardRouter',
 ] as const;
 export type PortCounter = (typeof PORT_COUNTERS)[number];
 
@@ -47,5 +62,7 @@ export const SWITCH_COUNTERS = [
   'macsNotLearnedFull',
   'macsAged',
   'macCount',
+  'offloadedFrames',
+  'offloadedOctets',
 ] as const;
 export type SwitchCounter = (typeof SWITCH_COUNTERS)[number];

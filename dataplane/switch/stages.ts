@@ -59,6 +59,10 @@ export interface OffloadStage {
   /** Asked once per burst. */
   accepts(link: Link): boolean;
   decided(packet: Packet, ingress: Link, egress: Link, edit: number): void;
+  /** Nothing that was decided so far counts any more. */
+  ended(): void;
+  /** Somebody looks at the frames of a link, or does not any more. */
+  observed(link: Link): void;
 }
 
 export interface Stages {

@@ -36,7 +36,6 @@ function bench(macLimit = 100, ageing_s = 300): Bench {
   const config: SwitchConfig = { name: 's', macLimit, ageingTime_s: ageing_s, ports: [] };
   const surroundings: Surroundings = {
     addressOf: () => Uint8Array.of(2, 0, 0, 0, 0, 0x99),
-    decisionsChanged: () => {},
     tell: ({ what }) => told.push(what),
     export: () => {},
   };
