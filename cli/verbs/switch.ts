@@ -1,17 +1,27 @@
 /** `weft switch …`: looking into switches. A capability that has something to show adds its View to the list. */
 import type { Register } from '../resources.js';
 import { registerCapture } from './switch/capture.js';
+import { guardView } from './switch/guard.js';
 import { lagView } from './switch/lag.js';
 import { registerMacs } from './switch/macs.js';
 import { mirrorsView } from './switch/mirrors.js';
 import { offloadView } from './switch/offload.js';
 import { neighboursView } from './switch/neighbours.js';
+import { rulesView } from './switch/rules.js';
 import { stpView } from './switch/stp.js';
 import { registerTop } from './switch/top.js';
 import { registerView } from './switch/view.js';
 import type { AnyView } from './switch/view.js';
 
-const VIEWS: readonly AnyView[] = [lagView, neighboursView, mirrorsView, offloadView, stpView];
+const VIEWS: readonly AnyView[] = [
+  lagView,
+  neighboursView,
+  mirrorsView,
+  offloadView,
+  stpView,
+  guardView,
+  rulesView,
+];
 
 export const registerSwitch: Register = (program, session) => {
   const group = program.command('switch').description('look into switches');

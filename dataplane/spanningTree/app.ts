@@ -8,12 +8,14 @@
  * A loop that was held up for seconds makes up for none of them: the BPDUs of that time still lie in the sockets, and
  * what they refresh would have aged out before they are read.
  */
+import { mirrorDestinations } from '../contract.js';
 import type { SpanningTreePortView, SpanningTreeView, SwitchConfig } from '../contract.js';
 import type { Link } from '../engine/link.js';
 import { Timer } from '../engine/timers.js';
 import { DISCARDING, FORWARDING, LEARNING } from '../switch/feature.js';
 import type { ControlReceiver, Feature, FeaturePort, SwitchHost } from '../switch/feature.js';
 import type { Packet } from '../switch/packet.js';
+import type { Stages } from '../switch/stages.js';
 import * as wire from '../wire/bpdu.js';
 import { portSettings } from './defaults.js';
 import { PORT_NUMBER_MAX, SpanningTree } from './protocol.js';
@@ -57,15 +59,13 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
   #settings = '';
   readonly #portSettings = new Map<number, string>();
   #toldLeft = TOLD_PER_SECOND;
+  /** They carry copies only, and the mirror's room sees to their state. */
+  #mirrorDestinations = new Set<string>();
 
-  constructor(host: SwitchHost) {
+  constructor(host: SwitchHost, stages: Stages) {
     this.#host = host;
+    stages.control.push(this);
     this.#timer = new Timer(now_ms => this.#tick(now_ms));
-  }
-
-  /** Whether the switch has anything to do for it. */
-  get isOn(): boolean {
-    return this.#tree !== undefined;
   }
 
   configure(config: SwitchConfig, ports: readonly FeaturePort[]): void {
@@ -93,6 +93,7 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
       this.#tree.configure(settings);
     }
     this.#settings = said;
+    this.#mirrorDestinations = new Set(mirrorDestinations(config.mirrors));
     const present = new Set(ports.map(({ port }) => port));
     for (const port of this.#ports.values()) if (!present.has(port.port)) this.portRemoved(port);
     for (const port of ports) this.portAdded(port);
@@ -110,6 +111,10 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
       this.#forget(number);
     this.#ports.set(port.port, port);
     if (tree === undefined || number > PORT_NUMBER_MAX) return;
+    if (this.#mirrorDestinations.has(port.config.name)) {
+      this.#leave(number);
+      return;
+    }
     const settings = portSettings(port.config.device, port.config.spanningTree);
     const said = JSON.stringify(settings);
     if (tree.port(number) === undefined) tree.addPort(number, settings);
@@ -188,12 +193,17 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
   }
 
   #forget(number: number): void {
+    if (this.#leave(number)) this.#host.setPortState(number - 1, FORWARDING);
+  }
+
+  /** Whether it took part so far. */
+  #leave(number: number): boolean {
     const p = this.#tree?.port(number);
-    if (p === undefined) return;
+    if (p === undefined) return false;
     if (p.guarded) this.#host.setPortFault(number - 1, FAULT, null);
     this.#portSettings.delete(number);
     this.#tree?.removePort(number);
-    this.#host.setPortState(number - 1, FORWARDING);
+    return true;
   }
 
   #tick(now_ms: number): void {

@@ -249,6 +249,10 @@ export class SwitchApp implements Sink, SwitchHost {
     this.#setBlocked(port);
   }
 
+  isBlocked(port: number): boolean {
+    return this.#relay.blocked[port] !== 0;
+  }
+
   setPortFault(port: number, by: string, reason: string | null): void {
     let faults = this.#faults.get(port);
     if (faults === undefined) this.#faults.set(port, (faults = new Map()));
@@ -366,6 +370,7 @@ export class SwitchApp implements Sink, SwitchHost {
       if (outcome !== TRUNCATED) countKind(row, packet.view, packet.at, C.ifHCInUcastPkts);
       if (outcome <= DROP) row[SINK_COUNTERS_AT + placeOf(outcome)]!++;
       if (sampling !== undefined && (flags & stages.F_SAMPLE) !== 0) sampling.decided(packet, outcome);
+      // What was dropped before its VLAN was known; the others have been seen.
       if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
       if (outcome >= 0) {
         this.counters[UNICAST]!++;
@@ -388,13 +393,15 @@ export class SwitchApp implements Sink, SwitchHost {
     const packet = this.#packet;
     const relay = this.#relay;
     const { view, port, now_ms } = packet;
-    const { police, guard, rules, groups, storm } = this.stages;
+    const { police, guard, rules, groups, storm, mirrors } = this.stages;
     if ((flags & stages.F_FAULT) !== 0) return PORT_FAULT;
     if ((flags & stages.F_STATE) !== 0 && this.#states[port] === DISCARDING) return PORT_DISCARDING;
     const refused = relay.classify(view, packet.at, packet.length_bytes, port);
     if (refused !== 0) return refused;
     packet.vlan = relay.vlan;
     packet.priority = relay.priority;
+    // Before anything may be done to it: a mirror shows it as it came.
+    if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
     if ((flags & stages.F_STATE) !== 0) {
       relay.learn(view, packet.at, port, now_ms);
       this.#afterLearning(link);
@@ -449,6 +456,7 @@ export class SwitchApp implements Sink, SwitchHost {
     packet.w2 = words[w + W2]!;
     packet.port = port;
     packet.now_ms = this.loop.now_ms;
+    packet.vlan = 0;
     packet.isParsed = false;
     packet.isRetagged = false;
     packet.mirrors = 0;

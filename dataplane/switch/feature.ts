@@ -64,6 +64,8 @@ export interface SwitchHost {
   /** Puts a frame of our own into a VLAN, as if it had come in by nobody's port: forwarded and flooded by the rules. */
   sendInto(vlan: number, frame: Uint8Array): boolean;
   setPortState(port: number, state: PortForwarding): void;
+  /** Whether nothing may leave by a port (spanning tree, a fault). */
+  isBlocked(port: number): boolean;
   /** Forgets what was learned on a port; also ends its offloaded flows. */
   flushPort(port: number): void;
   /** Which stages the frames of a port meet: F_… of stages.ts. */

@@ -45,6 +45,8 @@ export interface StormStage {
 export interface MirrorStage {
   /** Once for each frame that came in by a port with F_MIRROR or leaves by one; `egress` -1: it came in. */
   seen(packet: Packet, egress: number, edit: number): void;
+  /** A flow rule wants these sessions (bits of their places in the configuration) to have the frame, as it came. */
+  take(packet: Packet, sessions: number): void;
   /** Whether frames that leave by this port are mirrored. */
   isSource(port: number): boolean;
 }

@@ -4,12 +4,28 @@ import type { Link } from '../../../dataplane/engine/link.js';
 import type { Sink } from '../../../dataplane/engine/link.js';
 import type { PortConfig } from '../../../dataplane/contract.js';
 import type { MemoryPort } from '../../../dataplane/ports/memory.js';
+import { DISCARDING } from '../../../dataplane/switch/feature.js';
 import type { FeaturePort, SwitchHost } from '../../../dataplane/switch/feature.js';
+import type { Stages } from '../../../dataplane/switch/stages.js';
 import { makeRig, memoryLink } from '../engine/rig.js';
 import type { Rig } from '../engine/rig.js';
 
 export interface FakePort extends FeaturePort {
   readonly memory: MemoryPort;
+}
+
+export function makeStages(): Stages {
+  return {
+    control: [],
+    police: undefined,
+    guard: undefined,
+    rules: undefined,
+    groups: undefined,
+    storm: undefined,
+    mirrors: undefined,
+    sampling: undefined,
+    offload: undefined,
+  };
 }
 
 export class FakeHost implements SwitchHost {
@@ -18,6 +34,7 @@ export class FakeHost implements SwitchHost {
   readonly loop = this.rig.loop;
   readonly counters = makeRow();
   readonly address = Uint8Array.of(2, 0, 0, 0, 0, 1);
+  readonly stages = makeStages();
   readonly ports: FakePort[] = [];
   readonly states = new Map<number, number>();
   readonly flags = new Map<number, number>();
@@ -57,6 +74,9 @@ export class FakeHost implements SwitchHost {
   }
   setPortState(port: number, state: number): void {
     this.states.set(port, state);
+  }
+  isBlocked(port: number): boolean {
+    return this.states.get(port) === DISCARDING;
   }
   flushPort(port: number): void {
     this.flushed.push(port);
