@@ -105,7 +105,7 @@ export class AggregatePort implements Port, Sink {
   #isOpen = false;
   bucketsMoved = 0;
   onLldp: LldpReceiver | undefined;
-  /** Members came or went. */
+  /** Members came or went, or their links did. */
   onMembers: (() => void) | undefined;
 
   constructor(
@@ -264,6 +264,7 @@ export class AggregatePort implements Port, Sink {
     member.upAt_ms = now_ms;
     if (member.lacp !== undefined) this.#group?.setEnabled(member.lacp, link.isUp, now_ms);
     if (this.#isOpen) this.#decide();
+    this.onMembers?.();
   }
 
   #tick(now_ms: number): void {

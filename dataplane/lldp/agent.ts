@@ -133,11 +133,6 @@ export class LldpAgent {
     if (this.#isSpeaking) this.#txNow = true;
   }
 
-  /** The last thing to be sent before the agent goes: whether it has to take its leave. */
-  get mustLeave(): boolean {
-    return this.#isSpeaking;
-  }
-
   received(pdu: Lldpdu, now_ms: number): Heard {
     if (!this.#isUp || !hears(this.#settings.mode)) return 'ignored';
     const id = msap(pdu);

@@ -12,6 +12,7 @@ import { Timer } from '../engine/timers.js';
 import { aggregateOf } from '../lag/app.js';
 import type { ControlReceiver, Feature, FeaturePort, SwitchHost } from '../switch/feature.js';
 import type { Packet } from '../switch/packet.js';
+import type { Stages } from '../switch/stages.js';
 import * as wire from '../wire/lldp.js';
 import { LldpAgent } from './agent.js';
 import type { AgentSettings, LldpMode } from './agent.js';
@@ -60,8 +61,9 @@ export class LldpFeature implements Feature, ControlReceiver {
   #toldFrom_ms = -Infinity;
   #told = 0;
 
-  constructor(host: SwitchHost) {
+  constructor(host: SwitchHost, stages: Stages) {
     this.#host = host;
+    stages.control.push(this);
     this.#timer = new Timer(now_ms => this.#run(now_ms));
   }
 
@@ -85,7 +87,6 @@ export class LldpFeature implements Feature, ControlReceiver {
   }
 
   close(): void {
-    for (const station of this.#stations.values()) if (station.agent.mustLeave) this.#send(station, 0);
     this.#stations.clear();
     this.#host.loop.timers.cancel(this.#timer);
   }
@@ -108,11 +109,8 @@ export class LldpFeature implements Feature, ControlReceiver {
       for (const member of aggregate.members)
         this.#keep(member.link, port, member.name, member.config.device.kind, config, wanted);
     }
-    for (const [link, station] of this.#stations) {
-      if (wanted.has(link)) continue;
-      if (station.agent.mustLeave) this.#send(station, 0);
-      this.#stations.delete(link);
-    }
+    // Their ports are closed: neighbours forget them by their TTL.
+    for (const link of this.#stations.keys()) if (!wanted.has(link)) this.#stations.delete(link);
     this.#run(this.#host.loop.now_ms);
   }
 

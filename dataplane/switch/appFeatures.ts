@@ -1,6 +1,8 @@
 /** Which capabilities a switch has: the one list. Each is made with the switch, and is off until configured. */
 import type { SwitchConfig, SwitchSampling } from '../contract.js';
 import { GuardApp } from '../guard/app.js';
+import { LagFeature } from '../lag/appFeature.js';
+import { LldpFeature } from '../lldp/app.js';
 import { MirrorApp } from '../mirrors/app.js';
 import { Offload } from '../offload/app.js';
 import { RulesApp } from '../rules/app.js';
@@ -33,5 +35,6 @@ export function makeFeatures(app: SwitchApp, stages: Stages, surroundings: Surro
   const spanningTree = new SpanningTreeApp(app, stages);
   const guard = new GuardApp(app, stages);
   const rules = new RulesApp(app, stages);
-  return [mirrors, spanningTree, sampling, offload, guard, rules];
+  const lldp = new LldpFeature(app, stages);
+  return [new LagFeature(), lldp, mirrors, spanningTree, sampling, offload, guard, rules];
 }

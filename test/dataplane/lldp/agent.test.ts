@@ -65,7 +65,6 @@ void t.test('who stops takes its leave, and does not begin again at once', async
   agent.setUp(true, 0);
   sends(agent, 0, 5000);
   agent.received(pduOf(1), 5000);
-  t.ok(agent.mustLeave);
   agent.configure({ ...SETTINGS, mode: 'rx' }, 6000);
   t.same(sends(agent, 6000, 7000), [[6000, 'shutdown']]);
   t.equal(agent.neighbours.size, 1, 'and goes on listening');
