@@ -30,6 +30,9 @@ export const DROP_SAME_PORT = dropReason('dropSamePort');
 export const DROP_NO_RECEIVER = dropReason('dropNoReceiver');
 export const DROP_ISOLATED = dropReason('dropIsolated');
 
+/** No type of a tag: what stands in the frame has to be replaced in any case. */
+const TPID_CHANGED = -1;
+
 /** Ports of one switch at most, as the contract has it. */
 export const PORTS_MAX_COUNT = 4096;
 
@@ -42,8 +45,14 @@ export class Relay {
 
   // What the last `decide` found out.
   vlan = 0;
+  /** For ports that are simple to VLANs; `edit` knows the others. */
   editTagged = 0;
   editUntagged = 0;
+  /** Type of the tag it came with, 0: none that its port knows; and what stands in it, or would: priority and VLAN. */
+  tagTpid = 0;
+  tagControl = 0;
+  /** It came without a tag, or with a customer's of its own VLAN. */
+  isPlainlyTagged = true;
   /** 802.1p priority of its tag; 0 without one. */
   priority = 0;
   /** The source could not be learned because it is a group address or zero. */
@@ -55,9 +64,22 @@ export class Relay {
     this.database = new FilteringDatabase(macLimit, age_ms);
   }
 
-  /** The edit for a frame that leaves through `port`, a member of its VLAN. */
+  /** The edit for a frame that leaves through `port`, by which its VLAN leaves. */
   edit(port: number): number {
-    return this.vlans.pvid(port) === this.vlan ? this.editUntagged : this.editTagged;
+    const pvid = this.vlans.simplePvid(port);
+    if (pvid >= 0 && this.isPlainlyTagged) return pvid === this.vlan ? this.editUntagged : this.editTagged;
+    return this.#editFor(port);
+  }
+
+  /** Service tags, translation, hybrid ports, private VLANs. */
+  #editFor(port: number): number {
+    const { vlans } = this;
+    if (vlans.leavesUntagged(port, this.vlan)) return this.editUntagged;
+    const tpid = vlans.tpid(port);
+    const control = (this.tagControl & ~vlan.VID_MASK) | vlans.outward(port, this.vlan);
+    if (this.tagTpid === tpid && this.tagControl === control) return vlan.EDIT_NONE;
+    const how = this.tagTpid === 0 ? vlan.EDIT_ADD : vlan.EDIT_REPLACE;
+    return how | vlan.editOfTpid(tpid) | control;
   }
 
   /** The whole of it for a plain port. */
@@ -82,7 +104,13 @@ export class Relay {
     const high = view.getUint16(at + ethernet.SOURCE);
     const low = view.getInt32(at + ethernet.SOURCE + 2);
     if ((high & 0x0100) !== 0 || (high | low) === 0) this.sourceNotLearnable = true;
-    else this.learned = this.database.learn(FilteringDatabase.key0(this.vlan, high), low, port, now_ms);
+    else
+      this.learned = this.database.learn(
+        FilteringDatabase.key0(this.vlans.fid(this.vlan), high),
+        low,
+        port,
+        now_ms,
+      );
   }
 
   /** Where it goes: a port, FLOOD, or a drop reason. */
@@ -90,11 +118,17 @@ export class Relay {
     const high = view.getUint16(at);
     if ((high & 0x0100) !== 0) return ethernet.isReservedGroup(view, at) ? DROP_RESERVED_GROUP : FLOOD;
     const vid = this.vlan;
-    const egress = this.database.lookup(FilteringDatabase.key0(vid, high), view.getInt32(at + 2), now_ms);
+    const egress = this.database.lookup(
+      FilteringDatabase.key0(this.vlans.fid(vid), high),
+      view.getInt32(at + 2),
+      now_ms,
+    );
     if (egress === UNKNOWN) return FLOOD;
     if (egress === port) return DROP_SAME_PORT;
     // 8.6.4: a station may have been learned before its port left the VLAN, or stopped forwarding.
-    if (this.blocked[egress] !== 0 || !this.vlans.has(egress, vid)) return DROP_NO_RECEIVER;
+    if (this.blocked[egress] !== 0) return DROP_NO_RECEIVER;
+    if (!this.vlans.leaves(egress, vid))
+      return this.vlans.fid(vid) === vid ? DROP_NO_RECEIVER : DROP_ISOLATED;
     return this.isApart(port, egress) ? DROP_ISOLATED : egress;
   }
 
@@ -104,50 +138,59 @@ export class Relay {
   }
 
   /** A rule gave the frame another VLAN or priority: what egress ports do to its tag. */
-  retag(view: DataView, at: number, vid: number, priority: number): void {
-    const isTagged = vlan.isTagged(view, at);
+  retag(vid: number, priority: number): void {
     this.vlan = vid;
     this.priority = priority;
-    this.editTagged = (isTagged ? vlan.EDIT_REPLACE : vlan.EDIT_ADD) | (priority << vlan.PCP_SHIFT) | vid;
-    this.editUntagged = isTagged ? vlan.EDIT_REMOVE : vlan.EDIT_NONE;
+    this.editTagged =
+      (this.tagTpid === 0 ? vlan.EDIT_ADD : vlan.EDIT_REPLACE) | (priority << vlan.PCP_SHIFT) | vid;
+    this.editUntagged = this.tagTpid === 0 ? vlan.EDIT_NONE : vlan.EDIT_REMOVE;
+    // What stands in the frame is neither now: every tag is written anew.
+    if (this.tagTpid !== 0) this.tagTpid = TPID_CHANGED;
+    this.tagControl = (priority << vlan.PCP_SHIFT) | vid;
   }
 
   /** A frame of our own, untagged, in a VLAN: what an egress port needs to know. */
   originate(vid: number): void {
+    this.#untagged(vid);
+  }
+
+  #untagged(vid: number): void {
     this.vlan = vid;
+    this.priority = 0;
+    this.tagTpid = 0;
+    this.tagControl = vid;
+    this.isPlainlyTagged = true;
     this.editTagged = vlan.EDIT_ADD | vid;
     this.editUntagged = vlan.EDIT_NONE;
   }
 
   /** Sets vlan and edits. 0, or a drop reason. */
   #classify(view: DataView, at: number, length_bytes: number, port: number): number {
-    if (!vlan.isTagged(view, at)) {
-      const pvid = this.vlans.pvid(port);
+    const { vlans } = this;
+    const pvid = vlans.pvid(port);
+    const type = view.getUint16(at + ethernet.TYPE);
+    if (type !== vlans.tpid(port)) {
       if (pvid === 0) return DROP_UNTAGGED;
-      this.vlan = pvid;
-      this.editTagged = vlan.EDIT_ADD | pvid;
-      this.editUntagged = vlan.EDIT_NONE;
-      this.priority = 0;
+      this.#untagged(pvid);
       return 0;
     }
     if (length_bytes < ethernet.LENGTH + vlan.LENGTH) return DROP_TRUNCATED;
     const control = vlan.tci(view, at);
-    this.priority = control >>> vlan.PCP_SHIFT;
-    let vid = control & vlan.VID_MASK;
-    if (vid === vlan.VID_RESERVED) return DROP_VLAN_RESERVED;
-    this.editUntagged = vlan.EDIT_REMOVE;
-    if (vid === vlan.VID_NULL) {
-      // 6.9.1: priority-tagged frames belong to the PVID; the priority is kept where a tag leaves.
-      vid = this.vlans.pvid(port);
-      if (vid === 0) return DROP_UNTAGGED;
-      this.editTagged = vlan.EDIT_REPLACE | (control & ~vlan.VID_MASK) | vid;
-    } else {
-      this.editTagged = vlan.EDIT_NONE;
-    }
-    if (!this.vlans.has(port, vid)) return DROP_VLAN_NOT_MEMBER;
-    if (this.vlans.isAccess(port) && view.getUint16(at + vlan.AT + vlan.LENGTH) === ethernet.TYPE_CVLAN)
+    const onWire = control & vlan.VID_MASK;
+    if (onWire === vlan.VID_RESERVED) return DROP_VLAN_RESERVED;
+    // 6.9.1: priority-tagged frames belong to the PVID; the priority is kept where a tag leaves.
+    const vid = onWire === vlan.VID_NULL ? pvid : vlans.inward(port, onWire);
+    if (vid === 0) return DROP_UNTAGGED;
+    if (!vlans.has(port, vid)) return DROP_VLAN_NOT_MEMBER;
+    if (vlans.isAccess(port) && view.getUint16(at + vlan.AT + vlan.LENGTH) === ethernet.TYPE_CVLAN)
       return DROP_DOUBLE_TAGGED;
     this.vlan = vid;
+    this.priority = control >>> vlan.PCP_SHIFT;
+    this.tagTpid = type;
+    this.tagControl = control;
+    this.isPlainlyTagged = type === vlan.TPID_CUSTOMER;
+    this.editTagged = onWire === vid ? vlan.EDIT_NONE : vlan.EDIT_REPLACE | (control & ~vlan.VID_MASK) | vid;
+    this.editUntagged = vlan.EDIT_REMOVE;
     return 0;
   }
 }

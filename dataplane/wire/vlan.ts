@@ -1,9 +1,9 @@
 /**
- * The customer VLAN tag (IEEE 802.1Q-2022 9.6): four octets between source address and type.
+ * VLAN tags (IEEE 802.1Q-2022 9.6): four octets between source address and type.
  *
  *   0          2                    4
  *   +----------+--------------------+
- *   | TPID     | PCP 3  DEI 1 VID 12|      TPID 0x8100
+ *   | TPID     | PCP 3  DEI 1 VID 12|      TPID 0x8100 (customer), 0x88a8 (service), 0x9100 (older outer tags)
  *   +----------+--------------------+
  *
  * Tags are pushed and popped while a frame is sent, never in the buffer it lies in: the same buffer may be on
@@ -25,11 +25,18 @@ export const VID_MAX = 4094;
 export const PCP_SHIFT = 13;
 export const DEI = 0x1000;
 
+export const TPID_CUSTOMER = TYPE_CVLAN;
+export const TPID_SERVICE = 0x88a8;
+export const TPID_OLD_OUTER = 0x9100;
+
 // Our constants: edits.
 export const EDIT_NONE = 0;
 export const EDIT_REMOVE = 1 << 16;
 export const EDIT_ADD = 1 << 17;
 export const EDIT_REPLACE = EDIT_REMOVE | EDIT_ADD;
+/** Of the tag that is added; none of them: a customer tag. */
+export const EDIT_SERVICE = 1 << 18;
+export const EDIT_OLD_OUTER = 1 << 19;
 
 export interface Tag {
   pcp: number;
@@ -46,9 +53,18 @@ export function tci(view: DataView, frameAt: number): number {
   return view.getUint16(frameAt + AT + 2);
 }
 
-/** The tag as the 32-bit word that stands in the frame. */
-export function word(tagControl: number): number {
-  return (TYPE_CVLAN << 16) | (tagControl & 0xffff) | 0;
+/** The bits of an edit that adds a tag of this type. */
+export function editOfTpid(tpid: number): number {
+  if (tpid === TPID_CUSTOMER) return 0;
+  return tpid === TPID_SERVICE ? EDIT_SERVICE : EDIT_OLD_OUTER;
+}
+
+/** The tag that an edit adds, as the 32-bit word that stands in the frame. */
+export function word(edit: number): number {
+  let tpid = TPID_CUSTOMER;
+  if ((edit & (EDIT_SERVICE | EDIT_OLD_OUTER)) !== 0)
+    tpid = (edit & EDIT_SERVICE) !== 0 ? TPID_SERVICE : TPID_OLD_OUTER;
+  return (tpid << 16) | (edit & 0xffff) | 0;
 }
 
 /** By how much an edit makes a frame longer: -4, 0 or 4. */

@@ -12,7 +12,7 @@ void t.test('access', async t => {
 });
 
 void t.test('trunk: edges of ranges, native without being allowed', async t => {
-  const vlans = new VlanMembership(1);
+  const vlans = new VlanMembership();
   vlans.set(0, {
     mode: 'trunk',
     allowed: [
@@ -32,7 +32,7 @@ void t.test('trunk: edges of ranges, native without being allowed', async t => {
 });
 
 void t.test('many ports; lists follow every change', async t => {
-  const vlans = new VlanMembership(2);
+  const vlans = new VlanMembership();
   for (let port = 0; port < 100; port++) vlans.set(port, { mode: 'access', vlan: 1 + (port % 2) });
   t.equal(vlans.members(1).length, 50);
   t.equal(vlans.members(2).length, 50);
