@@ -74,6 +74,7 @@ const RULES: Rule[] = [
       within(
         'dataplane/wire/',
         'dataplane/contract',
+        'dataplane/switch/counters.ts',
         'dataplane/switch/packet.ts',
         'dataplane/switch/headers.ts',
         'dataplane/switch/feature.ts',

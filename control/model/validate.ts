@@ -9,6 +9,7 @@
 import { posix } from 'node:path';
 import type { Fault } from './fault.js';
 import type { Kind, SwitchSpec } from './spec.js';
+import { leaseFaults } from './switch/guard.js';
 import { switchFaults } from './switch/words.js';
 import type { Specs } from './resource.js';
 import { keyOf } from './resource.js';
@@ -354,6 +355,7 @@ const RULES: readonly Rule[] = [
   socketPaths,
   counts,
   capabilities,
+  leaseFaults,
 ];
 
 export function validate(specs: Specs, world: World): Fault[] {

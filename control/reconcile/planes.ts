@@ -8,9 +8,11 @@ import type { DataplaneConfig, PortConfig, SwitchConfig } from '../../dataplane/
 import type { ExportConfig, PoolConfig, StorageConfig } from '../../storage/contract.js';
 import { exportSocket, nicPortName, poolDirectory } from '../model/layout.js';
 import type { Layout } from '../model/layout.js';
+import { macOf } from '../model/mac.js';
 import { durationOf_ms } from '../model/meaning.js';
 import type { Kind, SpecOf } from '../model/spec.js';
 import { deviceToPlane } from '../model/switch/devices.js';
+import { withOwnMac } from '../model/switch/guard.js';
 import { portToPlane, switchToPlane } from '../model/switch/words.js';
 import { volumeOfNbdName } from './boot.js';
 import type { Sockets } from './boot.js';
@@ -118,7 +120,7 @@ export function toDataplaneConfig(
       portsOf(nic.switch).push({
         name: nicPortName(name, index),
         device: nicDevice(plan?.nics[index] ?? nic, sockets.nicSocket(name, index)),
-        ...portToPlane(nic),
+        ...withOwnMac(portToPlane(nic), nic.guard, macOf(name, index, nic.mac)),
       });
     }
   }
