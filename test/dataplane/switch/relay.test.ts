@@ -3,15 +3,15 @@
  *
  *   in-port  destination  source  tags  ->  outcome
  *
- * Stations are single letters (a is 02:00:00:00:00:0a). Tags: `-` none, `10` a VLAN, `p5` priority 5 of no VLAN,
- * `10.20` two tags. The outcome names each port it leaves by with the tags it then has, `drop REASON` otherwise.
+ * Stations are single letters (a is 02:00:00:00:00:61). Tags: `-` none, `10` a VLAN, `p5` priority 5 of no VLAN,
+ * `10.20` two tags, `10p3` a priority in one, `s10` a service tag. The outcome names each port it leaves by with the tags it then has, `drop REASON` otherwise.
  */
 import t from 'tap';
 import * as ethernet from '../../../dataplane/wire/ethernet.js';
 import * as vlan from '../../../dataplane/wire/vlan.js';
 import { DROP, PORT_COUNTERS } from '../../../dataplane/switch/counters.js';
 import { FLOOD, Relay } from '../../../dataplane/switch/relay.js';
-import type { Membership } from '../../../dataplane/switch/vlanMembership.js';
+import type { Membership, PrivateVlanSet } from '../../../dataplane/switch/vlanMembership.js';
 
 const access = (vid: number): Membership => ({ mode: 'access', vlan: vid });
 const trunk = (allowed: [number, number][], native: number | null): Membership => ({
@@ -28,12 +28,13 @@ const GROUPS: Record<string, string> = {
   mvrp: '01:80:c2:00:00:21',
   zero: '00:00:00:00:00:00',
 };
-const address = (name: string): string => GROUPS[name] ?? `02:00:00:00:00:0${name}`;
+const address = (name: string): string => GROUPS[name] ?? `02:00:00:00:00:${name.charCodeAt(0).toString(16)}`;
 
 function tagWord(text: string): [number, number] {
   if (text.startsWith('p')) return [0x8100, Number(text.slice(1)) << 13];
-  if (text.startsWith('s')) return [0x88a8, Number(text.slice(1))];
-  return [0x8100, Number(text)];
+  const service = text.startsWith('s');
+  const [vid = '', priority = '0'] = (service ? text.slice(1) : text).split('p');
+  return [service ? 0x88a8 : 0x8100, Number(vid) | (Number(priority) << 13)];
 }
 
 function frame(to: string, from: string, tags: string): Uint8Array {
@@ -80,8 +81,14 @@ function outcomeOf(relay: Relay, names: string[], bytes: Uint8Array, port: numbe
 
 type Asserts = Pick<typeof t, 'equal'>;
 
-function table(t: Asserts, ports: Record<string, Membership>, text: string): void {
+function table(
+  t: Asserts,
+  ports: Record<string, Membership>,
+  text: string,
+  privateVlans: PrivateVlanSet[] = [],
+): void {
   const relay = new Relay(1000, 300_000);
+  relay.vlans.setPrivate(privateVlans);
   const names = Object.keys(ports);
   names.forEach((name, index) => relay.vlans.set(index, ports[name]!));
   for (const line of text.trim().split('\n')) {
@@ -173,6 +180,147 @@ void t.test('a trunk with a native VLAN', async t => {
     tap all a 9     -> drop dropVlanNotMember
   `,
   );
+});
+
+void t.test('hybrid ports: some VLANs without a tag, others with', async t => {
+  table(
+    t,
+    {
+      h: { mode: 'hybrid', pvid: 10, untagged: [[10, 11]], tagged: [[20, 21]] },
+      ten: access(10),
+      eleven: access(11),
+      twenty: access(20),
+      up: trunk([[1, 30]], null),
+    },
+    `
+    h      all a -    -> ten:- up:10
+    h      all a 10   -> ten:- up:10
+    h      all a 11   -> eleven:- up:11
+    h      all a 20   -> twenty:- up:20
+    h      all a 30   -> drop dropVlanNotMember
+    eleven all b -    -> h:- up:11
+    twenty all b -    -> h:20 up:20
+    up     all c 11p3 -> h:- eleven:-
+    up     all c 21p3 -> h:21p3
+    h      all a p5   -> ten:- up:10p5
+  `,
+  );
+  table(
+    t,
+    { h: { mode: 'hybrid', pvid: 10, untagged: [], tagged: [[20, 20]] }, up: trunk([[1, 30]], null) },
+    `
+    up all c 10 -> h:10
+    h  all a -  -> up:10
+  `,
+  );
+});
+
+void t.test('tunnels: what a customer sends crosses as it is, under a service tag', async t => {
+  const provider: Membership = { mode: 'trunk', allowed: [[100, 200]], native: null, tpid: 0x88a8 };
+  table(
+    t,
+    {
+      c1: { mode: 'tunnel', vlan: 100 },
+      c2: { mode: 'tunnel', vlan: 100 },
+      d: { mode: 'tunnel', vlan: 200 },
+      p: provider,
+      q: provider,
+    },
+    `
+    c1 all a -        -> c2:- p:s100 q:s100
+    c1 all a 10       -> c2:10 p:s100.10 q:s100.10
+    c1 all a 10.20    -> c2:10.20 p:s100.10.20 q:s100.10.20
+    c1 all a s7       -> c2:s7 p:s100.s7 q:s100.s7
+    p  all b s100.10  -> c1:10 c2:10 q:s100.10
+    p  all b s100     -> c1:- c2:- q:s100
+    p  all b s200.5   -> d:5 q:s200.5
+    p  all b 100      -> drop dropUntagged
+    p  all b s300     -> drop dropVlanNotMember
+  `,
+  );
+  table(
+    t,
+    { c: { mode: 'tunnel', vlan: 100 }, up: trunk([[1, 4094]], null), p: provider },
+    `
+    c  all a 10       -> up:100.10 p:s100.10
+    up all b 100.10   -> c:10 p:s100.10
+    p  all d s100p3.10 -> c:10 up:100p3.10
+  `,
+  );
+});
+
+void t.test('translation, both ways', async t => {
+  table(
+    t,
+    {
+      x: {
+        mode: 'trunk',
+        allowed: [[10, 20]],
+        native: null,
+        translate: [
+          [110, 10],
+          [111, 11],
+        ],
+      },
+      ten: access(10),
+      up: trunk([[1, 200]], null),
+    },
+    `
+    x   all a 110    -> ten:- up:10
+    x   all a 110p4  -> ten:- up:10p4
+    x   all a 12     -> up:12
+    ten all b -      -> x:110 up:10
+    up  all c 10p2   -> x:110p2 ten:-
+    up  all c 11     -> x:111
+    up  all c 12     -> x:12
+    x   all a 30     -> drop dropVlanNotMember
+  `,
+  );
+});
+
+void t.test('private VLANs (RFC 5517): who hears whom', async t => {
+  table(
+    t,
+    {
+      router: access(100),
+      i1: access(101),
+      i2: access(101),
+      c1: access(102),
+      c2: access(102),
+      d: access(103),
+      up: trunk([[100, 103]], null),
+    },
+    `
+    router all r -   -> i1:- i2:- c1:- c2:- d:- up:100
+    i1     all a -   -> router:- up:101
+    c1     all b -   -> router:- c2:- up:102
+    d      all c -   -> router:- up:103
+    router a   r -   -> i1:-
+    i1     r   a -   -> router:-
+    c1     r   b -   -> router:-
+    c2     b   e -   -> c1:-
+    c1     e   b -   -> c2:-
+    i2     a   f -   -> drop dropIsolated
+    i2     b   f -   -> drop dropIsolated
+    d      b   c -   -> drop dropIsolated
+    up     all g 101 -> router:-
+    up     a   h 100 -> i1:-
+  `,
+    [{ primary: 100, isolated: 101, communities: [102, 103] }],
+  );
+});
+
+void t.test('isolated ports', async t => {
+  const relay = new Relay(10, 300_000);
+  for (const port of [0, 1, 2]) relay.vlans.set(port, access(1));
+  relay.isolated[0] = 1;
+  relay.isolated[1] = 1;
+  const bytes = (to: string, from: string): DataView => new DataView(frame(to, from, '-').buffer);
+  relay.decide(bytes('all', 'b'), 0, 60, 1, 0);
+  relay.decide(bytes('all', 'c'), 0, 60, 2, 0);
+  t.equal(PORT_COUNTERS[DROP - relay.decide(bytes('b', 'a'), 0, 60, 0, 0)], 'dropIsolated');
+  t.equal(relay.decide(bytes('c', 'a'), 0, 60, 0, 0), 2);
+  t.equal(relay.decide(bytes('a', 'c'), 0, 60, 2, 0), 0);
 });
 
 void t.test('double-tagged frames pass between trunks as payload', async t => {
