@@ -4,7 +4,10 @@ import * as virtioNet from '../../wire/virtioNet.js';
 
 const bit = (feature: number): bigint => 1n << BigInt(feature);
 
-/** What is offered to every peer, always the same: a guest that reconnects must find what it negotiated. */
+/**
+ * What is offered to every peer, always the same: a guest that reconnects must find what it negotiated. UDP
+ * segmentation (bits 54 to 56) is known to QEMU from 8.2 on; older ones pass over it.
+ */
 export const OFFERED: bigint = [
   FEATURE.CSUM,
   FEATURE.GUEST_CSUM,

@@ -51,7 +51,7 @@ const GOLDEN = `
 -device pcie-root-port,id=port-nic0,bus=pcie.0,addr=0x8.0x0,multifunction=on,chassis=1
 -chardev socket,id=vhost0,path=${DIR}/nic0.sock,server=on,wait=off
 -netdev vhost-user,id=nic0,chardev=vhost0,queues=1
--device virtio-net-pci,id=net0,bus=port-nic0,netdev=nic0,mac=52:54:00:12:34:56,romfile=,rx_queue_size=1024,tx_queue_size=1024
+-device virtio-net-pci,id=net0,bus=port-nic0,netdev=nic0,mac=52:54:00:12:34:56,romfile=,rx_queue_size=1024,tx_queue_size=1024,vectors=0
 -device pcie-root-port,id=port-disk0,bus=pcie.0,addr=0x10.0x0,multifunction=on,chassis=17
 -blockdev {"driver":"nbd","node-name":"disk0","server":{"type":"unix","path":"${DIR}/disk0.sock"},"export":"alice-data","reconnect-delay":3600,"open-timeout":30,"read-only":false,"discard":"unmap","detect-zeroes":"off"}
 -device virtio-blk-pci,id=blk0,bus=port-disk0,drive=disk0,serial=alice-data,write-cache=on,discard=on,werror=report,rerror=report,physical_block_size=4096
@@ -89,9 +89,10 @@ await t.test('KVM and arm64 differ where they must', async t => {
 });
 
 await t.test('cards: several pairs of queues, and streams', async t => {
-  const cards = (nic: Partial<BootPlan['nics'][number]>) =>
-    qemuArguments({ ...alice, nics: [{ ...alice.nics[0]!, ...nic }] }, tcg, paths).join(' ');
+  const cards = (nic: Partial<BootPlan['nics'][number]>, accel: 'tcg' | 'kvm' = 'kvm') =>
+    qemuArguments({ ...alice, nics: [{ ...alice.nics[0]!, ...nic }] }, { ...tcg, accel }, paths).join(' ');
   t.match(cards({ queues: 4 }), /-netdev vhost-user,id=nic0,chardev=vhost0,queues=4 .*,mq=on,vectors=10/);
+  t.match(cards({ queues: 4 }, 'tcg'), /,mq=on,vectors=0/, 'no message-signalled interrupts without KVM');
   const stream = cards({ transport: 'stream' });
   t.match(stream, /-netdev stream,id=nic0,server=on,addr.type=unix,addr.path=\S+nic0.sock/);
   t.notMatch(stream, /vhost|queue_size/);
