@@ -1,5 +1,5 @@
 /**
- * TCP sockets for loops that own their fds. Addresses are literal: looking up names is asynchronous and
+ * TCP and UDP sockets for loops that own their fds. Addresses are literal: looking up names is asynchronous and
  * belongs to node:dns above. All fds are non-blocking and close-on-exec.
  *
  *   struct sockaddr_in    16 bytes   0 family(u16)  2 port(be16)  4 address(4)   8 zero
@@ -7,7 +7,18 @@
  */
 import { EADDRINUSE, EAFNOSUPPORT, EINPROGRESS, EINVAL, HostError, check } from './errno.js';
 import { formatIp, parseIp } from './ip.js';
-import { AF_INET, AF_INET6, SOCK_STREAM, SOL_SOCKET, SO_KEEPALIVE, SO_REUSEADDR } from './socket.js';
+import {
+  AF_INET,
+  AF_INET6,
+  SOCK_DGRAM,
+  SOCK_STREAM,
+  SOL_SOCKET,
+  SO_KEEPALIVE,
+  SO_REUSEADDR,
+} from './socket.js';
+import { findControl, putControl } from './messages.js';
+import type { MessageBatch } from './messages.js';
+import * as raw from './raw.js';
 import * as sock from './socket.js';
 
 export { accept, connectResult, setSockBuf } from './socket.js';
@@ -19,6 +30,17 @@ const TCP_KEEPIDLE = 4;
 const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
 const IPV6_V6ONLY = 26;
+const IPPROTO_IP = 0;
+const IPPROTO_UDP = 17;
+const IP_MTU_DISCOVER = 10;
+const IP_MTU = 14;
+const IPV6_MTU_DISCOVER = 23;
+const IPV6_MTU = 24;
+const PMTUDISC_DONT = 0;
+const PMTUDISC_DO = 2;
+const UDP_SEGMENT = 103;
+const UDP_GRO = 104;
+const UDP_NO_CHECK6_RX = 102;
 
 function inetAddress(host: string, port: number, syscall: string): Uint8Array {
   const ip = parseIp(host);
@@ -112,4 +134,89 @@ export function peerEndpoint(fd: number): Endpoint {
 
 export function localPort(fd: number): number {
   return localEndpoint(fd).port;
+}
+
+// -----------------------------------------------------------------------------------------------------------------
+// UDP, for raw sendmmsg and recvmmsg (messages.ts).
+
+/** struct sockaddr_in or sockaddr_in6 of a literal address. */
+export function inetAddressBytes(host: string, port: number): Uint8Array {
+  return inetAddress(host, port, 'sockaddr');
+}
+
+export interface UdpOptions {
+  /** Never fragment what is sent: longer than the path takes is -EMSGSIZE. Else the host fragments it. */
+  readonly dontFragment: boolean;
+  /** Take datagrams that the kernel put together; `groSegment` says how they are to be cut. Linux 5.0. */
+  readonly gro?: boolean;
+  readonly send_bytes?: number;
+  readonly receive_bytes?: number;
+}
+
+/** Bound; "0.0.0.0" and "::" stand for all addresses of their own family, port 0 for a free one. */
+export function openUdp(host: string, port: number, options: UdpOptions): number {
+  const address = inetAddress(host, port, 'bind');
+  const isIpv6 = address.length === 28;
+  const fd = sock.socket(isIpv6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
+  const discover = options.dontFragment ? PMTUDISC_DO : PMTUDISC_DONT;
+  if (isIpv6) {
+    sock.setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    sock.setOption(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, discover);
+    // RFC 6935: tunnels may leave the sum out.
+    sock.setOption(fd, IPPROTO_UDP, UDP_NO_CHECK6_RX, 1);
+  } else {
+    sock.setOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, discover);
+  }
+  // Where the kernel lacks it datagrams come one by one: no matter.
+  if (options.gro === true) sock.setOption(fd, IPPROTO_UDP, UDP_GRO, 1);
+  const { send_bytes, receive_bytes } = options;
+  sock.setSockBuf(fd, {
+    ...(send_bytes === undefined ? {} : { send_bytes }),
+    ...(receive_bytes === undefined ? {} : { receive_bytes }),
+  });
+  const result = sock.bindAddress(fd, address);
+  if (result < 0)
+    sock.failClosing(
+      fd,
+      'bind',
+      -result,
+      `UDP ${formatEndpoint({ host, port })}`,
+      result === -EADDRINUSE ? 'another socket, or a tunnel device of the host, has the port' : '',
+    );
+  return fd;
+}
+
+/** What the host's route to an address takes, in bytes of IP packets; -errno when there is none. */
+export function routeMtu(host: string, local: string | undefined): number {
+  const address = inetAddress(host, 9, 'connect');
+  const isIpv6 = address.length === 28;
+  const fd = sock.socket(isIpv6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
+  try {
+    if (local !== undefined) {
+      const bound = sock.bindAddress(fd, inetAddress(local, 0, 'bind'));
+      if (bound < 0) return bound;
+    }
+    // A datagram socket is connected by looking up the route; nothing is sent.
+    const connected = sock.connectAddress(fd, address);
+    if (connected < 0) return connected;
+    return isIpv6 ? sock.getOption(fd, IPPROTO_IPV6, IPV6_MTU) : sock.getOption(fd, IPPROTO_IP, IP_MTU);
+  } finally {
+    raw.close(fd);
+  }
+}
+
+/** Room for the control message of `gro`, and of a cut that is asked for. */
+export const UDP_CONTROL_BYTES = 24;
+
+/** Length of the datagrams that a received message is made of; 0: it is one. */
+export function groSegment(batch: MessageBatch, message: number): number {
+  const at = findControl(batch, message, IPPROTO_UDP, UDP_GRO, 4);
+  return at < 0 ? 0 : batch.view.getInt32(at, true);
+}
+
+/** Asks that a message be cut into datagrams of this length (the last may be shorter). Returns the control's length. */
+export function putGsoSegment(batch: MessageBatch, message: number, segment_bytes: number): number {
+  const at = batch.controlAt(message);
+  batch.view.setUint16(at + 16, segment_bytes, true);
+  return putControl(batch, at, IPPROTO_UDP, UDP_SEGMENT, 2);
 }

@@ -108,6 +108,16 @@ export class MessageBatch {
     i32[at + FLAGS] = 0;
   }
 
+  /** An address that stands elsewhere, in memory that stays mapped. */
+  pointName(message: number, address: number): void {
+    setWord(this.i32, message * HEADER_WORDS, address);
+  }
+
+  /** Pieces that stand elsewhere: struct iovec's. */
+  pointPieces(message: number, address: number): void {
+    setWord(this.i32, message * HEADER_WORDS + 4, address);
+  }
+
   /** Before receiving: the kernel overwrote the sizes with what it used last time. */
   armToReceive(message: number, pieces: number): void {
     this.arm(message, pieces, this.#name_bytes, this.#control_bytes);

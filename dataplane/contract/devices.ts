@@ -59,6 +59,10 @@ const SIMPLE_DEVICES = [
     remotes: z
       .array(z.strictObject({ address: z.string(), port: z.int().min(1).max(65_535).default(4789) }))
       .max(256),
+    /** Frames are taken from ends that are not among `remotes`, too. */
+    anySender: z.boolean().optional(),
+    /** What does not fit the path is dropped; else the host sends it in fragments. */
+    dontFragment: z.boolean().optional(),
   }),
   /** A cable to the port of another switch of this plane, which names this one in turn. */
   z.strictObject({ kind: z.literal('patch'), switch: z.string(), port: z.string() }),

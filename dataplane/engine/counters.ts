@@ -39,7 +39,7 @@ export const LINK_COUNTERS = [
   'dropTooBig',
   'dropTunnelHeader',
   'dropTunnelSender',
-  'stationsNotLearned',
+  'stationsReplaced',
   'ringFaults',
   'messagesRefused',
 ] as const;

@@ -10,6 +10,7 @@ import { PcapPort } from './pcap.js';
 import { StreamPort } from './stream.js';
 import { TapPort } from './tap.js';
 import { VhostPort } from './vhost/port.js';
+import { VxlanPort } from './vxlan.js';
 import { XdpPort } from './xdp.js';
 
 /** What ports of one engine share. */
@@ -41,6 +42,8 @@ function makeDevice(link: Link, device: PortDevice, shared: PortShared): Port {
       return new LoopbackPort(link);
     case 'vhost':
       return new VhostPort(link, device);
+    case 'vxlan':
+      return new VxlanPort(link, device);
     case 'xdp':
       return new XdpPort(link, device);
     case 'pcap':
