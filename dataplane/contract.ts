@@ -7,7 +7,7 @@
  *   PUT  /config       DataplaneConfig    Applied        the whole desired state; only what differs is touched
  *   GET  /status                          DataplaneStatus
  *   GET  /switches/:switch/macs           MacTable
- *   DELETE /switches/:switch/macs         {flushed: n}   forget learned addresses
+ *   DELETE /switches/:switch/macs         {flushed: n}   forget learned addresses ?port= ?vlan=
  *   GET  /switches/:switch/capture        pcapng stream  ?port=NAME (repeatable) ?snaplen_bytes= ?count= ?filter=
  *   GET  /switches/:switch/top            TopTalkers     ?seconds= ?limit=   watches for so long, then tells
  *   GET  /switches/:switch/show/:what                     what a capability knows: its View in contract/
@@ -178,6 +178,8 @@ export const MacTable = z.object({
       vlan: z.int(),
       port: z.string(),
       age_ms: z.number(),
+      /** Of the configuration: it does not age. */
+      isStatic: z.boolean().default(false),
     }),
   ),
 });

@@ -109,7 +109,7 @@ export class Plane {
       {
         method: 'DELETE',
         path: '/switches/:switch/macs',
-        handle: async call => this.#flushMacs(call.parameter),
+        handle: async call => this.#flushMacs(call),
       },
       { method: 'GET', path: '/switches/:switch/show/:what', handle: async call => this.#show(call) },
       { method: 'GET', path: '/switches/:switch/top', handle: async call => this.#top(call) },
@@ -161,8 +161,10 @@ export class Plane {
     return { entries: await this.#ask({ op: 'macs', switch: name }) };
   }
 
-  async #flushMacs(name: string): Promise<{ flushed: number }> {
-    return { flushed: await this.#ask({ op: 'flushMacs', switch: name }) };
+  async #flushMacs({ parameter, query }: Call): Promise<{ flushed: number }> {
+    const port = query.get('port') ?? undefined;
+    const vlan = wholeNumber(query, 'vlan', 1, 4094);
+    return { flushed: await this.#ask({ op: 'flushMacs', switch: parameter, port, vlan }) };
   }
 
   async #ask<C extends Command>(command: C): Promise<Answers[C['op']]> {

@@ -46,6 +46,7 @@ const FEATURE_ROOMS = [
   'sampling',
   'snooping',
   'spanningTree',
+  'storm',
   'trace',
 ].map(room => `dataplane/${room}/`);
 /** Text and bytes of IP addresses: pure, and wanted wherever people write addresses. */

@@ -18,7 +18,7 @@
  *   POST   /v1/machines/:name/:verb  MachineRequest {}           verb: start stop kill reset pause resume
  *   GET    /v1/machines/:name/console              Upgrade: weft-console; raw bytes of the serial line both ways
  *   GET    /v1/switches/:name/macs                 MacTable of the dataplane
- *   DELETE /v1/switches/:name/macs                 {flushed}
+ *   DELETE /v1/switches/:name/macs ?port=&vlan=    {flushed}
  *   GET    /v1/switches/:name/show/:what           what a capability of the dataplane's switch knows, as its contract says
  *   GET    /v1/switches/:name/top ?seconds=&limit=  TopTalkers of the dataplane: watches for so long, then tells
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream

@@ -75,7 +75,8 @@ export function operatingHandlers(system: System) {
       ctx.body = await dataplane.client.call({ method: 'GET', path, reply: MacTable });
     },
     flushMacs: async (ctx, { name = '' }) => {
-      const path = `${switchPath(system, name)}/macs`;
+      const search = ctx.querystring === '' ? '' : `?${ctx.querystring}`;
+      const path = `${switchPath(system, name)}/macs${search}`;
       ctx.body = await dataplane.client.call({ method: 'DELETE', path, reply: Flushed });
     },
     showSwitch: async (ctx, { name = '', what = '' }) => {

@@ -156,6 +156,10 @@ export const OPERATIONS = [
     method: 'DELETE',
     path: '/v1/switches/:name/macs',
     summary: 'Forget learned addresses',
+    query: {
+      port: { schema: z.string(), description: 'only those of this port' },
+      vlan: { schema: z.int(), description: 'only those of this VLAN' },
+    },
     reply: { schema: z.object({ flushed: z.int() }) },
   },
   {

@@ -90,7 +90,7 @@ export class App {
       case 'macs':
         return this.#switch(command.switch).app.macs();
       case 'flushMacs':
-        return this.#switch(command.switch).app.flushMacs();
+        return this.#flushMacs(command);
       case 'capture':
         return this.#capture(command);
       case 'stopCapture':
@@ -134,6 +134,12 @@ export class App {
     this.#talkers.clear();
     for (const running of this.#switches.values()) this.#closeSwitch(running);
     this.#switches.clear();
+  }
+
+  #flushMacs({ switch: name, port, vlan }: Extract<Command, { op: 'flushMacs' }>): number {
+    const flushed = this.#switch(name).app.flushMacs(port, vlan);
+    if (flushed === undefined) throw new CommandRefused('NO_SUCH_PORT', `switch ${name} has no port ${port}`);
+    return flushed;
   }
 
   #apply(config: DataplaneConfig): Topology {
@@ -217,7 +223,7 @@ export class App {
     link.port =
       config.device.kind === 'lag'
         ? this.#makeAggregate(running, link, config, config.device)
-        : makePort(link, config.device, config.faults, this.#shared);
+        : makePort(link, config.device, config.faults, this.#shared, running.config.name);
     running.ports.set(config.name, { config, link });
     link.port.open();
   }

@@ -10,7 +10,8 @@ import type { DataplaneConfig, MacTable, PortState, PortVlan, SwitchSampling } f
 export type Command =
   | { op: 'apply'; config: DataplaneConfig }
   | { op: 'macs'; switch: string }
-  | { op: 'flushMacs'; switch: string }
+  /** Of one port or one VLAN where said. */
+  | { op: 'flushMacs'; switch: string; port?: string | undefined; vlan?: number | undefined }
   | {
       op: 'capture';
       capture: number;

@@ -26,12 +26,20 @@ import type { Loop } from '../engine/loop.js';
 import { Timer } from '../engine/timers.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
+import { AddressesApp } from './appAddresses.js';
 import { makeFeatures } from './appFeatures.js';
 import type { Surroundings } from './appFeatures.js';
 import { DROP, PORT_COUNTERS, SWITCH_COUNTERS, dropReason, placeOf } from './counters.js';
 import { DISCARDING, FORWARDING, PASS } from './feature.js';
 import type { Feature, FeaturePort, PortForwarding, SwitchHost } from './feature.js';
-import { FilteringDatabase, LEARN_FULL, LEARN_KNOWN, LEARN_NEW } from './filteringDatabase.js';
+import {
+  FilteringDatabase,
+  LEARN_FULL,
+  LEARN_KNOWN,
+  LEARN_NEW,
+  LEARN_PORT_FULL,
+  LEARN_STATIC,
+} from './filteringDatabase.js';
 import { Packet } from './packet.js';
 import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
 import * as stages from './stages.js';
@@ -62,6 +70,8 @@ const PORT_DISCARDING = dropReason('dropPortDiscarding');
 const PORT_FAULT = dropReason('dropPortFault');
 const RESERVED_GROUP = dropReason('dropReservedGroup');
 const SOURCE_NOT_LEARNABLE = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('sourceNotLearnable');
+const NOT_LEARNED_PORT_FULL = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('macsNotLearnedPortFull');
+const SOURCE_ELSEWHERE = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('sourceElsewhereStatic');
 const CONTROL_FRAMES = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('controlFrames');
 /** The first four octets of 01-80-C2-00-00-0X. */
 const RESERVED_GROUP_WORD = 0x0180_c200;
@@ -74,8 +84,10 @@ export type OnMove = (app: SwitchApp, mac: string, vlan: number, from: Link, to:
 export interface MacEntry {
   mac: string;
   vlan: number;
+  /** '' for a static entry that leads nowhere. */
   port: string;
   age_ms: number;
+  isStatic: boolean;
 }
 
 export class SwitchApp implements Sink, SwitchHost {
@@ -104,6 +116,7 @@ export class SwitchApp implements Sink, SwitchHost {
   /** Per port, why it is out of service, by whom. */
   readonly #faults = new Map<number, Map<string, string>>();
   readonly #features: readonly Feature[];
+  readonly #addresses: AddressesApp;
   readonly #onMove: OnMove;
   readonly #sweep: Timer;
   #movesLeft = MOVES_TOLD_PER_SECOND;
@@ -117,7 +130,8 @@ export class SwitchApp implements Sink, SwitchHost {
     this.#packet = new Packet(loop.pool.arena.view);
     this.#onMove = onMove;
     this.#sweep = new Timer(now_ms => this.#sweepNow(now_ms));
-    this.#features = makeFeatures(this, this.stages, surroundings);
+    this.#addresses = new AddressesApp(this, this.#relay);
+    this.#features = [this.#addresses, ...makeFeatures(this, this.stages, surroundings)];
     loop.timers.arm(this.#sweep, loop.now_ms + SWEEP_EVERY_MS);
   }
 
@@ -192,13 +206,19 @@ export class SwitchApp implements Sink, SwitchHost {
 
   /** Of the filtering database: the port that a station is behind, UNKNOWN or -1. Halves of the address as in a frame. */
   whereIs(vid: number, high: number, low: number): number {
-    return this.#relay.database.lookup(FilteringDatabase.key0(vid, high), low, this.loop.now_ms);
+    return this.#relay.database.lookup(
+      FilteringDatabase.key0(this.#relay.vlans.fid(vid), high),
+      low,
+      this.loop.now_ms,
+    );
   }
 
   /** A station spoke without our seeing it. */
   refresh(vid: number, high: number, low: number): void {
     const port = this.whereIs(vid, high, low);
-    if (port >= 0) this.#relay.database.learn(FilteringDatabase.key0(vid, high), low, port, this.loop.now_ms);
+    if (port < 0) return;
+    const { database, vlans } = this.#relay;
+    database.refresh(FilteringDatabase.key0(vlans.fid(vid), high), low, port, this.loop.now_ms);
   }
 
   /** Somebody looks at the frames of a link, or does not any more. */
@@ -290,10 +310,17 @@ export class SwitchApp implements Sink, SwitchHost {
 
   // ----------------------------------------------------------------------------------------------------------
 
-  flushMacs(): number {
+  /** What was learned, of one port or one VLAN where said. Returns how many; undefined: there is no such port. */
+  flushMacs(portName?: string, vid?: number): number | undefined {
+    const { database, vlans } = this.#relay;
+    const port = portName === undefined ? undefined : this.portNamed(portName);
+    if (portName !== undefined && port === undefined) return undefined;
+    let flushed: number;
+    if (port !== undefined) flushed = database.flushPort(port.port);
+    else flushed = vid === undefined ? database.flush() : database.flushVlan(vlans.fid(vid));
+    this.counters[MAC_COUNT] = database.count;
     this.decisionsChanged();
-    this.counters[MAC_COUNT] = 0;
-    return this.#relay.database.flush();
+    return flushed;
   }
 
   macs(): MacEntry[] {
@@ -304,7 +331,8 @@ export class SwitchApp implements Sink, SwitchHost {
         mac: ethernet.formatAddress(words[w]! & 0xffff, words[w + 1]!),
         vlan: words[w]! >>> 16,
         port: this.#links[words[w + 2]!]?.name ?? '',
-        age_ms: words[w + 3]!,
+        age_ms: Math.max(0, words[w + 3]!),
+        isStatic: words[w + 3]! < 0,
       });
     return entries;
   }
@@ -414,9 +442,13 @@ export class SwitchApp implements Sink, SwitchHost {
     if (answer === PASS && rules !== undefined && (flags & stages.F_RULES) !== 0)
       answer = rules.admit(packet);
     if (answer !== PASS) return answer;
-    if (packet.isRetagged) relay.retag(view, packet.at, packet.vlan, packet.priority);
+    if (packet.isRetagged) relay.retag(packet.vlan, packet.priority);
     relay.learn(view, packet.at, port, now_ms);
     this.#afterLearning(link);
+    if ((flags & stages.F_ADDRESSES) !== 0 && relay.learned !== LEARN_KNOWN) {
+      const kept = this.#addresses.learned(packet);
+      if (kept !== PASS) return kept;
+    }
     if (rules !== undefined && (flags & stages.F_RULES) !== 0 && rules.output !== undefined) {
       this.#receivers = rules.output;
       return FLOOD;
@@ -521,6 +553,10 @@ export class SwitchApp implements Sink, SwitchHost {
     const learned = relay.learned;
     if (learned === LEARN_FULL) {
       this.counters[NOT_LEARNED_FULL]!++;
+    } else if (learned === LEARN_PORT_FULL) {
+      link.counters[NOT_LEARNED_PORT_FULL]!++;
+    } else if (learned === LEARN_STATIC) {
+      link.counters[SOURCE_ELSEWHERE]!++;
     } else if (learned === LEARN_NEW) {
       this.counters[LEARNED]!++;
       this.counters[MAC_COUNT] = relay.database.count;

@@ -7,6 +7,7 @@ import { MirrorApp } from '../mirrors/app.js';
 import { Offload } from '../offload/app.js';
 import { RulesApp } from '../rules/app.js';
 import { SamplingApp } from '../sampling/app.js';
+import { StormApp } from '../storm/app.js';
 import { SpanningTreeApp } from '../spanningTree/app.js';
 import type { SwitchApp } from './app.js';
 import type { Feature } from './feature.js';
@@ -36,5 +37,6 @@ export function makeFeatures(app: SwitchApp, stages: Stages, surroundings: Surro
   const guard = new GuardApp(app, stages);
   const rules = new RulesApp(app, stages);
   const lldp = new LldpFeature(app, stages);
-  return [new LagFeature(), lldp, mirrors, spanningTree, sampling, offload, guard, rules];
+  const storm = new StormApp(app, stages);
+  return [storm, new LagFeature(), lldp, mirrors, spanningTree, sampling, offload, guard, rules];
 }

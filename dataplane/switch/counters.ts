@@ -38,6 +38,14 @@ export const PORT_COUNTERS = [
   'dropGuardDhcpServer',
   'dropGuardDhcp',
   'dropGuardRouter',
+  'dropAddressLimit',
+  'dropStationMoved',
+  'dropStaticNowhere',
+  'dropStormBroadcast',
+  'dropStormMulticast',
+  'dropStormUnknown',
+  'macsNotLearnedPortFull',
+  'sourceElsewhereStatic',
 ] as const;
 export type PortCounter = (typeof PORT_COUNTERS)[number];
 

@@ -15,7 +15,7 @@
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { dropReason } from './counters.js';
-import { FilteringDatabase, LEARN_KNOWN, UNKNOWN } from './filteringDatabase.js';
+import { FilteringDatabase, LEARN_KNOWN, NOWHERE, UNKNOWN } from './filteringDatabase.js';
 import { VlanMembership } from './vlanMembership.js';
 
 export const FLOOD = -1;
@@ -28,6 +28,7 @@ export const DROP_DOUBLE_TAGGED = dropReason('dropDoubleTagged');
 export const DROP_RESERVED_GROUP = dropReason('dropReservedGroup');
 export const DROP_SAME_PORT = dropReason('dropSamePort');
 export const DROP_NO_RECEIVER = dropReason('dropNoReceiver');
+export const DROP_STATIC_NOWHERE = dropReason('dropStaticNowhere');
 export const DROP_ISOLATED = dropReason('dropIsolated');
 
 /** No type of a tag: what stands in the frame has to be replaced in any case. */
@@ -126,7 +127,7 @@ export class Relay {
     if (egress === UNKNOWN) return FLOOD;
     if (egress === port) return DROP_SAME_PORT;
     // 8.6.4: a station may have been learned before its port left the VLAN, or stopped forwarding.
-    if (this.blocked[egress] !== 0) return DROP_NO_RECEIVER;
+    if (this.blocked[egress] !== 0) return egress === NOWHERE ? DROP_STATIC_NOWHERE : DROP_NO_RECEIVER;
     if (!this.vlans.leaves(egress, vid))
       return this.vlans.fid(vid) === vid ? DROP_NO_RECEIVER : DROP_ISOLATED;
     return this.isApart(port, egress) ? DROP_ISOLATED : egress;

@@ -17,6 +17,7 @@ export const F_ISOLATED = 1 << 6;
 export const F_MIRROR = 1 << 7;
 export const F_SAMPLE = 1 << 8;
 export const F_FAULT = 1 << 9;
+export const F_ADDRESSES = 1 << 10;
 
 /** What the rules made of a frame. */
 export interface RulesStage extends IngressStage {

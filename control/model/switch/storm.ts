@@ -1,16 +1,57 @@
-/** Storm control of a port, as users say it, and in the plane's words. */
+/** Storm control of a port, as users say it: `storm: { broadcast: 100/s, unknown: 5Mbit }`. */
 import { z } from 'zod';
-import type { PortStorm } from '../../../dataplane/contract.js';
+import type { PortStorm, StormLimit } from '../../../dataplane/contract.js';
 import type { Fault } from '../fault.js';
 import type { SwitchSpec } from '../spec.js';
+import { parseBitRate_bps } from '../words.js';
+import { RecoveryWord, recoveryFaults, recovery_s } from './recovery.js';
+
+/** `100/s` frames, or `5Mbit`; undefined when it is neither. A burst is a tenth of a second's worth, 10 frames at least. */
+export function parseStormRate(text: string): StormLimit | undefined {
+  const frames = /^(\d{1,9})\/s$/.exec(text);
+  if (frames !== null) {
+    const rate_per_s = Number(frames[1]);
+    if (rate_per_s < 1) return undefined;
+    return { unit: 'frames', rate_per_s, burst: Math.max(10, Math.ceil(rate_per_s / 10)) };
+  }
+  const rate_per_s = parseBitRate_bps(text);
+  if (rate_per_s === undefined || rate_per_s < 1) return undefined;
+  return { unit: 'bits', rate_per_s, burst: Math.max(120_000, Math.ceil(rate_per_s / 10)) };
+}
+
+const StormRate = z
+  .string()
+  .refine(
+    text => parseStormRate(text) !== undefined,
+    'a storm limit is frames per second, 100/s, or a rate like 5Mbit',
+  )
+  .optional();
 
 /** On a port or a machine's card. */
-export const PortWords = z.strictObject({});
+export const PortWords = z.strictObject({
+  broadcast: StormRate,
+  multicast: StormRate.meta({ description: 'to groups that nobody is known to have joined' }),
+  unknown: StormRate.meta({ description: 'to stations that are not known' }),
+  action: z.enum(['drop', 'shutdown']).default('drop'),
+  recovery: RecoveryWord,
+});
 export type PortWords = z.infer<typeof PortWords>;
 
-export function portToPlane(_words: PortWords): PortStorm {
-  return {};
+export function portToPlane(words: PortWords): PortStorm {
+  const limit = (text: string | undefined): StormLimit | undefined =>
+    text === undefined ? undefined : parseStormRate(text);
+  const [broadcast, multicast, unknown] = [words.broadcast, words.multicast, words.unknown].map(limit);
+  return {
+    ...(broadcast === undefined ? {} : { broadcast }),
+    ...(multicast === undefined ? {} : { multicast }),
+    ...(unknown === undefined ? {} : { unknown }),
+    action: words.action,
+    recovery_s: recovery_s(words.recovery),
+  };
 }
 
 /** What can only be judged by looking at the whole switch; paths begin at the switch's spec. */
-export function* faults(_spec: SwitchSpec): Generator<Fault> {}
+export function* faults({ ports }: SwitchSpec): Generator<Fault> {
+  for (const [name, { storm }] of Object.entries(ports))
+    yield* recoveryFaults(storm?.recovery, ['ports', name, 'storm', 'recovery']);
+}

@@ -81,8 +81,8 @@ void t.test('flood, learn, unicast, list', async t => {
   t.same(
     app.macs().sort((x, y) => x.mac.localeCompare(y.mac)),
     [
-      { mac: station(1), vlan: 10, port: 'a', age_ms: 0 },
-      { mac: station(2), vlan: 10, port: 'b', age_ms: 250 },
+      { mac: station(1), vlan: 10, port: 'a', age_ms: 0, isStatic: false },
+      { mac: station(2), vlan: 10, port: 'b', age_ms: 250, isStatic: false },
     ],
   );
   t.equal(relayCounter(app, 'macCount'), 2);
