@@ -14,12 +14,13 @@
 import type { OffloadView, PortConfig, SwitchConfig } from '../contract.js';
 import type { Link } from '../engine/link.js';
 import { Timer } from '../engine/timers.js';
+import { interfacesOf } from '../ports/interfaces.js';
 import { desk } from '../ports/kernel/desk.js';
 import type { ShortcutDesk } from '../ports/kernel/desk.js';
 import { tieFilter, untieFilter } from '../ports/kernel/flowMap.js';
 import { PORT_MAX } from '../ports/kernel/layout.js';
 import type { ShortcutReply } from '../ports/kernel/messages.js';
-import { netnsOf, placeOf } from '../ports/kernel/place.js';
+import { netnsOf, whereIs } from '../ports/kernel/place.js';
 import type { WayOut } from '../ports/kernel/shortcut.js';
 import { whyNot } from '../ports/kernel/shortcuts.js';
 import { SWITCH_COUNTERS } from '../switch/counters.js';
@@ -34,7 +35,8 @@ const TICK_MS = 1000;
 /** A port that came up is looked at so soon. */
 const FIRST_LOOK_MS = 100;
 /** What the kernel refused is asked for again. */
-const RETRY_MS = 30_000;
+const RETRY_MIN_MS = 1000;
+const RETRY_MAX_MS = 30_000;
 const UNICAST = SWITCH_COUNTERS.indexOf('unicastFrames');
 const OFFLOADED_FRAMES = SWITCH_COUNTERS.indexOf('offloadedFrames');
 const OFFLOADED_OCTETS = SWITCH_COUNTERS.indexOf('offloadedOctets');
@@ -53,6 +55,7 @@ interface OffloadPort {
   socket: number;
   reason: string | null;
   retryAt_ms: number;
+  retry_ms: number;
 }
 
 export class Offload implements Feature, OffloadStage {
@@ -60,6 +63,9 @@ export class Offload implements Feature, OffloadStage {
   readonly #stations: Stations;
   readonly #desk: ShortcutDesk;
   readonly #timer: Timer;
+  /** Some interface of the host changed: a tap may have been moved away. */
+  readonly #changed = (): void => this.#lookForMoved();
+  #isWatching = false;
   readonly #ports: (OffloadPort | undefined)[] = [];
   /** By port number: frames from it and to it may be offloaded. */
   #isOpen = new Uint8Array(64);
@@ -106,6 +112,7 @@ export class Offload implements Feature, OffloadStage {
       socket: -1,
       reason: null,
       retryAt_ms: 0,
+      retry_ms: RETRY_MIN_MS,
     };
     this.#lookSoon();
   }
@@ -143,6 +150,7 @@ export class Offload implements Feature, OffloadStage {
     this.#host.loop.timers.cancel(this.#timer);
     for (const entry of this.#ports) if (entry !== undefined) this.#closePort(entry);
     this.#ports.length = 0;
+    this.#watch(false);
     const flows = this.#flows;
     this.#flows = undefined;
     if (flows === undefined) return;
@@ -170,9 +178,32 @@ export class Offload implements Feature, OffloadStage {
       timers.arm(this.#timer, now_ms + FIRST_LOOK_MS);
   }
 
+  /** At once: hooks of a device that was moved lead to whatever has their numbers there. */
+  #lookForMoved(): void {
+    for (const entry of this.#ports)
+      if (entry !== undefined && entry.way !== undefined) this.#lookAtPort(entry);
+  }
+
+  #watch(isWanted: boolean): void {
+    if (isWanted === this.#isWatching) return;
+    const interfaces = interfacesOf(this.#host.loop);
+    if (isWanted) {
+      try {
+        interfaces.add(this.#changed);
+      } catch {
+        // Looked at once a second then.
+        return;
+      }
+    } else {
+      interfaces.remove(this.#changed);
+    }
+    this.#isWatching = isWanted;
+  }
+
   #tick(now_ms: number): void {
     this.#flows?.look(now_ms);
     const isWanted = this.#lookAtPorts(now_ms);
+    this.#watch(isWanted);
     if (isWanted || this.#ports.some(entry => entry !== undefined))
       this.#host.loop.timers.arm(this.#timer, now_ms + TICK_MS);
   }
@@ -195,7 +226,7 @@ export class Offload implements Feature, OffloadStage {
         if (entry.shortcut !== 0) this.#closePort(entry);
         if (this.#reason === null && entry.reason === null) entry.reason = ALONE;
       } else if (entry.reason === null || entry.reason === ALONE) {
-        this.#lookAtPort(entry, now_ms);
+        this.#lookAtPort(entry);
       }
     }
     return candidates >= 2;
@@ -213,40 +244,54 @@ export class Offload implements Feature, OffloadStage {
     return null;
   }
 
-  #lookAtPort(entry: OffloadPort, now_ms: number): void {
+  #lookAtPort(entry: OffloadPort): void {
     const device = entry.feature.link.port?.kernelDevice?.();
     if (device === undefined) return;
-    let where;
     try {
-      where = device.kind === 'tap' ? placeOf(device.fd) : { ifname: device.ifname, inode: 0, isHome: true };
-    } catch (error) {
-      entry.reason = whyNot(error);
-      entry.retryAt_ms = now_ms + RETRY_MS;
-      return;
-    }
-    const place = `${device.fd} ${where.ifname} ${where.inode}`;
-    if (entry.shortcut !== 0) {
-      if (place === entry.place) {
-        // Nobody looks at its frames any more.
-        if (entry.way !== undefined) this.#isOpen[entry.feature.port] = 1;
-        return;
+      const where = whereIs(device);
+      if (entry.shortcut !== 0) {
+        if (where.place === entry.place) {
+          // Nobody looks at its frames any more.
+          if (entry.way !== undefined) this.#isOpen[entry.feature.port] = 1;
+          return;
+        }
+        this.#closePort(entry);
       }
-      this.#closePort(entry);
-    }
-    try {
       const { maps } = this.#standingFlows();
-      const netns = where.isHome ? undefined : netnsOf(device.fd);
       const { port } = entry.feature;
-      const { kind } = device;
-      entry.place = place;
+      const { kind, fd } = device;
+      const netns = where.isHome ? undefined : netnsOf(fd);
+      if (entry.place !== where.place) entry.retry_ms = RETRY_MIN_MS;
+      entry.place = where.place;
       entry.reason = OPENING;
       entry.shortcut = this.#desk.open({ maps, port, kind, ifname: where.ifname, netns }, reply =>
-        this.#opened(entry, kind === 'packet' ? device.fd : -1, reply),
+        this.#opened(entry, kind === 'packet' ? fd : -1, reply),
       );
     } catch (error) {
-      entry.reason = whyNot(error);
-      entry.retryAt_ms = now_ms + RETRY_MS;
+      this.#closePort(entry);
+      this.#failed(entry, whyNot(error));
     }
+  }
+
+  #failed(entry: OffloadPort, reason: string): void {
+    entry.shortcut = 0;
+    entry.reason = reason;
+    entry.retryAt_ms = this.#host.loop.now_ms + entry.retry_ms;
+    entry.retry_ms = Math.min(entry.retry_ms * 2, RETRY_MAX_MS);
+  }
+
+  /** The way of a port, if its device still is where the way leads. */
+  #wayNow(port: number): WayOut | undefined {
+    const entry = this.#ports[port];
+    const device = entry?.feature.link.port?.kernelDevice?.();
+    if (entry === undefined || device === undefined) return undefined;
+    try {
+      if (whereIs(device).place === entry.place) return entry.way;
+    } catch {
+      // Then it is nowhere.
+    }
+    this.#lookSoon();
+    return undefined;
   }
 
   #standingFlows(): OffloadedFlows {
@@ -254,6 +299,7 @@ export class Offload implements Feature, OffloadStage {
       this.#host,
       this.#stations,
       port => this.#ports[port]?.way,
+      port => this.#wayNow(port),
       (frames, octets) => {
         const { counters } = this.#host;
         counters[UNICAST]! += frames;
@@ -266,21 +312,20 @@ export class Offload implements Feature, OffloadStage {
 
   #opened(entry: OffloadPort, socket: number, reply: ShortcutReply): void {
     if ('reason' in reply) {
-      entry.shortcut = 0;
-      entry.reason = reply.reason;
-      entry.retryAt_ms = this.#host.loop.now_ms + RETRY_MS;
+      this.#failed(entry, reply.reason);
       return;
     }
     if (reply.filter !== undefined && !tieFilter(socket, reply.filter)) {
       this.#closePort(entry);
-      entry.reason = 'its packet socket takes no filter';
-      entry.retryAt_ms = this.#host.loop.now_ms + RETRY_MS;
+      this.#failed(entry, 'its packet socket takes no filter');
       return;
     }
     entry.socket = reply.filter === undefined ? -1 : socket;
     entry.way = reply.way;
     entry.reason = null;
     this.#isOpen[entry.feature.port] = 1;
+    // It may have been moved meanwhile.
+    this.#lookAtPort(entry);
   }
 
   /** `keepHooks`: it will be wanted again soon; only its flows end. */

@@ -42,6 +42,8 @@ export class OffloadedFlows {
   readonly #map = new FlowMap(FLOWS_MAX);
   /** How frames leave and enter a port that takes part. */
   readonly #way: (port: number) => WayOut | undefined;
+  /** The same, having looked whether the device still is where it was. */
+  readonly #wayNow: (port: number) => WayOut | undefined;
   /** Told of frames that the kernel forwarded: for the switch's own counters. */
   readonly #onFrames: (frames: number, octets: number) => void;
   #generation = GENERATION_NONE + 1;
@@ -51,11 +53,13 @@ export class OffloadedFlows {
     host: SwitchHost,
     stations: Stations,
     way: (port: number) => WayOut | undefined,
+    wayNow: (port: number) => WayOut | undefined,
     onFrames: (frames: number, octets: number) => void,
   ) {
     this.#host = host;
     this.#stations = stations;
     this.#way = way;
+    this.#wayNow = wayNow;
     this.#onFrames = onFrames;
     this.#map.setGeneration(this.#generation);
   }
@@ -100,6 +104,8 @@ export class OffloadedFlows {
   #handOver(slot: number): void {
     const flows = this.#flows;
     const map = this.#map;
+    if (this.#wayNow(flows.port(slot)) === undefined || this.#wayNow(flows.egress[slot]!) === undefined)
+      return;
     const action = this.#actionOf(slot, this.#generation);
     if (action === undefined) return;
     const key = this.#keyOf(slot);
