@@ -14,7 +14,14 @@ export { vlanRanges } from './ranges.js';
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
 const SIZES: ReadonlySet<string> = new Set(['size', 'memory']);
-const DURATIONS: ReadonlySet<string> = new Set(['ageing', 'stopTimeout']);
+const DURATIONS: ReadonlySet<string> = new Set([
+  'ageing',
+  'stopTimeout',
+  'maxAge',
+  'hello',
+  'forwardDelay',
+  'bpduGuardRecovery',
+]);
 
 export function sizeOf(text: string): number {
   return parseSize(text) ?? Number.NaN;
