@@ -354,7 +354,7 @@ export class RulesApp implements Feature, RulesStage {
         tuples: classifier.space.tupleCount,
         entries: classifier.space.entryCount,
         cacheFlows: classifier.cache.count,
-        cacheHits: classifier.cache.hits,
+        cacheHits: classifier.cache.hits + classifier.exact.hits,
         cacheMisses: classifier.cache.misses,
       },
     };

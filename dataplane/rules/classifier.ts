@@ -14,6 +14,7 @@
  */
 import type { FlowRule } from '../contract.js';
 import type { Packet } from '../switch/packet.js';
+import { ExactCache } from './exactCache.js';
 import { FlowCache, MISS } from './flowCache.js';
 import { Intervals } from './intervals.js';
 import * as k from './key.js';
@@ -41,6 +42,7 @@ export class Classifier {
   readonly space: TupleSpace;
   readonly key = new Int32Array(k.KEY_WORDS);
   cache: FlowCache;
+  readonly exact = new ExactCache();
   /** A rule looks at more than in-port, MAC addresses and VLAN. */
   readonly looksAtIp: boolean;
 
@@ -129,8 +131,20 @@ export class Classifier {
     return this.#isLayer2[this.#rowOf[port]!] === 1;
   }
 
-  /** Number of the chain of rules that act on the frame; its key is in `key` afterwards. */
+  /** Number of the chain of rules that act on the frame. What malformed frames say is not to be relied on. */
   classify(packet: Packet): number {
+    const exact = this.exact;
+    let chain = exact.find(packet);
+    if (chain !== MISS) {
+      packet.isMalformed = false;
+      return chain;
+    }
+    chain = this.#classify(packet);
+    if (!packet.isMalformed) exact.put(chain);
+    return chain;
+  }
+
+  #classify(packet: Packet): number {
     const key = this.key;
     const kind = k.fill(packet, key);
     const plan = this.#rowOf[packet.port]! * k.KINDS + kind;
@@ -191,6 +205,7 @@ export class Classifier {
       this.#chains = [];
       this.#chainNumbers.clear();
       this.cache = new FlowCache(CACHE_FLOWS);
+      this.exact.clear();
     }
     this.#chains.push(ranks);
     const number = this.rules.length + this.#chains.length;

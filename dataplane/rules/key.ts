@@ -60,6 +60,8 @@ export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 export const PROTOCOL_ICMP6 = 58;
 export const PROTOCOL_SCTP = 132;
+export const PROTOCOL_DCCP = 33;
+export const PROTOCOL_UDP_LITE = 136;
 
 export function kindOfProtocol(protocol: number, isIpv6: boolean): number {
   if (protocol === PROTOCOL_TCP) return OF_TCP;
@@ -97,11 +99,9 @@ export function fill(packet: Packet, key: Int32Array): number {
         word |= SHOWN;
         l4 = (view.getUint8(l4At) << 16) | view.getUint8(l4At + 1);
       }
-    } else if ((packet.sourcePort | packet.destinationPort) !== 0) {
+    } else if (of !== OF_OTHER || protocol === PROTOCOL_DCCP || protocol === PROTOCOL_UDP_LITE) {
       word |= SHOWN;
       l4 = (packet.sourcePort << 16) | packet.destinationPort;
-    } else if (of !== OF_OTHER) {
-      word |= SHOWN;
     }
     if (of === OF_TCP) word |= view.getUint8(l4At + 13) << FLAGS_SHIFT;
   }

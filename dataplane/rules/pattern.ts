@@ -8,8 +8,8 @@ import * as ethernet from '../wire/ethernet.js';
 import * as k from './key.js';
 
 export interface Pattern {
-  readonly value: Int32Array;
-  readonly mask: Int32Array;
+  readonly value: number[];
+  readonly mask: number[];
 }
 
 /** What one rule may come to; beyond it the rule is refused. */
@@ -25,13 +25,16 @@ const tooWide = (): RuleTooWide =>
   );
 
 /** RFC 9293, RFC 768, RFC 9260, RFC 4340, RFC 3828: those with ports. */
-const WITH_PORTS = [k.PROTOCOL_TCP, k.PROTOCOL_UDP, k.PROTOCOL_SCTP, 33, 136];
+const WITH_PORTS = [k.PROTOCOL_TCP, k.PROTOCOL_UDP, k.PROTOCOL_SCTP, k.PROTOCOL_DCCP, k.PROTOCOL_UDP_LITE];
 
 const ANY_IP = 4 << k.VERSION_SHIFT;
 const VERSION_MASK = 7 << k.VERSION_SHIFT;
 
+/** Plain arrays: making typed ones is what building would spend its time with. */
+const zeros = (): number[] => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
 function pattern(...words: [word: number, value: number, mask: number][]): Pattern {
-  const made = { value: new Int32Array(k.KEY_WORDS), mask: new Int32Array(k.KEY_WORDS) };
+  const made = { value: zeros(), mask: zeros() };
   for (const [word, value, mask] of words) {
     made.value[word]! |= value & mask;
     made.mask[word]! |= mask;
@@ -41,7 +44,7 @@ function pattern(...words: [word: number, value: number, mask: number][]): Patte
 
 /** Both must fit; undefined when nothing can fit both. */
 function and(a: Pattern, b: Pattern): Pattern | undefined {
-  const both = { value: new Int32Array(k.KEY_WORDS), mask: new Int32Array(k.KEY_WORDS) };
+  const both = { value: zeros(), mask: zeros() };
   for (let w = 0; w < k.KEY_WORDS; w++) {
     if (((a.value[w]! ^ b.value[w]!) & a.mask[w]! & b.mask[w]!) !== 0) return undefined;
     both.value[w] = a.value[w]! | b.value[w]!;

@@ -3,11 +3,13 @@
  * A new group is a file beside these and a line below.
  */
 import type { Bench } from '../bench.js';
+import { rulesGroup } from './rules.js';
 import { tapGroup } from './tap.js';
+import { vhostGroup } from './vhost.js';
 
 export const switchBench: Bench = {
   name: 'switch',
   about: 'frames and bytes from one network namespace to another through a switch',
-  groups: [tapGroup],
+  groups: [tapGroup, vhostGroup, rulesGroup],
   defaults: { full: { rounds: 5, seconds: 3 }, quick: { rounds: 2, seconds: 1 } },
 };

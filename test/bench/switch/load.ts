@@ -14,12 +14,16 @@ import type { Case, Contender, Sample } from '../bench.js';
 
 export interface SwitchCase extends Case {
   readonly load: 'tcp' | 'frames';
+  /** The frames carry UDP in IPv4, for switches that look at it. */
+  readonly isUdp?: boolean;
 }
 
 export const ADDRESS_A = '10.99.0.1';
 export const ADDRESS_B = '10.99.0.2';
 
 const FRAME_BYTES = 64;
+/** 10.99.0.1:4000 to 10.99.0.9:5000, whom nobody is: the far end's stack drops it in silence. */
+const UDP_PACKET = Buffer.from('4500002e00000000401165f00a6300010a6300090fa01388001a0000', 'hex');
 /** Until the sender is at full speed, and after the window until it ends. */
 const MARGIN_S = 0.3;
 
@@ -53,10 +57,11 @@ async function measureTcp({ a, processCpu_s }: Joined, seconds: number): Promise
   });
 }
 
-async function measureFrames(joined: Joined, seconds: number): Promise<Sample> {
+async function measureFrames(joined: Joined, isUdp: boolean, seconds: number): Promise<Sample> {
   const { a, ifA, b, ifB, processCpu_s } = joined;
   const [macA, macB] = [await a.macOf(ifA), await b.macOf(ifB)];
-  const toB = frame({ to: macB, from: macA, length_bytes: FRAME_BYTES });
+  const kind = isUdp ? { type: 0x0800, payload: UDP_PACKET } : {};
+  const toB = frame({ to: macB, from: macA, length_bytes: FRAME_BYTES, ...kind });
   const toA = frame({ to: macA, from: macB, length_bytes: FRAME_BYTES });
   await sendFrames(b, ifB, [toA]);
   await sendFrames(a, ifA, [toB]);
@@ -94,7 +99,7 @@ function checkOffer(sent: SenderCounts, sample: Sample, arrived: number): void {
 export function switchContender(name: string, joined: Joined): Contender<SwitchCase> {
   return {
     name,
-    measure: async ({ load }, seconds) =>
-      load === 'tcp' ? measureTcp(joined, seconds) : measureFrames(joined, seconds),
+    measure: async ({ load, isUdp }, seconds) =>
+      load === 'tcp' ? measureTcp(joined, seconds) : measureFrames(joined, isUdp === true, seconds),
   };
 }

@@ -87,7 +87,7 @@ async function ovs(
   return program;
 }
 
-const ovsNetdev = source('ovs-netdev', 'ovs', OVS_PROGRAMS, async (lab, rooms, ifA, ifB) =>
+export const ovsNetdev = source('ovs-netdev', 'ovs', OVS_PROGRAMS, async (lab, rooms, ifA, ifB) =>
   ovs(lab, rooms, ifA, ifB, []),
 );
 
