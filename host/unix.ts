@@ -158,6 +158,11 @@ export function connectUnix(path: string, type: UnixType = 'stream'): number {
   return fd;
 }
 
+/** Makes a datagram socket take from, and send to, that peer only. May be called again for another, or the same anew. */
+export function connectDgram(fd: number, path: string): void {
+  check(connectAddress(fd, unixAddress(path, 'connect')), 'connect', path);
+}
+
 /** Two ends of one connection. */
 export function unixPair(type: UnixType = 'stream'): [number, number] {
   return socketPair(AF_UNIX, TYPES[type]);

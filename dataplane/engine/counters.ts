@@ -37,6 +37,7 @@ export const LINK_COUNTERS = [
   'readCalls',
   'writeCalls',
   'dropTooBig',
+  'dropLoop',
   'dropTunnelHeader',
   'dropTunnelSender',
   'stationsReplaced',

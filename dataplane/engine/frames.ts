@@ -8,7 +8,7 @@
  *   word 4  w1  > what is still to be done to it: the first twelve bytes of its virtio-net header
  *   word 5  w2 /
  *   word 6  room          bytes before the frame that may be overwritten while it is sent: 4 at least
- *   word 7  unused
+ *   word 7  hops          cables between switches of this plane that it came by
  *
  * The four bytes before every frame are room for a length prefix; where a prefix stands there already it is
  * this frame's own, so writing it again changes nothing. A frame with 16 bytes of room or more lies on a word
@@ -27,6 +27,7 @@ export const W0 = 3;
 export const W1 = 4;
 export const W2 = 5;
 export const ROOM = 6;
+export const HOPS = 7;
 
 /** Frames in hand at most: one queue has room for all of them, so a queue never overflows within a turn. */
 export const FRAMES_MAX_COUNT = 512;
@@ -59,6 +60,7 @@ export class FrameTable {
     words[w + W1] = w1;
     words[w + W2] = w2;
     words[w + ROOM] = room;
+    words[w + HOPS] = 0;
     this.#count++;
   }
 

@@ -8,6 +8,10 @@
  *   slot + 48              + 58        + 60         + 64
  *   | virtio-net header 10 | unused 2  | prefix 4   | frame …
  *
+ * With `queues` the device has several (IFF_MULTI_QUEUE), each an fd of its own, for a host whose processors send into it side
+ * by side. The kernel gives a flow to the queue that its frames were last written to; so a flow is written to one
+ * queue, by its hash, and stays there. All are served, in turn.
+ *
  * The device is made when absent, and then goes when we go. Made or found, it is set up, with the MTU asked for.
  */
 import { EAGAIN, EINTR, EIO, EPERM, HostError, errnoName } from '../../host/errno.js';
@@ -25,6 +29,7 @@ import type { Watcher } from '../engine/loop.js';
 import { BURST_MAX_BYTES } from '../engine/port.js';
 import type { KernelDevice, Port } from '../engine/port.js';
 import { Timer } from '../engine/timers.js';
+import { flowHash } from '../wire/flowHash.js';
 import * as virtioNet from '../wire/virtioNet.js';
 import * as vlan from '../wire/vlan.js';
 import { Backoff } from './backoff.js';
@@ -37,6 +42,7 @@ const READ_AT = SLOT_ROOM_BYTES - HEADER_BYTES;
 export interface TapSettings {
   ifname: string;
   mtu_bytes?: number | undefined;
+  queues?: number | undefined;
 }
 
 export class TapPort implements Port, Watcher, Committer {
@@ -48,8 +54,13 @@ export class TapPort implements Port, Watcher, Committer {
   readonly #address: number;
   readonly #retry: Timer;
   readonly #backoff = new Backoff(100, 5000);
+  /** One for each queue. */
+  readonly #fds: number[] = [];
+  readonly #tokens: number[] = [];
+  /** The queue that is read first in the next burst, when there are several. */
+  #turn = 0;
+  /** The queue that `commit` writes to. */
   #fd = -1;
-  #token = -1;
   /** 16, or 0 where the kernel has no vnet headers. */
   #header_bytes = 0;
   /** Frames could not be delivered because the interface is down. */
@@ -65,18 +76,21 @@ export class TapPort implements Port, Watcher, Committer {
   }
 
   open(): void {
-    const { ifname, mtu_bytes } = this.#settings;
+    const { ifname, mtu_bytes, queues = 1 } = this.#settings;
     try {
-      const tap = openTap({
-        ifname,
-        vnetHdr: true,
-        vnetHdrSize: HEADER_BYTES,
-        offloads: { checksum: true, tso: true, uso: true },
-      });
-      this.#fd = tap.fd;
-      this.#header_bytes = tap.vnetHdrSize;
+      for (let queue = 0; queue < queues; queue++) {
+        const tap = openTap({
+          ifname,
+          vnetHdr: true,
+          vnetHdrSize: HEADER_BYTES,
+          multiQueue: queues > 1,
+          offloads: { checksum: true, tso: true, uso: true },
+        });
+        this.#fds.push(tap.fd);
+        this.#header_bytes = tap.vnetHdrSize;
+      }
       setLink(ifname, mtu_bytes === undefined ? { up: true } : { up: true, mtu_bytes });
-      this.#token = this.#link.loop.watch(tap.fd, EPOLLIN, this);
+      for (const fd of this.#fds) this.#tokens.push(this.#link.loop.watch(fd, EPOLLIN, this));
     } catch (error) {
       this.#fail(describe(error, ifname));
       return;
@@ -88,10 +102,10 @@ export class TapPort implements Port, Watcher, Committer {
 
   close(): void {
     this.#link.loop.timers.cancel(this.#retry);
-    if (this.#token >= 0) this.#link.loop.unwatch(this.#token);
-    this.#token = -1;
-    if (this.#fd >= 0) raw.close(this.#fd);
+    for (const token of this.#tokens.splice(0)) this.#link.loop.unwatch(token);
+    for (const fd of this.#fds.splice(0)) raw.close(fd);
     this.#fd = -1;
+    this.#turn = 0;
   }
 
   #fail(reason: string): void {
@@ -109,7 +123,19 @@ export class TapPort implements Port, Watcher, Committer {
   }
 
   receive(frames: FrameTable, limit: number): boolean {
-    if (this.#fd < 0) return false;
+    const fds = this.#fds;
+    if (fds.length === 1) return this.#receiveFrom(fds[0]!, frames, limit);
+    // Who has more is asked again after all others.
+    let hasMore = false;
+    const share = Math.max(1, Math.floor(limit / fds.length));
+    for (let i = 0; i < fds.length; i++) {
+      if (++this.#turn >= fds.length) this.#turn = 0;
+      hasMore = this.#receiveFrom(fds[this.#turn]!, frames, share) || hasMore;
+    }
+    return hasMore;
+  }
+
+  #receiveFrom(fd: number, frames: FrameTable, limit: number): boolean {
     const { pool } = this.#link.loop;
     const { i32 } = this.#arena;
     const header_bytes = this.#header_bytes;
@@ -123,7 +149,7 @@ export class TapPort implements Port, Watcher, Committer {
       }
       const slotAt = this.#arena.slotAt(slot);
       const readAt = slotAt + SLOT_ROOM_BYTES - header_bytes;
-      const n = raw.read(this.#fd, this.#address + readAt, SLOT_BYTES - SLOT_ROOM_BYTES + header_bytes);
+      const n = raw.read(fd, this.#address + readAt, SLOT_BYTES - SLOT_ROOM_BYTES + header_bytes);
       row[C.readCalls]!++;
       if (n < header_bytes) {
         pool.release(slot);
@@ -159,10 +185,12 @@ export class TapPort implements Port, Watcher, Committer {
   }
 
   transmit(frames: FrameTable, queue: Queue): void {
-    if (this.#fd < 0) {
+    const fds = this.#fds;
+    if (fds.length === 0) {
       countAllDropped(this.#link.counters, queue, C.dropNotUp);
       return;
     }
+    this.#fd = fds[0]!;
     if (this.#header_bytes === 0) {
       this.#gather.begin(this, 0, 1);
       for (let i = 0; i < queue.count; i++)
@@ -174,6 +202,7 @@ export class TapPort implements Port, Watcher, Committer {
     for (let i = 0; i < queue.count; i++) {
       const frame = queue.frame(i);
       const edit = queue.edit(i);
+      if (fds.length > 1) this.#fd = fds[this.#queueOf(frames.words, frame * FRAME_WORDS)]!;
       const n = this.#send(frames.words, frame * FRAME_WORDS, edit);
       row[C.writeCalls]!++;
       if (n < 0) {
@@ -184,6 +213,10 @@ export class TapPort implements Port, Watcher, Committer {
       if ((frames.words[frame * FRAME_WORDS + W0]! & 0xff00) !== 0) row[C.gsoOutFrames]!++;
       if (this.#isDown) this.#isUpAgain();
     }
+  }
+
+  #queueOf(words: Int32Array, w: number): number {
+    return flowHash(this.#arena.view, words[w + AT]!, words[w + LENGTH]!) % this.#fds.length;
   }
 
   #send(words: Int32Array, w: number, edit: number): number {

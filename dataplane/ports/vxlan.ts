@@ -26,6 +26,7 @@ import type { Queue } from '../engine/frames.js';
 import type { Link } from '../engine/link.js';
 import type { Port } from '../engine/port.js';
 import { Timer } from '../engine/timers.js';
+import { flowHash } from '../wire/flowHash.js';
 import { SEGMENT_HEADER_MAX_BYTES, Segmenter, completeChecksum } from '../wire/offload.js';
 import { unfinishedChecksum } from '../wire/unfinished.js';
 import * as virtioNet from '../wire/virtioNet.js';
@@ -293,7 +294,7 @@ export class VxlanPort implements Port, VxlanReceiver {
     let used = 0;
     for (let i = 0; i < queue.count; i++) {
       const w = queue.frame(i) * FRAME_WORDS;
-      const socket = vxlan.flowHash(view, words[w + AT]!, words[w + LENGTH]!) & (SEND_SOCKETS_COUNT - 1);
+      const socket = flowHash(view, words[w + AT]!, words[w + LENGTH]!) & (SEND_SOCKETS_COUNT - 1);
       this.#socketOf[i] = socket;
       used |= 1 << socket;
     }

@@ -251,3 +251,56 @@ void t.test('set down by someone: frames are counted, the status says what to do
     t.equal(link.reason, null);
   });
 });
+
+void t.test('several queues: all are served, a flow stays on its own', { skip }, async t => {
+  inside(t, () => {
+    const rig = makeRealRig(t);
+    const came: number[] = [];
+    const link = new Link(
+      rig.loop,
+      'tap',
+      {
+        input: (_, frames, first, end) => {
+          for (let i = first; i < end; i++) {
+            const at = frames.words[i * 8 + 1]!;
+            if (rig.pool.arena.view.getUint16(at + 12) === 0x0800)
+              came.push(rig.pool.arena.view.getUint16(at + 34));
+          }
+        },
+      },
+      0,
+    );
+    const [, port] = memoryLink(rig.loop, 'memory', { input: (_, __, first) => link.send(first, 0) });
+    link.port = new TapPort(link, { ifname: 'weftmq0', queues: 4 }, rig.gather);
+    t.teardown(() => link.port?.close());
+    link.port.open();
+    t.equal(link.state, 'up');
+    t.equal(link.reason, null);
+    const fd = packets('weftmq0');
+    const flow = (source: number): Uint8Array => {
+      const bytes = frame(60, 0x0800);
+      bytes.set([0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2], 14);
+      new DataView(bytes.buffer).setUint16(34, source);
+      return bytes;
+    };
+    const sources = Array.from({ length: 64 }, (_, i) => 1000 + i);
+    for (const source of sources) send(fd, flow(source));
+    rig.settle();
+    t.same(
+      [...came].sort((a, b) => a - b),
+      sources,
+      'from all queues',
+    );
+    received(fd, 0x0800);
+    for (const source of sources) {
+      port.arrive(flow(source));
+      rig.settle();
+    }
+    t.equal(received(fd, 0x0800).length, 64);
+    t.equal(link.counters[C.ifOutErrors], 0);
+    raw.close(fd);
+    link.port.close();
+    t.equal(linkByName('weftmq0'), undefined);
+    t.equal(rig.pool.usedCount, 0);
+  });
+});
