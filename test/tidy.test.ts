@@ -65,7 +65,7 @@ const RULES: Rule[] = [
     from: file => file.startsWith('dataplane/switch/') && !/\/app[^/]*\.ts$/.test(file),
     to: (target, file) =>
       within('dataplane/switch/', 'dataplane/wire/')(target) ||
-      (file === 'dataplane/switch/feature.ts' && isOfDataplane(target)),
+      (within('dataplane/switch/feature.ts', 'dataplane/switch/stages.ts')(file) && isOfDataplane(target)),
     says: 'switch/ imports wire/ and itself; only its app files and the seam know the engine',
   },
   {
