@@ -155,9 +155,12 @@ export class AggregatePort implements Port, Sink {
   }
 
   close(): void {
+    // What its members do from here on is no news.
+    this.#isOpen = false;
+    this.onMembers = undefined;
+    for (const member of this.members) this.#removeMember(member);
     const { timers } = this.link.loop;
     for (const timer of [this.#timer, this.#flushSoon, this.#announcer]) timers.cancel(timer);
-    for (const member of this.members) this.#removeMember(member);
   }
 
   /**
@@ -166,6 +169,8 @@ export class AggregatePort implements Port, Sink {
    */
   retire(device: LagDevice, faults: PortFaults | undefined): boolean {
     if (device.settings.mode !== this.#settings.mode || !this.#takeFaults(faults)) return false;
+    const minLinks = Math.min(device.settings.minLinks, this.#settings.minLinks);
+    this.#setSettings({ ...device.settings, minLinks });
     const wanted = new Map(device.members.map(config => [config.name, JSON.stringify(config.device)]));
     for (const member of this.members)
       if (wanted.get(member.name) !== JSON.stringify(member.config.device)) this.#removeMember(member);
@@ -174,21 +179,25 @@ export class AggregatePort implements Port, Sink {
 
   /** The second half: what is new is opened. Members that stay are not touched. */
   configure(device: LagDevice, portVlan: PortVlan): void {
-    const { settings } = device;
     this.#vlan = portVlan;
-    this.#settings = settings;
-    this.#isL34 = settings.balance === 'l34';
     const wanted = new Map(device.members.map(config => [config.name, config]));
     for (const member of this.members)
       this.#reconfigureMember(member, wanted.get(member.name) ?? member.config);
-    this.#group?.configure(this.#groupSettings(), this.link.loop.now_ms);
     const there = new Set(this.members.map(({ name }) => name));
     const added = device.members
       .filter(({ name }) => !there.has(name))
       .map(config => this.#addMember(config));
     for (const member of added) member.link.port?.open();
+    this.#setSettings(device.settings);
     this.#decide();
     if (added.length > 0) this.onMembers?.();
+  }
+
+  /** New ones count before members go, but for a higher minimum, which counts once all are there. */
+  #setSettings(settings: LagSettings): void {
+    this.#settings = settings;
+    this.#isL34 = settings.balance === 'l34';
+    this.#group?.configure(this.#groupSettings(), this.link.loop.now_ms);
   }
 
   #takeFaults(faults: PortFaults | undefined): boolean {
@@ -222,6 +231,11 @@ export class AggregatePort implements Port, Sink {
   #removeMember(member: Member): void {
     const { loop } = this.link;
     const { link } = member;
+    if (member.lacp !== undefined && member.isUp) {
+      // Else the partner would go on sending here until it notices the silence: up to 90 s.
+      this.#group?.leave(member.lacp, loop.now_ms);
+      loop.flush();
+    }
     this.#members[link.sinkIndex] = undefined;
     link.port?.close();
     loop.forget(link);

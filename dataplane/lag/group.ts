@@ -68,7 +68,14 @@ export class LacpGroup {
     return port;
   }
 
-  /** 6.3.14: the partner learns of it by silence, or by its link going down. */
+  /** The last word on a port that is about to be removed: it carries nothing, and the partner is told at once. */
+  leave(port: LacpPort, now_ms: number): void {
+    if (!port.portEnabled || port.periodic === 'NO_PERIODIC') return;
+    port.selected = 'UNSELECTED';
+    while (mux.step(port, now_ms));
+    this.#send(port);
+  }
+
   remove(port: LacpPort, now_ms: number): void {
     const index = this.ports.indexOf(port);
     if (index >= 0) this.ports.splice(index, 1);

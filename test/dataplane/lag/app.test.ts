@@ -209,7 +209,7 @@ function answer(port: MemoryPort, number: number, state = 0x3d): void {
 }
 
 void t.test('LACP: until both ends agree nothing passes, then everything', async t => {
-  const { ports, inside, taken, turn, linkOf, link, states } = bench(
+  const { ports, inside, taken, turn, linkOf, link, states, ...rest } = bench(
     deviceOf({ mode: 'lacp', lacp: { timeout: 'fast' } }, 'a', 'b'),
   );
   turn(1);
@@ -238,6 +238,18 @@ void t.test('LACP: until both ends agree nothing passes, then everything', async
   turn(4100);
   t.ok(ports.get('a')!.sent.length > 5 && ports.get('b')!.sent.length > 5, 'both carry');
   t.equal(taken.length, 1, 'LACPDUs do not reach the switch, frames do');
+  const [a, b] = [linkOf('a').counters, ports.get('b')!];
+  b.sent.length = 0;
+  const { aggregate } = rest;
+  t.ok(aggregate.retire(deviceOf({ mode: 'lacp', lacp: { timeout: 'fast' } }, 'a'), undefined));
+  const last = pduOf(b.sent.at(-1)!.bytes);
+  t.equal(
+    last.actor.state & (lacp.SYNCHRONIZATION | lacp.COLLECTING | lacp.DISTRIBUTING),
+    0,
+    'who is taken out says so',
+  );
+  t.equal(link.state, 'up');
+  t.equal(a[C.disconnects], 0);
   turn(6900);
   turn(7900);
   turn(7901);
@@ -262,6 +274,17 @@ void t.test('a configuration that changes one member leaves the others alone', a
   turn(10);
   t.notOk(aggregate.retire(deviceOf({ mode: 'lacp' }, 'a'), undefined), 'another mode is another aggregate');
   t.equal(linkOf('a'), a, 'and then nothing is touched');
+});
+
+void t.test('fewer members and a lower minimum in one change: those that stay go on', async t => {
+  const { aggregate, link, turn } = bench(deviceOf({ mode: 'static', minLinks: 2 }, 'a', 'b'));
+  turn(10);
+  t.equal(link.state, 'up');
+  const next = deviceOf({ mode: 'static', minLinks: 1 }, 'a');
+  aggregate.retire(next, undefined);
+  aggregate.configure(next, { mode: 'access', vlan: 1 });
+  t.equal(link.state, 'up');
+  t.equal(link.counters[C.disconnects], 0, 'all the time');
 });
 
 void t.test('slow protocols: markers are answered, a flood of them is not; nonsense is counted', async t => {
