@@ -72,10 +72,13 @@ export class App {
   readonly #switches = new Map<string, RunningSwitch>();
   readonly #captures = new Map<number, Capture>();
   readonly #talkers = new Map<number, Talkers>();
+  readonly #host: string;
   readonly #portNumbers = new PortNumbers();
   #generation = -1;
 
-  constructor(loop: Loop, shared: PortShared, tell: (notice: Notice) => void) {
+  /** `host`: what tells this host from others. */
+  constructor(loop: Loop, shared: PortShared, tell: (notice: Notice) => void, host = '') {
+    this.#host = host;
     this.#loop = loop;
     this.#shared = shared;
     this.#tell = tell;
@@ -206,7 +209,7 @@ export class App {
       this.#loop,
       config,
       {
-        addressOf: ({ address, name }) => systemAddress(address, name),
+        addressOf: ({ address, name }) => systemAddress(address, name, this.#host),
         tell: event => this.#tell(event),
         export: (datagram, collectors) => this.#tell({ type: 'export', datagram, collectors }),
       },
@@ -228,16 +231,11 @@ export class App {
     link.port.open();
   }
 
-  #makeAggregate(
-    { app, config }: RunningSwitch,
-    link: Link,
-    port: PortConfig,
-    device: LagDevice,
-  ): AggregatePort {
+  #makeAggregate({ app }: RunningSwitch, link: Link, port: PortConfig, device: LagDevice): AggregatePort {
     return new AggregatePort(link, device, port.vlan, port.faults, {
       makePort: (member, memberDevice, faults) => makePort(member, memberDevice, faults, this.#shared),
       numbers: this.#portNumbers,
-      address: systemAddress(config.address, config.name),
+      address: app.address,
       stations: () => app.macs(),
     });
   }

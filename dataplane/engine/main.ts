@@ -2,6 +2,8 @@
  * The engine's thread: real memory, epoll and clocks, and the command channel. It never returns to the JS event
  * loop while it runs: commands are fetched from the message port when the event fd says that there are some.
  */
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { EPOLLIN, Epoll } from '../../host/epoll.js';
 import { EventFd } from '../../host/eventfd.js';
@@ -31,6 +33,17 @@ const arena = new Arena(mapAnonymous(arenaLength(SLOTS_COUNT, CHUNKS_COUNT)), SL
 const pool = new BufferPool(arena);
 const loop = new Loop(pool, new Epoll(256), () => performance.now());
 
+/** machine-id(5), and the name of the host: copies of one image often have the same id. */
+function hostIdentity(): string {
+  let id = '';
+  try {
+    id = readFileSync('/etc/machine-id', 'latin1').trim();
+  } catch {
+    // Not every host has one.
+  }
+  return `${id} ${hostname()}`;
+}
+
 /** The engine's clock is monotonic and fine-grained; the wall's is neither, and may be set. */
 let wallOffset_ms = performance.timeOrigin;
 function wallClock_us(): number {
@@ -39,7 +52,7 @@ function wallClock_us(): number {
   if (Math.abs(wall_ms - now_ms - wallOffset_ms) > 2) wallOffset_ms = wall_ms - now_ms;
   return Math.round((wallOffset_ms + now_ms) * 1000);
 }
-const app = new App(loop, { gather: new Gather(arena), wallClock_us }, tell);
+const app = new App(loop, { gather: new Gather(arena), wallClock_us }, tell, hostIdentity());
 
 const signal = EventFd.of(eventFd);
 let isSignalled = false;

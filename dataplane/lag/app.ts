@@ -64,21 +64,29 @@ export function aggregateOf(link: Link): AggregatePort | undefined {
   return aggregates.get(link);
 }
 
-/** As configured; else one that is this switch's alone, as long as its name is. */
-export function systemAddress(configured: string | undefined, switchName: string): Uint8Array {
+/**
+ * As configured; else one of this switch of this host alone, the same after every start. Two hosts whose switches have
+ * one name must not have one address: each would take the other's LACPDUs for its own.
+ */
+export function systemAddress(configured: string | undefined, switchName: string, host: string): Uint8Array {
   const address = new Uint8Array(6);
+  const view = new DataView(address.buffer);
   if (configured !== undefined) {
-    ethernet.emitAddress(new DataView(address.buffer), 0, configured);
+    ethernet.emitAddress(view, 0, configured);
     return address;
   }
-  // FNV-1a.
-  let hashed = 0x811c_9dc5;
-  for (let i = 0; i < switchName.length; i++)
-    hashed = Math.imul(hashed ^ switchName.charCodeAt(i), 0x0100_0193);
-  address[0] = 0x02;
-  address[1] = 0x57;
-  new DataView(address.buffer).setInt32(2, hashed);
+  view.setUint16(0, hashOf(`${switchName} of ${host}`));
+  view.setInt32(2, hashOf(`${host} has ${switchName}`));
+  // IEEE 802-2014 8.4.2: locally administered, and no group's.
+  address[0] = (address[0]! & 0xfc) | 0x02;
   return address;
+}
+
+/** FNV-1a. */
+function hashOf(text: string): number {
+  let hashed = 0x811c_9dc5;
+  for (let i = 0; i < text.length; i++) hashed = Math.imul(hashed ^ text.charCodeAt(i), 0x0100_0193);
+  return hashed;
 }
 
 export class AggregatePort implements Port, Sink {

@@ -5,7 +5,7 @@ import { C } from '../../../dataplane/engine/counters.js';
 import type { FrameTable } from '../../../dataplane/engine/frames.js';
 import { AT, FRAME_WORDS, LENGTH } from '../../../dataplane/engine/frames.js';
 import { Link } from '../../../dataplane/engine/link.js';
-import { AggregatePort, aggregateOf } from '../../../dataplane/lag/app.js';
+import { AggregatePort, aggregateOf, systemAddress } from '../../../dataplane/lag/app.js';
 import { M, PortNumbers } from '../../../dataplane/lag/appMember.js';
 import { MemoryPort } from '../../../dataplane/ports/memory.js';
 import * as ethernet from '../../../dataplane/wire/ethernet.js';
@@ -319,4 +319,14 @@ void t.test('slow protocols: markers are answered, a flood of them is not; nonse
     [20, 5, 4, 1],
   );
   t.equal(taken.length, 0, 'the switch sees none of it');
+});
+
+void t.test('the system address is of one switch of one host', async t => {
+  const text = (...words: [string | undefined, string, string]): string =>
+    Buffer.from(systemAddress(...words)).toString('hex');
+  t.equal(text('02:00:00:00:00:07', 'lan', 'x'), '020000000007');
+  t.equal(text(undefined, 'lan', 'x'), text(undefined, 'lan', 'x'));
+  const all = ['lan', 'lan2', 'wan'].flatMap(name => ['', 'a', 'b'].map(host => text(undefined, name, host)));
+  t.equal(new Set(all).size, 9);
+  for (const address of all) t.equal(Number.parseInt(address.slice(0, 2), 16) & 3, 2, 'of a station, local');
 });
