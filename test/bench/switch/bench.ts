@@ -4,12 +4,14 @@
  */
 import type { Bench } from '../bench.js';
 import { rulesGroup } from './rules.js';
+import { idleGroup } from './idle.js';
+import { macsGroup } from './macs.js';
 import { tapGroup } from './tap.js';
 import { vhostGroup } from './vhost.js';
 
 export const switchBench: Bench = {
   name: 'switch',
   about: 'frames and bytes from one network namespace to another through a switch',
-  groups: [tapGroup, vhostGroup, rulesGroup],
+  groups: [tapGroup, macsGroup, idleGroup, vhostGroup, rulesGroup],
   defaults: { full: { rounds: 5, seconds: 3 }, quick: { rounds: 2, seconds: 1 } },
 };

@@ -3,6 +3,7 @@
  * started by hand, with their sockets and data in the lab's directory and inside a namespace of their own: a
  * system's own Open vSwitch is not touched.
  */
+import type { OffloadView } from '../../../dataplane/contract.js';
 import type { Lab } from '../../lab/harness/lab.js';
 import { eventually, run } from '../../lab/harness/processes.js';
 import type { RunningProgram } from '../../lab/harness/processes.js';
@@ -16,16 +17,34 @@ async function moveTaps({ a, b, s }: Rooms, ifA: string, ifB: string): Promise<v
   await s.moveLink(ifB, b);
 }
 
-const weft = source(OURS, 'weft', [], async (lab, rooms, ifA, ifB) => {
-  const plane = await Dataplane.start(lab, { netns: rooms.s.path });
-  const tap = (name: string, ifname: string) =>
-    ({ name, vlan: { mode: 'access', vlan: 1 }, device: { kind: 'tap', ifname } }) as const;
-  await plane.configure([switchOf('bench', [tap('a', ifA), tap('b', ifB)])]);
-  await moveTaps(rooms, ifA, ifB);
-  return plane.program;
-});
+/** `name` may be ours or stand among the peers; `label` begins its interfaces' names. */
+export const weftSource = (name: string, label: string, mode: 'auto' | 'off') =>
+  source(name, label, [], async (lab, rooms, ifA, ifB) => {
+    const plane = await Dataplane.start(lab, { netns: rooms.s.path, socket: lab.path(`${label}.sock`) });
+    const tap = (port: string, ifname: string) =>
+      ({ name: port, vlan: { mode: 'access', vlan: 1 }, device: { kind: 'tap', ifname } }) as const;
+    const lan = switchOf('bench', [tap('a', ifA), tap('b', ifB)]);
+    await plane.configure([{ ...lan, macLimit: 200_000, offload: { mode } }]);
+    await moveTaps(rooms, ifA, ifB);
+    if (mode === 'auto') await offloaded(plane);
+    return plane.program;
+  });
 
-const linuxBridge = source('linux-bridge', 'lbr', [], async (lab, rooms, ifA, ifB) => {
+/** Hooks are tied within a second or two; where the kernel cannot, the reason is told and all goes by the engine. */
+async function offloaded(plane: Dataplane): Promise<void> {
+  await eventually('the hooks of both ports to be tied', async () => {
+    const { ports } = await plane.get<OffloadView>('/switches/bench/show/offload');
+    return ports.every(port => port.reason === null) ? true : null;
+  }).catch(async () => {
+    const { ports } = await plane.get<OffloadView>('/switches/bench/show/offload');
+    process.stdout.write(`not offloaded: ${ports.map(port => port.reason).join('; ')}\n`);
+  });
+}
+
+const weft = weftSource(OURS, 'weft', 'auto');
+const weftEngine = weftSource('weft-engine', 'wen', 'off');
+
+export const linuxBridge = source('linux-bridge', 'lbr', [], async (lab, rooms, ifA, ifB) => {
   await rooms.s.ip('link', 'add', 'name', 'br0', 'type', 'bridge');
   await lab.veth(rooms.a, ifA, rooms.s, 'toA');
   await lab.veth(rooms.b, ifB, rooms.s, 'toB');
@@ -106,4 +125,4 @@ const vde = source('vde', 'vde', ['vde_switch'], async (lab, rooms, ifA, ifB) =>
   return program;
 });
 
-export const tapContenders = [weft, linuxBridge, ovsNetdev, ovsNetdevTso, vde];
+export const tapContenders = [weft, weftEngine, linuxBridge, ovsNetdev, ovsNetdevTso, vde];

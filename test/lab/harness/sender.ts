@@ -13,26 +13,30 @@ export interface SenderCounts {
   readonly seconds: number;
 }
 
-/** Each once and in order. */
+/** Each once and in order, and no more than `rate_pps` in a second. */
 export async function sendFrames(
   where: Namespace,
   ifname: string,
   frames: readonly Uint8Array[],
+  rate_pps?: number,
 ): Promise<SenderCounts> {
   const input = frames.map(frame => `${toHex(frame)}\n`).join('');
-  const { stdout } = await where.run([process.execPath, PROGRAM, ifname], { input });
+  const { stdout } = await where.run(
+    [process.execPath, PROGRAM, ifname, ...(rate_pps === undefined ? [] : ['--rate', String(rate_pps)])],
+    { input },
+  );
   return JSON.parse(stdout) as SenderCounts;
 }
 
-/** The same frame over and over, as fast as the kernel takes it; it ends by itself. */
+/** The same frames over and over, as fast as the kernel takes them; it ends by itself. */
 export function startFlood(
   where: Namespace,
   ifname: string,
-  frame: Uint8Array,
+  frames: readonly Uint8Array[],
   seconds: number,
 ): RunningProgram {
   const program = where.start([process.execPath, PROGRAM, ifname, '--for', String(seconds)]);
-  program.child.stdin?.end(toHex(frame));
+  program.child.stdin?.end(frames.map(frame => `${toHex(frame)}\n`).join(''));
   return program;
 }
 
