@@ -9,6 +9,7 @@
 import { posix } from 'node:path';
 import type { Fault } from './fault.js';
 import type { Kind, SwitchSpec } from './spec.js';
+import { interfaceOf } from './switch/devices.js';
 import { leaseFaults } from './switch/guard.js';
 import { switchFaults } from './switch/words.js';
 import type { Specs } from './resource.js';
@@ -210,12 +211,58 @@ function* outerEnds(specs: Specs): Generator<OuterEnd> {
     }
 }
 
+/** Both ends of a cable name each other: one that has a single end is a mistake. */
+function* patchFaults(
+  specs: Specs,
+  patch: { switch: string; port: string },
+  at: Fault['path'],
+): Generator<Fault> {
+  const [, own, , port] = at;
+  const path = [...at, 'patch'];
+  const there = `port "${patch.port}" of switch "${patch.switch}"`;
+  if (patch.switch === own && patch.port === port) {
+    yield value(path, 'the cable goes from this port to itself');
+    return;
+  }
+  const other = specs.switch.get(patch.switch);
+  if (other === undefined) {
+    yield {
+      path: [...path, 'switch'],
+      blame: 'value',
+      message: `there is no switch "${patch.switch}"${didYouMean(patch.switch, [...specs.switch.keys()])}`,
+    };
+    return;
+  }
+  const back = other.ports[patch.port]?.patch;
+  if (back === undefined)
+    yield {
+      path: [...path, 'port'],
+      blame: 'value',
+      message: `${there} is not there, or is no patch: make it { patch: { switch: ${own}, port: ${port} } }`,
+    };
+  else if (back.switch !== own || back.port !== port)
+    yield {
+      path: [...path, 'port'],
+      blame: 'value',
+      message: `${there} is cabled to port "${back.port}" of switch "${back.switch}", not to this one`,
+    };
+}
+
 function* hostThings(specs: Specs, world: World): Generator<Fault> {
   const claims = new Claims();
   for (const { port, at, who } of outerEnds(specs)) {
-    if (port.tap !== undefined)
-      yield* claims.claim(`tap ${port.tap}`, who, [...at, 'tap'], `interface "${port.tap}"`);
-    for (const word of ['stream', 'vhost'] as const) {
+    const ifname = interfaceOf(port);
+    if (ifname !== undefined) {
+      const word = port.tap === undefined ? (port.packet === undefined ? 'xdp' : 'packet') : 'tap';
+      yield* claims.claim(`interface ${ifname}`, who, [...at, word], `interface "${ifname}"`);
+    }
+    if (port.vxlan !== undefined) {
+      const { vni, local = 'any address', port: udp } = port.vxlan;
+      const text = `VNI ${vni} at ${local}, UDP port ${udp}`;
+      yield* claims.claim(text, who, [...at, 'vxlan', 'vni'], text);
+    }
+    if (port.patch !== undefined) yield* patchFaults(specs, port.patch, at);
+    for (const word of ['stream', 'vhost', 'dgram'] as const) {
       const path = port[word]?.path;
       if (path === undefined) continue;
       yield* freePath(path, [...at, word, 'path'], world);
@@ -225,8 +272,9 @@ function* hostThings(specs: Specs, world: World): Generator<Fault> {
       yield* freePath(port.pcap, [...at, 'pcap'], world);
       yield* claims.claim(`path ${posix.normalize(port.pcap)}`, who, [...at, 'pcap'], `file "${port.pcap}"`);
     }
-    if (port.mtu !== undefined && port.tap === undefined)
-      yield value([...at, 'mtu'], 'only a tap has an mtu');
+    for (const word of ['mtu', 'queues'] as const)
+      if (port[word] !== undefined && port.tap === undefined)
+        yield value([...at, word], `only a tap has ${word === 'mtu' ? 'an mtu' : 'queues'}`);
   }
 }
 

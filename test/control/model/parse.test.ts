@@ -83,8 +83,8 @@ const CASES: readonly [what: string, texts: string[], expected: string[]][] = [
       'switch:\n  lan:\n    ports:\n      p: { tap: t0, loopback: true }\n      q: { vlan: 5 }\n      r: { tap: t1, vlan: 5, trunk: { allowed: [1] } }\n      s: { tap: "a b" }\n      t: { loopback: false }\n',
     ],
     [
-      'a.yaml:4:7: switch.lan.ports.p: a port is exactly one of tap, stream, vhost, loopback, pcap, lag',
-      'a.yaml:5:7: switch.lan.ports.q: a port is exactly one of tap, stream, vhost, loopback, pcap, lag',
+      'a.yaml:4:7: switch.lan.ports.p: a port is exactly one of tap, packet, xdp, stream, vhost, dgram, vxlan, patch, loopback, pcap, lag',
+      'a.yaml:5:7: switch.lan.ports.q: a port is exactly one of tap, packet, xdp, stream, vhost, dgram, vxlan, patch, loopback, pcap, lag',
       'a.yaml:6:7: switch.lan.ports.r: either vlan or trunk, not both',
       'a.yaml:7:17: switch.lan.ports.s.tap: "a b": an interface name is 1 to 15 characters without space, slash or colon',
       'a.yaml:8:22: switch.lan.ports.t.loopback: must be true, found false',
@@ -172,7 +172,7 @@ const CASES: readonly [what: string, texts: string[], expected: string[]][] = [
       'a.yaml:2:23: volume.v.size: expected a text, found the number 1',
       'a.yaml:4:15: machine.m.nics[0]: "switch" is missing',
       'a.yaml:4:26: machine.m.cpus: 0 is out of range: from 1 to 256',
-      'a.yaml:6:17: switch.s.ports.p: a port is exactly one of tap, stream, vhost, loopback, pcap, lag',
+      'a.yaml:6:17: switch.s.ports.p: a port is exactly one of tap, packet, xdp, stream, vhost, dgram, vxlan, patch, loopback, pcap, lag',
     ],
   ],
   [
