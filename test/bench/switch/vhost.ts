@@ -147,11 +147,25 @@ const ovsDpdk: ContenderSource<VhostCase> = {
     const program = lab.start([OVS_VSWITCHD, database, `--unixctl=${directory}/vs.ctl`, ...quiet], { env });
     const paths = [lab.path('oa.sock'), lab.path('ob.sock')] as const;
     const port = (name: string, path: string) => [
-      ...['--', 'add-port', 'br0', name, '--', 'set', 'interface', name, 'type=dpdkvhostuserclient'],
+      '--',
+      'add-port',
+      'br0',
+      name,
+      '--',
+      'set',
+      'interface',
+      name,
+      'type=dpdkvhostuserclient',
       `options:vhost-server-path=${path}`,
     ];
     await vsctl(
-      ...['add-br', 'br0', '--', 'set', 'bridge', 'br0', 'datapath_type=netdev'],
+      'add-br',
+      'br0',
+      '--',
+      'set',
+      'bridge',
+      'br0',
+      'datapath_type=netdev',
       ...port('va', paths[0]),
       ...port('vb', paths[1]),
     );

@@ -11,6 +11,7 @@
 import type { Lab } from './lab.js';
 import type { RunningProgram } from './processes.js';
 
+const PROMPT = 'testpmd> ';
 export const MAC = ['02:00:00:00:0a:01', '02:00:00:00:0a:02'] as const;
 
 export interface TestpmdOptions {
@@ -52,6 +53,9 @@ export class Testpmd {
     const prefix = `weftlab${process.pid}-${Math.floor(performance.now())}`;
     const program = lab.start([
       ...(cpu === undefined ? [] : ['taskset', '-c', String(cpu)]),
+      // Else what it says would come long after its prompt.
+      'stdbuf',
+      '-oL',
       'dpdk-testpmd',
       `--lcores=0${at},1${at}`,
       ...memory,
@@ -71,7 +75,7 @@ export class Testpmd {
       `--eth-peer=1,${MAC[0]}`,
     ]);
     const pmd = new Testpmd(program);
-    await program.waitForOutput(out => (/testpmd> $/.test(out) ? true : null), 60_000);
+    await program.waitForOutput(out => (out.endsWith(PROMPT) ? true : null), 60_000);
     return pmd;
   }
 
@@ -81,7 +85,7 @@ export class Testpmd {
     this.program.child.stdin?.write(`${command}\n`);
     return this.program.waitForOutput(out => {
       const said = out.slice(from);
-      return /testpmd> $/.test(said) ? said : null;
+      return said.endsWith(PROMPT) ? said : null;
     }, 30_000);
   }
 

@@ -4,7 +4,8 @@ import { createMemfd, ForeignMemory, memoryProblem } from '../../../../host/fore
 import * as raw from '../../../../host/raw.js';
 import { C } from '../../../../dataplane/engine/counters.js';
 import { REQUEST, emitVringAddress } from '../../../../dataplane/wire/vhostUser.js';
-import { BUFFER_BYTES, Driver, GUEST, INDIRECT, NEXT, NUM, RING_STEP, USER, WRITE } from './driver.js';
+import { BUFFER_BYTES, GUEST, INDIRECT, NEXT, NUM, RING_STEP, USER, WRITE } from './driver.js';
+import type { Driver } from './driver.js';
 import { INDIRECT_DESC, MRG_RXBUF, VERSION_1, join } from './join.js';
 
 const FEATURES = VERSION_1 | MRG_RXBUF | INDIRECT_DESC;
