@@ -48,6 +48,9 @@ export class CommandRefused extends Error {
   }
 }
 
+const noSuchPort = (name: string, port: string): CommandRefused =>
+  new CommandRefused('NO_SUCH_PORT', `switch ${name} has no port ${port}`);
+
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** As others see it: a port that was taken out of service is in error, whatever its device says. */
@@ -141,7 +144,7 @@ export class App {
 
   #flushMacs({ switch: name, port, vlan }: Extract<Command, { op: 'flushMacs' }>): number {
     const flushed = this.#switch(name).app.flushMacs(port, vlan);
-    if (flushed === undefined) throw new CommandRefused('NO_SUCH_PORT', `switch ${name} has no port ${port}`);
+    if (flushed === undefined) throw noSuchPort(name, port ?? '');
     return flushed;
   }
 

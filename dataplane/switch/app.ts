@@ -1,7 +1,6 @@
 /**
  * A switch: joins its decision (relay.ts) and its capabilities (feature.ts) to the engine. Takes the frames of its
- * links, and puts each on the queues of the links it leaves by. Here are the counters, the sweeping of old addresses,
- * and the word about stations that move.
+ * links, counts them, and puts each on the queues of the links it leaves by.
  *
  * The way of a frame, in this order:
  *
@@ -23,55 +22,32 @@ import type { FrameTable } from '../engine/frames.js';
 import { Link } from '../engine/link.js';
 import type { Sink } from '../engine/link.js';
 import type { Loop } from '../engine/loop.js';
-import { Timer } from '../engine/timers.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { AddressesApp } from './appAddresses.js';
 import { makeFeatures } from './appFeatures.js';
+import { Stations } from './appStations.js';
+import type { MacEntry } from './appStations.js';
 import type { Surroundings } from './appFeatures.js';
 import { DROP, PORT_COUNTERS, SWITCH_COUNTERS, dropReason, placeOf } from './counters.js';
 import { DISCARDING, FORWARDING, PASS } from './feature.js';
 import type { Feature, FeaturePort, PortForwarding, SwitchHost } from './feature.js';
-import {
-  FilteringDatabase,
-  LEARN_FULL,
-  LEARN_KNOWN,
-  LEARN_NEW,
-  LEARN_PORT_FULL,
-  LEARN_STATIC,
-} from './filteringDatabase.js';
+import { FilteringDatabase, LEARN_KNOWN } from './filteringDatabase.js';
 import { Packet } from './packet.js';
 import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
 import * as stages from './stages.js';
 import type { Stages } from './stages.js';
 import type { Membership } from './vlanMembership.js';
 
-const SWEEP_EVERY_MS = 1000;
-/** Entries looked at per sweep: a tenth of the table at least, so all of it within ten seconds. */
-const SWEEP_MIN_COUNT = 4096;
-/** Moves told per second at most; two stations with one address would otherwise tell of every frame. */
-const MOVES_TOLD_PER_SECOND = 10;
-
-const [UNICAST, FLOODED, COPIES, LEARNED, MOVED, MOVES_UNTOLD, NOT_LEARNED_FULL, AGED, MAC_COUNT] =
-  SWITCH_COUNTERS.map((_, index) => index) as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+const UNICAST = SWITCH_COUNTERS.indexOf('unicastFrames');
+const FLOODED = SWITCH_COUNTERS.indexOf('floodedFrames');
+const COPIES = SWITCH_COUNTERS.indexOf('floodedCopies');
 const TRUNCATED = dropReason('dropTruncated');
 const NO_RECEIVER = dropReason('dropNoReceiver');
 const PORT_DISCARDING = dropReason('dropPortDiscarding');
 const PORT_FAULT = dropReason('dropPortFault');
 const RESERVED_GROUP = dropReason('dropReservedGroup');
 const SOURCE_NOT_LEARNABLE = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('sourceNotLearnable');
-const NOT_LEARNED_PORT_FULL = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('macsNotLearnedPortFull');
-const SOURCE_ELSEWHERE = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('sourceElsewhereStatic');
 const CONTROL_FRAMES = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('controlFrames');
 /** The first four octets of 01-80-C2-00-00-0X. */
 const RESERVED_GROUP_WORD = 0x0180_c200;
@@ -80,15 +56,6 @@ if (SINK_COUNTERS_AT + PORT_COUNTERS.length > ROW_LENGTH || SWITCH_COUNTERS.leng
   throw new Error('the counter row is too short');
 
 export type OnMove = (app: SwitchApp, mac: string, vlan: number, from: Link, to: Link) => void;
-
-export interface MacEntry {
-  mac: string;
-  vlan: number;
-  /** '' for a static entry that leads nowhere. */
-  port: string;
-  age_ms: number;
-  isStatic: boolean;
-}
 
 export class SwitchApp implements Sink, SwitchHost {
   readonly name: string;
@@ -117,9 +84,7 @@ export class SwitchApp implements Sink, SwitchHost {
   readonly #faults = new Map<number, Map<string, string>>();
   readonly #features: readonly Feature[];
   readonly #addresses: AddressesApp;
-  readonly #onMove: OnMove;
-  readonly #sweep: Timer;
-  #movesLeft = MOVES_TOLD_PER_SECOND;
+  readonly #stations: Stations;
 
   constructor(loop: Loop, config: SwitchConfig, surroundings: Surroundings, onMove: OnMove) {
     this.name = config.name;
@@ -128,16 +93,21 @@ export class SwitchApp implements Sink, SwitchHost {
     this.address = surroundings.addressOf(config);
     this.#relay = new Relay(config.macLimit, config.ageingTime_s * 1000);
     this.#packet = new Packet(loop.pool.arena.view);
-    this.#onMove = onMove;
-    this.#sweep = new Timer(now_ms => this.#sweepNow(now_ms));
+    this.#stations = new Stations(
+      loop,
+      this.#relay,
+      this.counters,
+      this.#links,
+      (mac, vid, from, to) => onMove(this, mac, vid, from, to),
+      () => this.decisionsChanged(),
+    );
     this.#addresses = new AddressesApp(this, this.#relay);
     this.#features = [this.#addresses, ...makeFeatures(this, this.stages, surroundings)];
-    loop.timers.arm(this.#sweep, loop.now_ms + SWEEP_EVERY_MS);
   }
 
   close(): void {
     for (const feature of this.#features) feature.close();
-    this.loop.timers.cancel(this.#sweep);
+    this.#stations.close();
   }
 
   /** After its links are as the configuration wants them. */
@@ -295,9 +265,7 @@ export class SwitchApp implements Sink, SwitchHost {
   }
 
   flushPort(port: number): void {
-    this.#relay.database.flushPort(port);
-    this.counters[MAC_COUNT] = this.#relay.database.count;
-    this.decisionsChanged();
+    this.#stations.flushPort(port);
   }
 
   decisionsChanged(): void {
@@ -312,29 +280,14 @@ export class SwitchApp implements Sink, SwitchHost {
 
   /** What was learned, of one port or one VLAN where said. Returns how many; undefined: there is no such port. */
   flushMacs(portName?: string, vid?: number): number | undefined {
-    const { database, vlans } = this.#relay;
-    const port = portName === undefined ? undefined : this.portNamed(portName);
-    if (portName !== undefined && port === undefined) return undefined;
-    let flushed: number;
-    if (port !== undefined) flushed = database.flushPort(port.port);
-    else flushed = vid === undefined ? database.flush() : database.flushVlan(vlans.fid(vid));
-    this.counters[MAC_COUNT] = database.count;
-    this.decisionsChanged();
-    return flushed;
+    if (portName === undefined)
+      return vid === undefined ? this.#stations.flush() : this.#stations.flushVlan(vid);
+    const port = this.portNamed(portName);
+    return port === undefined ? undefined : this.#stations.flushPort(port.port);
   }
 
   macs(): MacEntry[] {
-    const words = this.#relay.database.snapshot(this.loop.now_ms);
-    const entries: MacEntry[] = [];
-    for (let w = 0; w < words.length; w += 4)
-      entries.push({
-        mac: ethernet.formatAddress(words[w]! & 0xffff, words[w + 1]!),
-        vlan: words[w]! >>> 16,
-        port: this.#links[words[w + 2]!]?.name ?? '',
-        age_ms: Math.max(0, words[w + 3]!),
-        isStatic: words[w + 3]! < 0,
-      });
-    return entries;
+    return this.#stations.list();
   }
 
   input(link: Link, frames: FrameTable, first: number, end: number): void {
@@ -365,7 +318,7 @@ export class SwitchApp implements Sink, SwitchHost {
       const outcome = relay.decide(view, at, length_bytes, port, now_ms);
       if (outcome !== TRUNCATED) countKind(row, view, at, C.ifHCInUcastPkts);
       if (outcome <= DROP) row[SINK_COUNTERS_AT + placeOf(outcome)]!++;
-      if (relay.learned !== LEARN_KNOWN) this.#noteLearning(link, view, at);
+      if (relay.learned !== LEARN_KNOWN) this.#stations.note(link, view, at);
       if (relay.sourceNotLearnable) row[SOURCE_NOT_LEARNABLE]!++;
       if (outcome >= 0) {
         own[UNICAST]!++;
@@ -512,7 +465,7 @@ export class SwitchApp implements Sink, SwitchHost {
 
   #afterLearning(link: Link): void {
     const relay = this.#relay;
-    if (relay.learned !== LEARN_KNOWN) this.#noteLearning(link, this.#packet.view, this.#packet.at);
+    if (relay.learned !== LEARN_KNOWN) this.#stations.note(link, this.#packet.view, this.#packet.at);
     if (relay.sourceNotLearnable) link.counters[SOURCE_NOT_LEARNABLE]!++;
   }
 
@@ -545,41 +498,6 @@ export class SwitchApp implements Sink, SwitchHost {
     }
     this.counters[COPIES]! += copies;
     return copies > 0;
-  }
-
-  /** Anything but "known": counted, and a move told if not too many were told this second. */
-  #noteLearning(link: Link, view: DataView, at: number): void {
-    const relay = this.#relay;
-    const learned = relay.learned;
-    if (learned === LEARN_FULL) {
-      this.counters[NOT_LEARNED_FULL]!++;
-    } else if (learned === LEARN_PORT_FULL) {
-      link.counters[NOT_LEARNED_PORT_FULL]!++;
-    } else if (learned === LEARN_STATIC) {
-      link.counters[SOURCE_ELSEWHERE]!++;
-    } else if (learned === LEARN_NEW) {
-      this.counters[LEARNED]!++;
-      this.counters[MAC_COUNT] = relay.database.count;
-    } else if (learned >= 0) {
-      this.counters[MOVED]!++;
-      this.decisionsChanged();
-      const from = this.#links[learned];
-      if (this.#movesLeft > 0 && from !== undefined) {
-        this.#movesLeft--;
-        this.#onMove(this, ethernet.addressAt(view, at + ethernet.SOURCE), relay.vlan, from, link);
-      } else {
-        this.counters[MOVES_UNTOLD]!++;
-      }
-    }
-  }
-
-  #sweepNow(now_ms: number): void {
-    const database = this.#relay.database;
-    const entries = Math.max(SWEEP_MIN_COUNT, Math.ceil(database.capacity / 10));
-    this.counters[AGED]! += database.sweep(now_ms, entries);
-    this.counters[MAC_COUNT] = database.count;
-    this.#movesLeft = MOVES_TOLD_PER_SECOND;
-    this.loop.timers.arm(this.#sweep, now_ms + SWEEP_EVERY_MS);
   }
 }
 
