@@ -1,6 +1,6 @@
 /**
- * Switches by others, with a spanning tree of their own: the kernel's bridge (STP) and Open vSwitch (RSTP, its
- * userspace datapath). Both take interfaces of one namespace, and tell who they think is the root and what their
+ * Switches by others, with a spanning tree of their own: the kernel's bridge (STP) and Open vSwitch (STP or RSTP, its
+ * userspace datapath). All take interfaces of one namespace, and tell who they think is the root and what their
  * ports do.
  */
 import type { Lab } from './lab.js';
@@ -23,7 +23,7 @@ interface Settings {
   readonly maxAge_s: number;
 }
 
-const KERNEL_STATES: Readonly<Record<string, ForeignState>> = {
+const STP_STATES: Readonly<Record<string, ForeignState>> = {
   disabled: 'disabled',
   listening: 'discarding',
   blocking: 'discarding',
@@ -51,7 +51,7 @@ export async function kernelBridge(
         linkinfo: { info_slave_data: { state: string } };
       }[];
       return new Map(
-        links.map(link => [link.ifname, KERNEL_STATES[link.linkinfo.info_slave_data.state] ?? 'disabled']),
+        links.map(link => [link.ifname, STP_STATES[link.linkinfo.info_slave_data.state] ?? 'disabled']),
       );
     },
     isRoot: async () => {
@@ -64,6 +64,37 @@ export async function kernelBridge(
   };
 }
 
+/**
+ * Whether the kernel's bridges hear each other's BPDUs in a namespace. They come up through LLC, which on some kernels
+ * takes frames of the initial network namespace only: then a bridge in any other speaks, but is deaf.
+ */
+export async function kernelHears(room: Namespace): Promise<boolean> {
+  for (const [name, cable, peer] of [
+    ['brx', 'x', 'y'],
+    ['bry', 'y', ''],
+  ] as const) {
+    await room.ip('link', 'add', 'name', name, 'type', 'bridge', 'stp_state', '1', 'hello_time', '100');
+    if (peer !== '') await room.ip('link', 'add', 'name', cable, 'type', 'veth', 'peer', 'name', peer);
+    await room.ip('link', 'set', cable, 'master', name, 'up');
+    await room.ip('link', 'set', name, 'up');
+  }
+  const agree = async (): Promise<true | null> => {
+    const roots = [];
+    for (const name of ['brx', 'bry']) {
+      const [bridge] = JSON.parse((await room.ip('-j', '-d', 'link', 'show', name)).stdout) as {
+        linkinfo: { info_data: { root_id: string } };
+      }[];
+      roots.push(bridge!.linkinfo.info_data.root_id);
+    }
+    return roots[0] === roots[1] ? true : null;
+  };
+  const heard = await eventually('the bridges to agree', agree, { timeout_ms: 5000, every_ms: 200 }).catch(
+    () => false,
+  );
+  for (const name of ['brx', 'bry', 'x']) await room.ip('link', 'delete', name);
+  return heard;
+}
+
 export const OVS_PROGRAMS = ['ovsdb-tool', 'ovsdb-server', 'ovs-vsctl', 'ovs-appctl', 'ovs-vswitchd'];
 const OVS_SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
 
@@ -72,6 +103,7 @@ export async function openVswitch(
   room: Namespace,
   interfaces: readonly string[],
   { priority, forwardDelay_s, maxAge_s }: Settings,
+  speaks: 'stp' | 'rstp',
 ): Promise<ForeignBridge> {
   const directory = lab.path(`${room.label}-ovs`);
   await run(['mkdir', directory]);
@@ -99,20 +131,21 @@ export async function openVswitch(
     'bridge',
     'br0',
     'datapath_type=netdev',
-    'rstp_enable=true',
-    `other_config:rstp-priority=${priority}`,
-    `other_config:rstp-forward-delay=${forwardDelay_s}`,
-    `other_config:rstp-max-age=${maxAge_s}`,
+    `${speaks}_enable=true`,
+    `other_config:${speaks}-priority=${priority}`,
+    `other_config:${speaks}-forward-delay=${forwardDelay_s}`,
+    `other_config:${speaks}-max-age=${maxAge_s}`,
     ...interfaces.flatMap(ifname => ['--', 'add-port', 'br0', ifname]),
   );
-  const show = async (): Promise<string> => (await appctl('rstp/show', 'br0')).stdout;
+  const show = async (): Promise<string> => (await appctl(`${speaks}/show`, 'br0')).stdout;
   return {
-    speaks: 'rstp',
+    speaks,
     states: async () => {
       const states = new Map<string, ForeignState>();
       for (const line of (await show()).split('\n')) {
         const [ifname = '', , state = ''] = line.trim().split(/\s+/);
-        if (interfaces.includes(ifname)) states.set(ifname, state.toLowerCase() as ForeignState);
+        const known = STP_STATES[state.toLowerCase()] ?? (state.toLowerCase() as ForeignState);
+        if (interfaces.includes(ifname)) states.set(ifname, known);
       }
       return states;
     },
