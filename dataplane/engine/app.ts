@@ -68,6 +68,14 @@ function membersOf(link: Link): MemberTopology[] {
   }));
 }
 
+/** `PORT/MEMBER`: one of an aggregate's links. */
+function memberNamed({ ports }: RunningSwitch, name: string): Link | undefined {
+  const slash = name.indexOf('/');
+  const port = slash < 0 ? undefined : ports.get(name.slice(0, slash));
+  const aggregate = port === undefined ? undefined : aggregateOf(port.link);
+  return aggregate?.members.find(member => member.name === name.slice(slash + 1))?.link;
+}
+
 export class App {
   readonly #loop: Loop;
   readonly #shared: PortShared;
@@ -302,10 +310,10 @@ export class App {
     const running = this.#switch(command.switch);
     const names = command.ports.length === 0 ? [...running.ports.keys()] : command.ports;
     const links = names.map(name => {
-      const port = running.ports.get(name);
-      if (port === undefined)
+      const link = running.ports.get(name)?.link ?? memberNamed(running, name);
+      if (link === undefined)
         throw new CommandRefused('NO_SUCH_PORT', `switch ${command.switch} has no port ${name}`);
-      return port.link;
+      return link;
     });
     const { filter } = command;
     const capture = new Capture(this.#loop.pool, new ByteRing(command.ring), links, {
