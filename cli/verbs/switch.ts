@@ -9,6 +9,7 @@ import { offloadView } from './switch/offload.js';
 import { neighboursView } from './switch/neighbours.js';
 import { rulesView } from './switch/rules.js';
 import { stpView } from './switch/stp.js';
+import { samplingView } from './switch/sampling.js';
 import { registerTop } from './switch/top.js';
 import { registerView } from './switch/view.js';
 import type { AnyView } from './switch/view.js';
@@ -21,6 +22,7 @@ const VIEWS: readonly AnyView[] = [
   stpView,
   guardView,
   rulesView,
+  samplingView,
 ];
 
 export const registerSwitch: Register = (program, session) => {
