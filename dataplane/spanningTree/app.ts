@@ -240,7 +240,7 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
     const message =
       what === 'rootChanged'
         ? `the root of the spanning tree is ${port === null ? 'this switch' : `${formatBridgeId(rootHigh, rootLow)}, by port ${port}`}`
-        : `port ${port ?? ''}: ${MESSAGES[what]}`;
+        : MESSAGES[what];
     this.#host.tell({ type: 'switchEvent', what: `spanningTree.${what}`, port, message });
   }
 
