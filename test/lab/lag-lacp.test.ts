@@ -9,19 +9,21 @@
  * Open vSwitch is a peer that falls silent while the carrier stays. How long things take is printed, not judged.
  */
 import t from 'tap';
+import { writeFileSync } from 'node:fs';
 import type { LagDevice, LagView, SwitchConfig } from '../../dataplane/contract.js';
 import { LagSettings } from '../../dataplane/contract.js';
+import { askBytes } from './harness/http.js';
 import { Lab } from './harness/lab.js';
 import { missing } from './harness/needs.js';
 import type { Namespace } from './harness/network.js';
 import { OVS_PROGRAMS, startOvs } from './harness/ovs.js';
 import type { OpenVSwitch } from './harness/ovs.js';
-import { eventually } from './harness/processes.js';
+import { eventually, run } from './harness/processes.js';
 import { Dataplane, switchOf } from './harness/weft.js';
 
 const skip = missing({
   root: true,
-  programs: ['ip', 'nsenter', 'ethtool', 'iperf3', ...OVS_PROGRAMS],
+  programs: ['ip', 'nsenter', 'ethtool', 'iperf3', 'tshark', ...OVS_PROGRAMS],
   paths: ['/dev/net/tun'],
 });
 
@@ -190,6 +192,15 @@ await t.test('LACP with Open vSwitch', { skip }, async t => {
     t.match(shown, /partner key: 77/);
     await reaches(wiring);
   }
+
+  // What passes a member, and never reaches the switch, as another program reads it.
+  const { bytes } = askBytes(plane.socket, '/switches/lan/capture?port=up/m0&count=4');
+  const path = lab.path('member.pcapng');
+  writeFileSync(path, await bytes);
+  const { stdout } = await run(['tshark', '-n', '-r', path, '-V']);
+  t.match(stdout, /Actor System ID: 02:00:00:00:aa:01/, 'tshark reads our LACPDUs');
+  t.match(stdout, /Partner Key: 77/, 'and theirs');
+  t.notMatch(stdout, /Malformed|Expert Info \(Error/);
 
   const before = await aggregateOf(wiring);
   const cut = await pour(wiring, 7, async () => {
