@@ -24,6 +24,8 @@ export interface Facts {
   /** What an earlier probe found; null when there was none. */
   kvmProbe: { works: boolean; reason: string } | null;
   ioUring: { available: boolean; reason: string };
+  /** As `uname -r` tells it. */
+  kernelVersion: string;
   programs: Readonly<Record<'qemu' | 'qemuImg' | 'passt' | 'busybox' | 'dpkgDeb' | 'aptGet', Program>>;
   qemuBinary: string;
   state: { path: string; writable: boolean; free_bytes: number; fileSystem: string };
@@ -32,6 +34,8 @@ export interface Facts {
 
 const CAP_NET_ADMIN = 12n;
 const NODE_OLDEST: readonly [number, number] = [20, 19];
+/** The first with tcx hooks, where the kernel forwards what a switch has decided. */
+const KERNEL_WITH_OFFLOAD: readonly [number, number] = [6, 6];
 const QEMU_OLDEST: readonly [number, number] = [7, 2];
 const GIB = 2 ** 30;
 const FREE_LITTLE_BYTES = 2 * GIB;
@@ -159,6 +163,16 @@ function ioUring({ ioUring: { available, reason } }: Facts): Check {
   );
 }
 
+function offload({ kernelVersion }: Facts): Check {
+  if (isAtLeast(kernelVersion, KERNEL_WITH_OFFLOAD)) return ok('offload', `Linux ${kernelVersion} can`);
+  return lacking(
+    'offload',
+    'warning',
+    `Linux ${kernelVersion}`,
+    `flows between taps and interfaces of the host go through weft-dataplane; from Linux ${KERNEL_WITH_OFFLOAD.join('.')} on the kernel forwards them itself, twice as fast`,
+  );
+}
+
 function stateDirectory({ state }: Facts): Check[] {
   const checks: Check[] = [];
   const free = `${(state.free_bytes / GIB).toFixed(1)} GiB free on ${state.fileSystem}`;
@@ -241,6 +255,7 @@ export function judge(facts: Facts): Doctor {
         'passt',
       ),
       ioUring(facts),
+      offload(facts),
     ],
   };
 }

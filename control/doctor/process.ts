@@ -1,7 +1,7 @@
 /** The facts that the doctor judges, looked up on this machine. Nothing is changed, nothing waits long. */
 import { execFile } from 'node:child_process';
 import * as fs from 'node:fs';
-import { totalmem } from 'node:os';
+import { release, totalmem } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { judgeKvmDevice } from '../vmm/accel/choose.js';
 import { PROBE_USER } from '../vmm/user.js';
@@ -122,6 +122,7 @@ export async function collectFacts(
     kvm: kvmDevice(),
     kvmProbe: kvmProbe(state),
     ioUring: ioUring(),
+    kernelVersion: release(),
     programs: { qemu, qemuImg, passt, busybox, dpkgDeb, aptGet },
     qemuBinary,
     state: stateFacts(state),

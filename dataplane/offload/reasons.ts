@@ -1,6 +1,6 @@
 /**
  * Why a switch or a port keeps its frames to itself, as far as the configuration says: pure. What a frame's own
- * path says (rules that looked beyond layer 2, guards) is in Packet.isLayer2Decision.
+ * path says (rules that looked beyond layer 2, guards, a mirror that took a copy) is in Packet.isLayer2Decision.
  */
 import type { PortConfig, SwitchConfig } from '../contract.js';
 
@@ -9,7 +9,6 @@ const isUsed = (words: object | undefined): boolean => words !== undefined && Ob
 export function whyNotSwitch(config: SwitchConfig): string | null {
   if (config.offload?.mode === 'off') return 'offload is off for this switch';
   if (isUsed(config.sampling)) return 'sampling must see the frames of all ports';
-  if (config.mirrors !== undefined && config.mirrors.length > 0) return 'a mirror session must see frames';
   if (isUsed(config.qos)) return 'the classes and rates of this switch are its own queues';
   return null;
 }

@@ -16,6 +16,7 @@ const GOOD: Facts = {
   kvm: { usable: true, reason: null },
   kvmProbe: { works: true, reason: 'a guest booted' },
   ioUring: { available: true, reason: '' },
+  kernelVersion: '6.12.1-amd64',
   programs: {
     qemu: there('QEMU emulator version 7.2.22'),
     qemuImg: there('qemu-img version 7.2.22'),
@@ -72,6 +73,9 @@ await t.test('what is wrong, what it means, what to do', async t => {
   );
   t.match(faults({ ioUring: { available: false, reason: 'switched off' } }), [
     { name: 'io_uring', found: /switched off/ },
+  ]);
+  t.match(faults({ kernelVersion: '6.1.0-31-amd64' }), [
+    { name: 'offload', status: 'warning', advice: /6\.6/ },
   ]);
   t.match(faults({ state: { ...GOOD.state, writable: false } }), [
     { name: 'state directory', status: 'missing' },
