@@ -14,6 +14,7 @@ import { mirrorDestinations } from '../contract.js';
 import type { MirrorSession, MirrorsView, SwitchConfig } from '../contract.js';
 import { FRAME_WORDS, LENGTH, W0, W1, W2 } from '../engine/frames.js';
 import type { Link } from '../engine/link.js';
+import { SWITCH_COUNTERS } from '../switch/counters.js';
 import { DISCARDING, FORWARDING } from '../switch/feature.js';
 import type { Feature, FeaturePort, SwitchHost } from '../switch/feature.js';
 import type { Packet } from '../switch/packet.js';
@@ -29,6 +30,9 @@ import type { Watch } from './selection.js';
 const PORTS_MAX_COUNT = 4096;
 const COUNTERS = ['frames', 'octets', 'cut', 'notSampled', 'dropNotUp', 'dropNoRoom'] as const;
 const [FRAMES, OCTETS, CUT, NOT_SAMPLED, NOT_UP, NO_ROOM] = [0, 1, 2, 3, 4, 5] as const;
+
+const MIRRORED = SWITCH_COUNTERS.indexOf('mirroredFrames');
+const LOST = SWITCH_COUNTERS.indexOf('mirroredFramesLost');
 
 /** A port that copies leave by. */
 interface Exit {
@@ -117,6 +121,7 @@ export class MirrorApp implements Feature, MirrorStage {
     const frame = this.#entry(session, packet);
     if (frame < 0) {
       counters[NO_ROOM]!++;
+      this.#host.counters[LOST]!++;
       return;
     }
     let copies = 0;
@@ -130,9 +135,11 @@ export class MirrorApp implements Feature, MirrorStage {
     }
     if (copies === 0) {
       counters[NOT_UP]!++;
+      this.#host.counters[LOST]!++;
       return;
     }
     counters[FRAMES]!++;
+    this.#host.counters[MIRRORED]!++;
     counters[OCTETS]! += this.#host.loop.frames.words[frame * FRAME_WORDS + LENGTH]!;
   }
 

@@ -10,8 +10,11 @@
  */
 import { mirrorDestinations } from '../contract.js';
 import type { SpanningTreePortView, SpanningTreeView, SwitchConfig } from '../contract.js';
+import { SINK_COUNTERS_AT } from '../engine/counters.js';
 import type { Link } from '../engine/link.js';
 import { Timer } from '../engine/timers.js';
+import { PORT_COUNTERS, SWITCH_COUNTERS } from '../switch/counters.js';
+import type { PortCounter } from '../switch/counters.js';
 import { DISCARDING, FORWARDING, LEARNING } from '../switch/feature.js';
 import type { ControlReceiver, Feature, FeaturePort, SwitchHost } from '../switch/feature.js';
 import type { Packet } from '../switch/packet.js';
@@ -26,6 +29,14 @@ const TICK_MS = 1000;
 /** Events told in a second; the rest shows in counters only. */
 const TOLD_PER_SECOND = 10;
 const FAULT = 'bpduGuard';
+
+const placeInRow = (name: PortCounter): number => SINK_COUNTERS_AT + PORT_COUNTERS.indexOf(name);
+const IN = placeInRow('bpdusIn');
+const OUT = placeInRow('bpdusOut');
+const REFUSED = placeInRow('bpdusRefused');
+const GUARD_TRIPS = placeInRow('spanningTreeGuardTrips');
+const FORWARD_TRANSITIONS = placeInRow('dot1dStpPortForwardTransitions');
+const TOP_CHANGES = SWITCH_COUNTERS.indexOf('dot1dStpTopChanges');
 
 const STATES: Readonly<Record<State, typeof DISCARDING | typeof LEARNING | typeof FORWARDING>> = {
   discarding: DISCARDING,
@@ -210,8 +221,21 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
     this.#host.loop.timers.arm(this.#timer, now_ms + TICK_MS);
     this.#toldLeft = TOLD_PER_SECOND;
     this.#tree?.tick();
+    this.#tree?.bridge.ports.forEach(p => this.#publish(p));
     // A port whose fault was lifted may have come up, or gone, while it was out of service.
     for (const port of this.#ports.values()) this.portChanged(port);
+  }
+
+  /** The counters that everybody can see, once a second. */
+  #publish({ number, counters }: BridgePort): void {
+    this.#host.counters[TOP_CHANGES] = this.#tree?.bridge.topologyChanges ?? 0;
+    const row = this.#ports.get(number - 1)?.link.counters;
+    if (row === undefined) return;
+    row[IN] = counters.rstBpdusIn + counters.configBpdusIn + counters.tcnBpdusIn;
+    row[OUT] = counters.rstBpdusOut + counters.configBpdusOut + counters.tcnBpdusOut;
+    row[REFUSED] = counters.invalidBpdusIn + counters.filteredBpdusIn + counters.excessBpdusIn;
+    row[GUARD_TRIPS] = counters.guardTrips;
+    row[FORWARD_TRANSITIONS] = counters.forwardTransitions;
   }
 
   #outside(): Outside {

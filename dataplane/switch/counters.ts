@@ -46,6 +46,11 @@ export const PORT_COUNTERS = [
   'dropStormUnknown',
   'macsNotLearnedPortFull',
   'sourceElsewhereStatic',
+  'bpdusIn',
+  'bpdusOut',
+  'bpdusRefused',
+  'spanningTreeGuardTrips',
+  'dot1dStpPortForwardTransitions',
 ] as const;
 export type PortCounter = (typeof PORT_COUNTERS)[number];
 
@@ -72,5 +77,8 @@ export const SWITCH_COUNTERS = [
   'macCount',
   'offloadedFrames',
   'offloadedOctets',
+  'dot1dStpTopChanges',
+  'mirroredFrames',
+  'mirroredFramesLost',
 ] as const;
 export type SwitchCounter = (typeof SWITCH_COUNTERS)[number];

@@ -3,6 +3,7 @@ import t from 'tap';
 import type { MirrorSession, SwitchConfig } from '../../../dataplane/contract.js';
 import { AT, FRAME_WORDS, LENGTH, W0 } from '../../../dataplane/engine/frames.js';
 import { MirrorApp } from '../../../dataplane/mirrors/app.js';
+import { SWITCH_COUNTERS } from '../../../dataplane/switch/counters.js';
 import { DISCARDING, FORWARDING } from '../../../dataplane/switch/feature.js';
 import { Packet } from '../../../dataplane/switch/packet.js';
 import { F_MIRROR } from '../../../dataplane/switch/stages.js';
@@ -213,5 +214,6 @@ await t.test('a full table loses copies, not frames', async t => {
   host.loop.turn(0);
   const lost = app.show('mirrors')!.sessions.reduce((sum, each) => sum + each.counters['dropNoRoom']!, 0);
   t.ok(lost > 0);
+  t.equal(host.counters[SWITCH_COUNTERS.indexOf('mirroredFramesLost')], lost);
   t.equal(port('probe').memory.sent.length + lost, 40 * 30);
 });

@@ -3,6 +3,8 @@ import t from 'tap';
 import type { PortConfig, SwitchConfig } from '../../../dataplane/contract.js';
 import { SpanningTreeApp } from '../../../dataplane/spanningTree/app.js';
 import { pathCost, portSettings } from '../../../dataplane/spanningTree/defaults.js';
+import { SINK_COUNTERS_AT } from '../../../dataplane/engine/counters.js';
+import { PORT_COUNTERS } from '../../../dataplane/switch/counters.js';
 import { DISCARDING, FORWARDING } from '../../../dataplane/switch/feature.js';
 import { Packet } from '../../../dataplane/switch/packet.js';
 import * as wire from '../../../dataplane/wire/bpdu.js';
@@ -78,6 +80,8 @@ await t.test('two switches agree within a moment; addresses are flushed', async 
   }
   t.equal(a.host.states.get(1), FORWARDING, 'the host is found to be no switch');
   t.ok(a.app.show('stp')!.ports[0]!.counters['rstBpdusOut']! >= 3, 'a hello every two seconds');
+  const row = a.host.ports[0]!.link.counters;
+  t.ok(row[SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('bpdusOut')]! >= 3, 'counted for everybody to see');
   const flushed = a.host.flushed.length;
   b.host.ports[0]!.link.setState('error', 'unplugged');
   b.app.portChanged(b.host.ports[0]!);
