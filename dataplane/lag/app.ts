@@ -356,6 +356,9 @@ export class AggregatePort implements Port, Sink {
     const only = this.#only;
     const isL34 = this.#isL34;
     const { count } = queue;
+    // A scheduler that held frames back sends them from a table of its own; members are sent from the turn's.
+    const own = this.link.loop.frames;
+    const isHeld = frames !== own;
     for (let i = 0; i < count; i++) {
       const frame = queue.frame(i);
       const edit = queue.edit(i);
@@ -371,8 +374,13 @@ export class AggregatePort implements Port, Sink {
         row[C.dropNotUp]!++;
         continue;
       }
+      if (isHeld && own.free === 0) {
+        row[C.dropQueueFull]!++;
+        continue;
+      }
       countSent(row, view, frames, frame, edit);
-      this.#members[index]!.link.send(frame, edit);
+      if (isHeld) own.pushCopy(frame, frames);
+      this.#members[index]!.link.send(isHeld ? own.count - 1 : frame, edit);
     }
   }
 

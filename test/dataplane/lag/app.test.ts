@@ -2,8 +2,7 @@
 import t from 'tap';
 import { LagDevice } from '../../../dataplane/contract.js';
 import { C } from '../../../dataplane/engine/counters.js';
-import type { FrameTable } from '../../../dataplane/engine/frames.js';
-import { AT, FRAME_WORDS, LENGTH } from '../../../dataplane/engine/frames.js';
+import { AT, FRAME_WORDS, FrameTable, LENGTH, Queue } from '../../../dataplane/engine/frames.js';
 import { Link } from '../../../dataplane/engine/link.js';
 import { AggregatePort, aggregateOf, systemAddress } from '../../../dataplane/lag/app.js';
 import { M, PortNumbers } from '../../../dataplane/lag/appMember.js';
@@ -319,6 +318,36 @@ void t.test('slow protocols: markers are answered, a flood of them is not; nonse
     [20, 5, 4, 1],
   );
   t.equal(taken.length, 0, 'the switch sees none of it');
+});
+
+void t.test('frames that a scheduler held back come from a table of its own', async t => {
+  const { rig, link, ports, turn } = bench(deviceOf({ mode: 'static' }, 'a', 'b'));
+  const held = new FrameTable(rig.pool);
+  for (let n = 0; n < 20; n++) {
+    const slot = rig.pool.take();
+    const at = rig.arena.slotAt(slot) + 64;
+    rig.arena.bytes.set(packet(n), at);
+    held.push(slot, at, 60, 0, 0, 0, 64);
+  }
+  link.scheduler = {
+    transmit: () => {
+      const out = new Queue();
+      for (let n = 0; n < 20; n++) out.push(n, 0);
+      link.port!.transmit(held, out);
+      held.releaseAll();
+    },
+  };
+  // Another frame is in the turn's table, so that numbers differ.
+  rig.loop.originate(packet(999));
+  const number = rig.loop.originate(packet(998));
+  link.send(number, 0);
+  turn(1);
+  const flows = [...ports.values()].flatMap(port => [...flowsOf(port)]);
+  t.same(
+    flows.sort((x, y) => x - y),
+    Array.from({ length: 20 }, (_, n) => n),
+  );
+  t.equal(rig.pool.usedCount, 0, 'and every buffer is back');
 });
 
 void t.test('the system address is of one switch of one host', async t => {
