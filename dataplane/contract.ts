@@ -11,6 +11,7 @@
  *   GET  /switches/:switch/capture        pcapng stream  ?port=NAME (repeatable) ?snaplen_bytes= ?count= ?filter=
  *   GET  /switches/:switch/top            TopTalkers     ?seconds= ?limit=   watches for so long, then tells
  *   GET  /switches/:switch/show/:what                     what a capability knows: its View in contract/
+ *   POST /switches/:switch/trace  TraceRequest  TraceView       what would become of a frame; nothing is sent
  *   GET  /events                          SSE of DataplaneEvent; the stream's end means that the plane is gone
  *
  * Every error reply is an ErrorReply. The plane keeps nothing on disk: after a restart it is empty and
@@ -45,6 +46,7 @@ export * from './contract/sampling.js';
 export * from './contract/snooping.js';
 export * from './contract/spanningTree.js';
 export * from './contract/storm.js';
+export * from './contract/trace.js';
 export * from './contract/vlan.js';
 
 /** Deliberate faults on a port, as parts per million of frames, repeatable by seed. For rehearsals. */
@@ -144,6 +146,10 @@ export const PortStatus = z.object({
   members: z.array(MemberStatus).optional(),
 });
 export type PortStatus = z.infer<typeof PortStatus>;
+
+/** `show ports`. */
+export const PortsView = z.object({ ports: z.array(PortStatus) });
+export type PortsView = z.infer<typeof PortsView>;
 
 export const SwitchStatus = z.object({
   name: z.string(),

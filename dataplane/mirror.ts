@@ -82,6 +82,11 @@ export class Mirror {
     if (changed !== undefined) Object.assign(changed, { state, reason });
   }
 
+  /** Undefined: there is no such switch. */
+  ports(switchName: string): PortStatus[] | undefined {
+    return this.#topology.switches.find(({ name }) => name === switchName)?.ports.map(portStatus);
+  }
+
   status(engine: Float64Array): DataplaneStatus {
     return {
       generation: this.generation,

@@ -9,8 +9,8 @@ import { FilterError, parseFilter } from './capture/filter.js';
 import type { Filter } from './capture/filter.js';
 import { CAPTURES_MAX_COUNT, RING_BYTES, SNAP_MAX_BYTES, streamCapture } from './capture/server.js';
 import { checkConfig } from './config.js';
-import { DataplaneConfig } from './contract.js';
-import type { Applied, DataplaneEvent, Health, MacTable, TopTalkers } from './contract.js';
+import { DataplaneConfig, TraceRequest } from './contract.js';
+import type { Applied, DataplaneEvent, Health, MacTable, TopTalkers, TraceView } from './contract.js';
 import { ByteRing } from './engine/byteRing.js';
 import type { Answers, Command, Notice } from './engine/messages.js';
 import { EngineRefused } from './engine/process.js';
@@ -112,6 +112,7 @@ export class Plane {
         handle: async call => this.#flushMacs(call),
       },
       { method: 'GET', path: '/switches/:switch/show/:what', handle: async call => this.#show(call) },
+      { method: 'POST', path: '/switches/:switch/trace', handle: async call => this.#trace(call) },
       { method: 'GET', path: '/switches/:switch/top', handle: async call => this.#top(call) },
       { method: 'GET', path: '/switches/:switch/capture', handle: async call => this.#capture(call) },
       {
@@ -177,7 +178,29 @@ export class Plane {
   }
 
   async #show({ parameters: [name = '', what = ''], query }: Call): Promise<unknown> {
+    if (what === 'ports') {
+      // Known here: told even while the engine is busy.
+      const ports = this.#mirror.ports(name);
+      if (ports !== undefined) return { ports };
+    }
     return this.#ask({ op: 'show', switch: name, what, query: Object.fromEntries(query) });
+  }
+
+  async #trace({ parameter, request }: Call): Promise<TraceView> {
+    const parsed = TraceRequest.safeParse(await readJson(request));
+    if (!parsed.success) {
+      const issues = parsed.error.issues.map(
+        ({ path, message }) => `${path.map(String).join('.')}: ${message}`,
+      );
+      throw new HttpError(400, 'BAD_TRACE', issues.join('; '));
+    }
+    const { port, frame } = parsed.data;
+    return this.#ask({
+      op: 'trace',
+      switch: parameter,
+      port,
+      frame: Uint8Array.from(Buffer.from(frame, 'hex')),
+    });
   }
 
   /** Watches for so long, then tells. */

@@ -7,6 +7,7 @@ import { registerMacs } from './switch/macs.js';
 import { mirrorsView } from './switch/mirrors.js';
 import { offloadView } from './switch/offload.js';
 import { neighboursView } from './switch/neighbours.js';
+import { portsView } from './switch/ports.js';
 import { rulesView } from './switch/rules.js';
 import { stpView } from './switch/stp.js';
 import { samplingView } from './switch/sampling.js';
@@ -15,6 +16,7 @@ import { registerView } from './switch/view.js';
 import type { AnyView } from './switch/view.js';
 
 const VIEWS: readonly AnyView[] = [
+  portsView,
   lagView,
   neighboursView,
   mirrorsView,
