@@ -36,3 +36,23 @@ export const PortVlan = z.discriminatedUnion('mode', [
   z.strictObject({ mode: z.literal('tunnel'), vlan: VlanId }),
 ]);
 export type PortVlan = z.infer<typeof PortVlan>;
+
+/** GET /switches/:switch/show/vlans: those that a port has untagged, or that somebody has spoken in. */
+export const VlansView = z.object({
+  vlans: z.array(
+    z.object({
+      vlan: z.int(),
+      /** 802.1Q-2022 8.8.8: VLANs of one FID share what was learned. */
+      fid: z.int(),
+      /** Names of the ports by which its frames may leave. */
+      untagged: z.array(z.string()),
+      tagged: z.array(z.string()),
+      /** Taken in since the switch was made; flows that the kernel forwards are not among them. */
+      frames: z.number(),
+      octets: z.number(),
+      /** Of those, sent to all. */
+      floodedFrames: z.number(),
+    }),
+  ),
+});
+export type VlansView = z.infer<typeof VlansView>;

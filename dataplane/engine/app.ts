@@ -11,7 +11,14 @@
  *
  * First everything goes that has to go, then the new is opened: two ports may exchange their devices.
  */
-import type { DataplaneConfig, LagDevice, PortConfig, PortState, SwitchConfig } from '../contract.js';
+import type {
+  DataplaneConfig,
+  LagDevice,
+  PortConfig,
+  PortState,
+  SwitchConfig,
+  TraceView,
+} from '../contract.js';
 import { matches } from '../capture/filter.js';
 import { Talkers } from '../capture/talkers.js';
 import { Capture } from '../ports/capture.js';
@@ -132,6 +139,8 @@ export class App {
           `switch ${command.switch} has no ${command.what} to show: it is not switched on, or not spelled so`,
         );
       }
+      case 'trace':
+        return this.#trace(command);
       case 'shortcut':
         desk.take(command.reply);
         return null;
@@ -148,6 +157,14 @@ export class App {
     this.#talkers.clear();
     for (const running of this.#switches.values()) this.#closeSwitch(running);
     this.#switches.clear();
+  }
+
+  #trace({ switch: name, port, frame }: Extract<Command, { op: 'trace' }>): TraceView {
+    const traced = this.#switch(name).app.trace(port, frame);
+    if (traced === 'NO_SUCH_PORT') throw new CommandRefused(traced, `switch ${name} has no port ${port}`);
+    if (traced === 'NO_BUFFER')
+      throw new CommandRefused(traced, 'no buffer is free for the frame; the engine is busy: try again');
+    return traced;
   }
 
   #flushMacs({ switch: name, port, vlan }: Extract<Command, { op: 'flushMacs' }>): number {

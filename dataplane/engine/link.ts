@@ -24,6 +24,8 @@ export interface Observer {
 /** Stands between a link's queue and its port (QoS): takes what the queue holds, and sends it when it may. */
 export interface Scheduler {
   transmit(frames: FrameTable, queue: Queue): void;
+  /** Which of its queues a frame would wait in, by name. For a trace; nothing is queued. */
+  queueOf?(frames: FrameTable, frame: number, edit: number): string;
 }
 
 export type LinkState = 'up' | 'connecting' | 'error';

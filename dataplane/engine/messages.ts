@@ -5,7 +5,14 @@
 import type { Filter } from '../capture/filter.js';
 import type { TalkersResult } from '../capture/talkers.js';
 import type { ShortcutAsk, ShortcutReply } from '../ports/kernel/messages.js';
-import type { DataplaneConfig, MacTable, PortState, PortVlan, SwitchSampling } from '../contract.js';
+import type {
+  DataplaneConfig,
+  MacTable,
+  PortState,
+  PortVlan,
+  SwitchSampling,
+  TraceView,
+} from '../contract.js';
 
 export type Command =
   | { op: 'apply'; config: DataplaneConfig }
@@ -31,6 +38,8 @@ export type Command =
   | { op: 'finishTalkers'; watch: number; limit: number }
   /** What a capability of a switch knows. */
   | { op: 'show'; switch: string; what: string; query: Record<string, string> }
+  /** What would become of a frame that came in by this port. */
+  | { op: 'trace'; switch: string; port: string; frame: Uint8Array }
   /** What came of a `shortcut` notice. */
   | { op: 'shortcut'; reply: ShortcutReply }
   | { op: 'stop' };
@@ -77,6 +86,7 @@ export interface Answers {
   startTalkers: null;
   finishTalkers: TalkersResult;
   show: unknown;
+  trace: TraceView;
   shortcut: null;
   stop: null;
 }

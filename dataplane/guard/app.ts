@@ -41,6 +41,7 @@ const WORDS: Readonly<Record<(typeof REASONS)[number], string>> = {
 };
 
 export class GuardApp implements Feature, IngressStage {
+  readonly takesTrials = true;
   readonly #host: SwitchHost;
   readonly #stages: Stages;
   readonly #inspector = new Inspector();
@@ -101,9 +102,16 @@ export class GuardApp implements Feature, IngressStage {
     const policy = this.#policies[packet.port];
     if (policy === undefined) return PASS;
     const answer = this.#inspector.admit(packet, policy);
-    if (answer !== PASS) this.#refused(packet, answer);
-    else if (policy.config.trusted) packet.isLayer2Decision &&= !this.#learnsLeases;
+    if (answer !== PASS) {
+      if (!packet.isTrial) this.#refused(packet, answer);
+    } else if (policy.config.trusted) packet.isLayer2Decision &&= !this.#learnsLeases;
     return answer;
+  }
+
+  explain(packet: Packet): string | undefined {
+    const policy = this.#policies[packet.port];
+    if (policy === undefined) return undefined;
+    return policy.config.trusted ? 'the port is trusted' : 'rates of ARP and neighbour discovery not asked';
   }
 
   #refused(packet: Packet, answer: number): void {

@@ -83,7 +83,7 @@ export class Inspector {
 
   admit(packet: Packet, policy: Policy): number {
     if (policy.config.trusted) {
-      this.#watchServers(packet);
+      if (!packet.isTrial) this.#watchServers(packet);
       return PASS;
     }
     const { view, at } = packet;
@@ -102,7 +102,7 @@ export class Inspector {
 
   #arpAllowed(packet: Packet, policy: Policy, high: number, low: number): number {
     if (policy.config.arp === undefined) return PASS;
-    if (!policy.arpConforms(packet.now_ms)) return ARP_RATE;
+    if (!packet.isTrial && !policy.arpConforms(packet.now_ms)) return ARP_RATE;
     if (!arp.check(packet.view, packet.l3At, packet.end)) return MALFORMED;
     const said = this.#arp;
     arp.parse(packet.view, packet.l3At, said);
@@ -168,7 +168,7 @@ export class Inspector {
     const isOfRouter = type === nd.ROUTER_ADVERTISEMENT || type === nd.REDIRECT;
     if (isOfRouter && !policy.config.router) return ROUTER;
     if (policy.config.nd !== undefined) {
-      if (!policy.ndConforms(packet.now_ms)) return ND_RATE;
+      if (!packet.isTrial && !policy.ndConforms(packet.now_ms)) return ND_RATE;
       // RFC 6980: never in fragments.
       if (packet.isFragment || view.getUint8(l3At + ipv6.HOP_LIMIT) !== HOP_LIMIT) return MALFORMED;
       const found = this.#found;
@@ -208,11 +208,13 @@ export class Inspector {
       // RFC 2131 4.4.4, 4.4.6: a client gives up what is its own.
       if (message.type === dhcp.RELEASE) {
         if (lease === undefined || lease.macHigh !== high || lease.macLow !== low) return DHCP;
+        if (packet.isTrial) return PASS;
         this.leases.release(policy.port, 0, 0, MAPPED, ciaddr);
         this.onLease('released', policy.port);
       }
       return PASS;
     }
+    if (packet.isTrial) return PASS;
     this.leases.asked(
       transactionName(4, message.xid, high, low, packet.vlan),
       policy.port,
@@ -235,6 +237,7 @@ export class Inspector {
   }
 
   #served(packet: Packet, message: dhcp.Message): void {
+    if (packet.isTrial) return;
     if (message.op !== dhcp.BOOTREPLY || message.type !== dhcp.ACK || message.yiaddr === 0) return;
     const { clientHigh, clientLow } = message;
     const asked = this.leases.whose(transactionName(4, message.xid, clientHigh, clientLow, packet.vlan));
@@ -254,7 +257,7 @@ export class Inspector {
       return PASS;
     }
     if (message.type === dhcp6.RELAY_FORW && !config.dhcpServer) return DHCP;
-    if (!config.leases) return PASS;
+    if (!config.leases || packet.isTrial) return PASS;
     if (message.type === dhcp6.RELEASE || message.type === dhcp6.DECLINE) {
       const { addresses } = message;
       for (let i = 0; i < message.count * 4; i += 4)
@@ -278,6 +281,7 @@ export class Inspector {
   }
 
   #served6(packet: Packet, message: dhcp6.Message): void {
+    if (packet.isTrial) return;
     if (message.type !== dhcp6.REPLY) return;
     // The client is who the frame is for: RFC 8415 18.3.10 answers a client's own address.
     const high = packet.view.getUint16(packet.at);

@@ -88,6 +88,9 @@ const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.str
 export class RulesApp implements Feature, RulesStage {
   /** Ports that the frame in hand leaves by instead of where the database says; undefined: the ordinary way. */
   output: Int32Array | undefined;
+  readonly takesTrials = true;
+  /** Names of the rules that acted on the last trial. */
+  #acted: string[] = [];
   readonly #host: SwitchHost;
   readonly #stages: Stages;
   #isOn = false;
@@ -156,6 +159,7 @@ export class RulesApp implements Feature, RulesStage {
 
   admit(packet: Packet): number {
     this.output = undefined;
+    if (packet.isTrial) this.#acted = [];
     const compiled = this.#compiled ?? this.#compile();
     const classifier = compiled.classifier;
     const chain = classifier.classify(packet);
@@ -174,15 +178,25 @@ export class RulesApp implements Feature, RulesStage {
         }
       }
     }
+    if (packet.isTrial) return this.#defaultVerdict;
     this.#unmatchedFrames++;
     this.#unmatchedOctets += packet.length_bytes;
     return this.#defaultVerdict;
+  }
+
+  explain(): string {
+    if (this.#acted.length === 0) return `no rule matches: default ${this.#rules?.default ?? 'allow'}`;
+    return `rule ${this.#acted.join(', ')}`;
   }
 
   /** PASS, a drop reason, or VERDICT_CONTINUE: ask the next. */
   #act(compiled: Compiled, rank: number, packet: Packet): number {
     const action = compiled.actions[rank]!;
     const tally = compiled.tallies[rank]!;
+    if (packet.isTrial) {
+      this.#acted.push(`"${compiled.classifier.rules[rank]!.name}"`);
+      return this.#change(action, action.dscp, packet);
+    }
     tally.frames++;
     tally.octets += packet.length_bytes;
     tally.hit_ms = packet.now_ms;
@@ -193,6 +207,11 @@ export class RulesApp implements Feature, RulesStage {
     }
     if (action.log) this.#log(compiled.classifier.rules[rank]!, tally, packet);
     if (action.mirrors !== 0) this.#stages.mirrors?.take(packet, action.mirrors);
+    return this.#change(action, dscp, packet);
+  }
+
+  /** What the rule changes, and its verdict. */
+  #change(action: Action, dscp: number, packet: Packet): number {
     if (action.verdict === VERDICT_DROP) return DROP_RULE;
     if (dscp !== NONE || action.hasSource || action.hasDestination) {
       if (!this.#makeOwn(packet)) return DROP_NO_ROOM;

@@ -71,6 +71,7 @@ export class StormApp implements Feature, StormStage {
     const bucket = watched?.buckets[kind];
     if (watched === undefined || bucket === undefined) return PASS;
     const isBits = watched.limits[kind]!.unit === 'bits';
+    if (packet.isTrial) return bucket.hasAny(packet.now_ms) ? PASS : DROPS[kind]!;
     if (bucket.takes(isBits ? packet.length_bytes * 8 : 1, packet.now_ms)) return PASS;
     if (watched.config.action === 'shutdown') {
       const { rate_per_s, unit } = watched.limits[kind]!;

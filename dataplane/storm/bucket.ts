@@ -18,12 +18,17 @@ export class Bucket {
    * super-frame is one frame): the debt is paid before the next.
    */
   takes(amount: number, now_ms: number): boolean {
+    if (!this.hasAny(now_ms)) return false;
+    this.#tokens -= amount;
+    return true;
+  }
+
+  /** Whether `takes` would answer yes. */
+  hasAny(now_ms: number): boolean {
     if (now_ms > this.#at_ms) {
       this.#tokens = Math.min(this.burst, this.#tokens + (now_ms - this.#at_ms) * this.rate_per_ms);
       this.#at_ms = now_ms;
     }
-    if (this.#tokens <= 0) return false;
-    this.#tokens -= amount;
-    return true;
+    return this.#tokens > 0;
   }
 }

@@ -15,7 +15,7 @@
  *
  * A port whose flags are 0 (stages.ts) has none of the stages: its frames take the short way, `#plain`.
  */
-import type { PortConfig, SwitchConfig } from '../contract.js';
+import type { PortConfig, SwitchConfig, TraceView } from '../contract.js';
 import { C, ROW_LENGTH, SINK_COUNTERS_AT, makeRow } from '../engine/counters.js';
 import { AT, FRAME_WORDS, LENGTH, W0, W1, W2 } from '../engine/frames.js';
 import type { FrameTable } from '../engine/frames.js';
@@ -26,12 +26,14 @@ import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { AddressesApp } from './appAddresses.js';
 import { makeFeatures } from './appFeatures.js';
+import { Trace } from './appTrace.js';
+import { VlanTallies } from './appVlans.js';
 import { Stations } from './appStations.js';
 import type { MacEntry } from './appStations.js';
 import type { Surroundings } from './appFeatures.js';
 import { DROP, PORT_COUNTERS, SWITCH_COUNTERS, dropReason, placeOf } from './counters.js';
 import { DISCARDING, FORWARDING, PASS } from './feature.js';
-import type { Feature, FeaturePort, PortForwarding, SwitchHost } from './feature.js';
+import type { Feature, FeaturePort, IngressStage, PortForwarding, SwitchHost } from './feature.js';
 import { FilteringDatabase, LEARN_KNOWN } from './filteringDatabase.js';
 import { Packet } from './packet.js';
 import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
@@ -85,6 +87,9 @@ export class SwitchApp implements Sink, SwitchHost {
   readonly #features: readonly Feature[];
   readonly #addresses: AddressesApp;
   readonly #stations: Stations;
+  readonly #tallies = new VlanTallies();
+  /** Where a frame on trial (Packet.isTrial) is written about. */
+  #trial: Trace | undefined;
 
   constructor(loop: Loop, config: SwitchConfig, surroundings: Surroundings, onMove: OnMove) {
     this.name = config.name;
@@ -167,6 +172,7 @@ export class SwitchApp implements Sink, SwitchHost {
 
   /** What a capability knows; undefined: there is none of this name, or it is off. */
   show(what: string, query: Readonly<Record<string, string>>): unknown {
+    if (what === 'vlans') return this.#tallies.show(this.#relay.vlans, this.#links);
     for (const feature of this.#features) {
       const shown = feature.show?.(what, query);
       if (shown !== undefined) return shown;
@@ -290,6 +296,34 @@ export class SwitchApp implements Sink, SwitchHost {
     return this.#stations.list();
   }
 
+  /** What would become of a frame; a word when it could not be tried. Between turns only. */
+  trace(portName: string, bytes: Uint8Array): TraceView | 'NO_SUCH_PORT' | 'NO_BUFFER' {
+    const port = this.portNamed(portName);
+    if (port === undefined) return 'NO_SUCH_PORT';
+    const frame = this.loop.originate(bytes);
+    if (frame < 0) return 'NO_BUFFER';
+    const packet = this.#packet;
+    const flags = this.#flags[port.port]!;
+    this.#fill(this.loop.frames, frame, port.port);
+    packet.isTrial = true;
+    this.#trial = new Trace({
+      relay: this.#relay,
+      packet,
+      stages: this.stages,
+      flags,
+      link: number => this.#links[number],
+      decide: () => this.#decide(port.link, flags),
+      receivers: () => this.#receivers,
+    });
+    try {
+      return this.#trial.run(port);
+    } finally {
+      packet.isTrial = false;
+      this.#trial = undefined;
+      this.loop.flush();
+    }
+  }
+
   input(link: Link, frames: FrameTable, first: number, end: number): void {
     const { offload } = this.stages;
     const flags = this.#flags[link.sinkIndex]!;
@@ -306,6 +340,7 @@ export class SwitchApp implements Sink, SwitchHost {
     const now_ms = this.loop.now_ms;
     const row = link.counters;
     const own = this.counters;
+    const tallies = this.#tallies;
     let octets = 0;
     for (let frame = first; frame < end; frame++) {
       const w = frame * FRAME_WORDS;
@@ -320,11 +355,16 @@ export class SwitchApp implements Sink, SwitchHost {
       if (outcome <= DROP) row[SINK_COUNTERS_AT + placeOf(outcome)]!++;
       if (relay.learned !== LEARN_KNOWN) this.#stations.note(link, view, at);
       if (relay.sourceNotLearnable) row[SOURCE_NOT_LEARNABLE]!++;
+      if (outcome > DROP) {
+        tallies.frames[relay.vlan]!++;
+        tallies.octets[relay.vlan]! += length_bytes;
+      }
       if (outcome >= 0) {
         own[UNICAST]!++;
         this.#forward(frame, outcome);
       } else if (outcome === FLOOD) {
         own[FLOODED]!++;
+        tallies.flooded[relay.vlan]!++;
         if (!this.#flood(frame, port, relay.vlans.members(relay.vlan)))
           row[SINK_COUNTERS_AT + placeOf(NO_RECEIVER)]!++;
       }
@@ -338,6 +378,7 @@ export class SwitchApp implements Sink, SwitchHost {
     const relay = this.#relay;
     const row = link.counters;
     const port = link.sinkIndex;
+    const tallies = this.#tallies;
     const offloads = offload !== undefined && offload.accepts(link);
     for (let frame = first; frame < end; frame++) {
       this.#fill(frames, frame, port);
@@ -353,6 +394,10 @@ export class SwitchApp implements Sink, SwitchHost {
       if (sampling !== undefined && (flags & stages.F_SAMPLE) !== 0) sampling.decided(packet, outcome);
       // What was dropped before its VLAN was known; the others have been seen.
       if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
+      if (outcome > DROP) {
+        tallies.frames[relay.vlan]!++;
+        tallies.octets[relay.vlan]! += packet.length_bytes;
+      }
       if (outcome >= 0) {
         this.counters[UNICAST]!++;
         this.#forward(packet.frame, outcome);
@@ -360,6 +405,7 @@ export class SwitchApp implements Sink, SwitchHost {
           offload.decided(packet, link, this.#links[outcome]!, relay.edit(outcome));
       } else if (outcome === FLOOD) {
         this.counters[FLOODED]!++;
+        tallies.flooded[relay.vlan]!++;
         if (!this.#flood(packet.frame, port, this.#receivers))
           row[SINK_COUNTERS_AT + placeOf(NO_RECEIVER)]!++;
       }
@@ -375,47 +421,59 @@ export class SwitchApp implements Sink, SwitchHost {
     const relay = this.#relay;
     const { view, port, now_ms } = packet;
     const { police, guard, rules, groups, storm, mirrors } = this.stages;
+    const trial = this.#trial;
     if ((flags & stages.F_FAULT) !== 0) return PORT_FAULT;
     if ((flags & stages.F_STATE) !== 0 && this.#states[port] === DISCARDING) return PORT_DISCARDING;
     const refused = relay.classify(view, packet.at, packet.length_bytes, port);
     if (refused !== 0) return refused;
     packet.vlan = relay.vlan;
     packet.priority = relay.priority;
+    trial?.note('vlan', PASS, `VLAN ${relay.vlan}, priority ${relay.priority}`);
     // Before anything may be done to it: a mirror shows it as it came.
-    if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
+    if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0 && trial === undefined)
+      mirrors.seen(packet, -1, vlan.EDIT_NONE);
     if ((flags & stages.F_STATE) !== 0) {
-      relay.learn(view, packet.at, port, now_ms);
-      this.#afterLearning(link);
+      this.#learn(link);
       return PORT_DISCARDING;
     }
     let answer = PASS;
-    if (police !== undefined && (flags & stages.F_POLICE) !== 0) answer = police.admit(packet);
+    if (police !== undefined && (flags & stages.F_POLICE) !== 0) answer = this.#ask('police', police);
     if (answer === PASS && guard !== undefined && (flags & stages.F_GUARD) !== 0)
-      answer = guard.admit(packet);
+      answer = this.#ask('guard', guard);
     if (answer === PASS && rules !== undefined && (flags & stages.F_RULES) !== 0)
-      answer = rules.admit(packet);
+      answer = this.#ask('rules', rules);
     if (answer !== PASS) return answer;
-    if (packet.isRetagged) relay.retag(packet.vlan, packet.priority);
-    relay.learn(view, packet.at, port, now_ms);
-    this.#afterLearning(link);
+    if (packet.isRetagged) {
+      relay.retag(packet.vlan, packet.priority);
+      trial?.say('rules', `now VLAN ${packet.vlan}, priority ${packet.priority}`);
+    }
+    this.#learn(link);
     if ((flags & stages.F_ADDRESSES) !== 0 && relay.learned !== LEARN_KNOWN) {
       const kept = this.#addresses.learned(packet);
+      trial?.note('addresses', kept);
       if (kept !== PASS) return kept;
     }
     if (rules !== undefined && (flags & stages.F_RULES) !== 0 && rules.output !== undefined) {
       this.#receivers = rules.output;
+      trial?.say('rules', 'the rule says where it goes');
       return FLOOD;
     }
     const outcome = relay.lookup(view, packet.at, port, now_ms);
-    if (outcome !== FLOOD) return outcome;
+    if (outcome !== FLOOD) {
+      if (outcome >= 0 && trial !== undefined)
+        trial.note('lookup', PASS, `its destination is on port ${trial.nameOf(outcome)}`);
+      return outcome;
+    }
     this.#receivers = relay.vlans.members(relay.vlan);
     const isGroup = ethernet.isGroup(view, packet.at);
+    trial?.note('lookup', PASS, isGroup ? 'to a group' : 'its destination is not known');
     if (isGroup && groups !== undefined && (flags & stages.F_SNOOP) !== 0) {
-      const taken = groups.admit(packet);
+      const taken = this.#ask('groups', groups);
       if (taken !== PASS) return taken;
       const wanting = groups.receivers(packet);
       if (wanting !== undefined) {
         this.#receivers = wanting;
+        trial?.say('groups', 'to the ports that want the group');
         return FLOOD;
       }
     }
@@ -424,9 +482,21 @@ export class SwitchApp implements Sink, SwitchHost {
       if (isGroup)
         kind = ethernet.isBroadcast(view, packet.at) ? stages.FLOOD_BROADCAST : stages.FLOOD_MULTICAST;
       const stormed = storm.admit(packet, kind);
+      trial?.note('storm', stormed);
       if (stormed !== PASS) return stormed;
     }
     return FLOOD;
+  }
+
+  #ask(name: string, stage: IngressStage): number {
+    return this.#trial === undefined ? stage.admit(this.#packet) : this.#trial.ask(name, stage);
+  }
+
+  #learn(link: Link): void {
+    if (this.#trial !== undefined) return this.#trial.learn();
+    const { view, at, port, now_ms } = this.#packet;
+    this.#relay.learn(view, at, port, now_ms);
+    this.#afterLearning(link);
   }
 
   #fill(frames: FrameTable, frame: number, port: number): void {

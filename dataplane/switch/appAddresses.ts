@@ -105,7 +105,7 @@ export class AddressesApp implements Feature {
     if (addresses === undefined) return PASS;
     if (learned === LEARN_PORT_FULL) {
       if (addresses.onFull === 'flood') return PASS;
-      if (addresses.onFull === 'shutdown')
+      if (addresses.onFull === 'shutdown' && !packet.isTrial)
         this.#putDown(packet, `more than ${addresses.limit} addresses came in here`, addresses);
       return DROP_FULL;
     }
@@ -116,6 +116,11 @@ export class AddressesApp implements Feature {
   #moved(packet: Packet, from: number, addresses: PortAddresses): number {
     const { moves } = addresses;
     const key1 = packet.view.getInt32(packet.at + ethernet.SOURCE + 2);
+    if (packet.isTrial) {
+      const known = this.#movers.get(key1);
+      const isRecent = known !== undefined && packet.now_ms - known.since_ms <= moves!.within_s * 1000;
+      return isRecent && known.count >= moves!.most ? DROP_MOVED : PASS;
+    }
     if (this.#movers.size >= MOVERS_MAX_COUNT) this.#movers.clear();
     let mover = this.#movers.get(key1);
     if (mover === undefined || packet.now_ms - mover.since_ms > moves!.within_s * 1000)

@@ -14,6 +14,10 @@ export const PASS = 0;
 /** Asked for each frame of the ports that have it switched on. Allocates nothing, throws nothing. */
 export interface IngressStage {
   admit(packet: Packet): number;
+  /** It honours `packet.isTrial`. A stage without it is not asked about trials. */
+  readonly takesTrials?: true;
+  /** After `admit`: why, in words; undefined: nothing to add to what was answered. */
+  explain?(packet: Packet): string | undefined;
 }
 
 /** Takes frames to the reserved group addresses (802.1Q-2022 8.6.3), which are never forwarded. */

@@ -161,6 +161,25 @@ export class FilteringDatabase {
     return LEARN_NEW;
   }
 
+  /** What `learn` would answer; nothing is noted. */
+  wouldLearn(key0: number, key1: number, port: number, now_ms: number): number {
+    let table = this.#table;
+    let at = find(table, this.#mask, key0, key1);
+    if (at < 0 && this.#old !== undefined) {
+      table = this.#old;
+      at = find(table, (table.length >>> 2) - 1, key0, key1);
+    }
+    if (at < 0) {
+      if (this.#count >= this.#limit) return LEARN_FULL;
+      return this.#isPortFull(port) ? LEARN_PORT_FULL : LEARN_NEW;
+    }
+    const before = table[at + 2]!;
+    if (before >= STATIC) return (before & 0xffff) === port ? LEARN_KNOWN : LEARN_STATIC;
+    if (before === port) return LEARN_KNOWN;
+    if (this.#isPortFull(port)) return LEARN_PORT_FULL;
+    return ((now_ms - table[at + 3]!) | 0) > this.#age_ms ? LEARN_NEW : before;
+  }
+
   #isPortFull(port: number): boolean {
     const limit = this.#portLimits[port]!;
     return limit !== 0 && this.#perPort[port]! >= limit;

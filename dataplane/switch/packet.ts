@@ -54,6 +54,12 @@ export class Packet {
   mirrored = 0;
 
   /**
+   * Somebody asks what would become of it (SwitchApp.trace): nothing is counted, learned, told, or taken from a rate. The
+   * frame itself may be changed, it is nobody else's.
+   */
+  isTrial = false;
+
+  /**
    * False once a stage decided by more than port, addresses and VLAN, or wants to see every frame: then the
    * kernel cannot repeat the decision, and the flow is not offloaded.
    */

@@ -114,6 +114,16 @@ export class Relay {
       );
   }
 
+  /** Sets what `learn` would set, and notes nothing. */
+  wouldLearn(view: DataView, at: number, port: number, now_ms: number): void {
+    const high = view.getUint16(at + ethernet.SOURCE);
+    const low = view.getInt32(at + ethernet.SOURCE + 2);
+    this.sourceNotLearnable = (high & 0x0100) !== 0 || (high | low) === 0;
+    if (this.sourceNotLearnable) return;
+    const key0 = FilteringDatabase.key0(this.vlans.fid(this.vlan), high);
+    this.learned = this.database.wouldLearn(key0, low, port, now_ms);
+  }
+
   /** Where it goes: a port, FLOOD, or a drop reason. */
   lookup(view: DataView, at: number, port: number, now_ms: number): number {
     const high = view.getUint16(at);
