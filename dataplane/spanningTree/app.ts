@@ -29,6 +29,7 @@ const TICK_MS = 1000;
 /** Events told in a second; the rest shows in counters only. */
 const TOLD_PER_SECOND = 10;
 const FAULT = 'bpduGuard';
+const FAULT_NUMBER = 'spanningTree';
 
 const placeInRow = (name: PortCounter): number => SINK_COUNTERS_AT + PORT_COUNTERS.indexOf(name);
 const IN = placeInRow('bpdusIn');
@@ -121,7 +122,16 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
     )
       this.#forget(number);
     this.#ports.set(port.port, port);
-    if (tree === undefined || number > PORT_NUMBER_MAX) return;
+    if (tree === undefined) return;
+    if (number > PORT_NUMBER_MAX) {
+      // One that takes no part could close a loop that nobody sees.
+      this.#host.setPortFault(
+        port.port,
+        FAULT_NUMBER,
+        `spanning tree has numbers for ${PORT_NUMBER_MAX} ports`,
+      );
+      return;
+    }
     if (this.#mirrorDestinations.has(port.config.name)) {
       this.#leave(number);
       return;
@@ -196,6 +206,8 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
     this.#host.loop.timers.cancel(this.#timer);
     const { ports } = this.#tree.bridge;
     this.#tree = undefined;
+    for (const { port } of this.#ports.values())
+      if (port >= PORT_NUMBER_MAX) this.#host.setPortFault(port, FAULT_NUMBER, null);
     this.#portSettings.clear();
     for (const p of ports) {
       if (p.guarded) this.#host.setPortFault(p.number - 1, FAULT, null);

@@ -185,8 +185,7 @@ export class SpanningTree {
     p.guarded = true;
     p.guardWhile = p.settings.guardRecovery_s;
     p.counters.guardTrips++;
-    const again =
-      p.guardWhile > 0 ? `tried again in ${p.guardWhile} s` : 'until its link or configuration changes';
+    const again = p.guardWhile > 0 ? `tried again in ${p.guardWhile} s` : 'until its configuration changes';
     this.bridge.outside.setFault(
       p.number,
       `a bridge spoke here (BPDU guard): ${again}; take the bridge away, or allow it with bpduGuard: false`,

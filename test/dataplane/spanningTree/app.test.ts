@@ -127,6 +127,33 @@ await t.test("a guest's port: edge, and the guard; the fault goes with the port"
   t.equal(a.app.show('stp')!.ports.length, 0);
 });
 
+await t.test('the same configuration again disturbs nothing; another touches what differs', async t => {
+  const a = new Switch(1, { up: {}, other: {} });
+  a.configure();
+  for (let i = 0; i < 5; i++) a.second();
+  t.equal(a.host.states.get(0), FORWARDING);
+  a.host.states.clear();
+  a.host.sent.length = 0;
+  a.host.flushed.length = 0;
+  a.configure();
+  t.equal(a.host.states.size + a.host.sent.length + a.host.flushed.length, 0);
+  a.host.ports[1]!.config = { ...a.host.ports[1]!.config, spanningTree: { pathCost: 5 } };
+  a.configure();
+  t.equal(a.app.show('stp')!.ports[1]!.pathCost, 5);
+  a.configure({ spanningTree: { ...TREE, priority: 0, helloTime_s: 1 } });
+  t.equal(a.host.states.size, 0, 'nothing stopped forwarding for it');
+  t.match(a.app.show('stp'), { bridgeId: /^0\./, helloTime_s: 1 });
+});
+
+await t.test('a port without a number is kept out, and says why', async t => {
+  const a = new Switch(1, { up: {} });
+  const far = { ...a.host.ports[0]!, port: 4095 };
+  a.configure();
+  a.app.portAdded(far);
+  t.match(a.host.faults.get(4095), /4095 ports/);
+  a.configure({ spanningTree: { ...TREE, mode: 'off' } });
+});
+
 await t.test('a port that mirrored frames go to takes no part', async t => {
   const a = new Switch(1, { up: {}, probe: {} });
   const mirrors = [{ name: 'm', in: ['up'], out: [], vlans: [], destination: { port: 'probe' } }];
