@@ -127,6 +127,26 @@ function planeOfFrames(out: Exposition, { switches, engine }: DataplaneStatus): 
       one.ports.flatMap(port => [...counters({ switch: one.name, port: port.name }, port.counters)]),
     ),
   );
+  const members = switches.flatMap(one =>
+    one.ports.flatMap(port =>
+      (port.members ?? []).map(member => ({
+        labels: { switch: one.name, port: port.name, member: member.name },
+        member,
+      })),
+    ),
+  );
+  out.family(
+    'weft_member_up',
+    'gauge',
+    "Whether an aggregate's link is up.",
+    members.map(({ labels, member }) => [labels, Number(member.state === 'up')] as const),
+  );
+  out.family(
+    'weft_member_counter_total',
+    'counter',
+    "Counters of an aggregate's link.",
+    members.flatMap(({ labels, member }) => [...counters(labels, member.counters)]),
+  );
   out.family('weft_dataplane_engine', 'gauge', "The engine's own figures.", counters({}, engine));
 }
 

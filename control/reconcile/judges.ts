@@ -25,7 +25,13 @@ export function judgeSwitch(turn: Turn, name: string, spec: SpecOf['switch']): v
   }
   const own = new Set(Object.keys(spec.ports));
   const broken = seen.ports.filter(port => own.has(port.name) && port.state === 'error');
-  let ready: Verdict = good('Forwarding', `${seen.ports.length} ports, ${seen.macCount} addresses learned`);
+  // An aggregate that lost some of its links forwards, and somebody should look after it all the same.
+  const worn = seen.ports.filter(port => own.has(port.name) && port.kind === 'lag' && port.reason !== null);
+  const wear = worn.map(port => `; port "${port.name}": ${port.reason}`).join('');
+  let ready: Verdict = good(
+    'Forwarding',
+    `${seen.ports.length} ports, ${seen.macCount} addresses learned${wear}`,
+  );
   if (!turn.inEffect(key, turn.dataplaneInSync)) ready = turn.applying('dataplane');
   else if (broken.length > 0)
     ready = bad(
@@ -41,12 +47,15 @@ export function judgeSwitch(turn: Turn, name: string, spec: SpecOf['switch']): v
     observed: {
       macCount: seen.macCount,
       counters: seen.counters,
-      ports: seen.ports.map(({ name: port, kind, state, reason, vlan }) => ({
+      ports: seen.ports.map(({ name: port, kind, state, reason, vlan, members }) => ({
         name: port,
         kind,
         state,
         reason,
         vlan,
+        ...(members === undefined
+          ? {}
+          : { members: members.map(({ counters: _counters, ...member }) => member) }),
       })),
     },
     lastError: broken[0]?.reason ?? null,
