@@ -14,6 +14,7 @@ import { HostError } from '../host/errno.js';
 import { listenUnix } from '../host/unix.js';
 import type { Notice } from './engine/messages.js';
 import { Engine } from './engine/process.js';
+import type { ShortcutAsk } from './ports/kernel/messages.js';
 import { Shortcuts } from './ports/kernel/shortcuts.js';
 
 const startedAt_ms = Date.now();
@@ -71,12 +72,18 @@ async function main(): Promise<void> {
   const engine = await starting;
   const plane = new Plane({ socketPath: path, version: version(), startedAt_ms, log }, engine);
   const shortcuts = new Shortcuts(message => log.warn(message));
-  shortcuts.removeLeftovers();
-  onNotice = notice => {
-    if (notice.type !== 'shortcut') return plane.notice(notice);
-    const reply = shortcuts.take(notice.ask);
+  const asks: ShortcutAsk[] = [];
+  const answerOne = (): void => {
+    const ask = asks.shift();
+    const reply = ask === undefined ? null : shortcuts.take(ask);
     // Refused only when the engine is about to end.
     if (reply !== null) engine.ask({ op: 'shortcut', reply }).catch(() => {});
+    if (asks.length > 0) setImmediate(answerOne);
+  };
+  onNotice = notice => {
+    if (notice.type !== 'shortcut') return plane.notice(notice);
+    // One at a time, with whoever asks over HTTP in between: each may wait for the kernel for some 50 ms.
+    if (asks.push(notice.ask) === 1) setImmediate(answerOne);
   };
   await plane.listen(listenFd);
   log.info({ path, pid: process.pid, afterStart_ms: Math.round(performance.now()) }, 'serving');

@@ -12,7 +12,7 @@
 import { writeFileSync } from 'node:fs';
 import { claim, claims, endClaim } from '../../../host/claim.js';
 import { ENODEV, HostError } from '../../../host/errno.js';
-import { addVeth, deleteLink, linkByName, links, setLink } from '../../../host/netlink.js';
+import { addVeth, deleteLink, deleteLinkGroup, linkByName, links, setLink } from '../../../host/netlink.js';
 import { inNetns } from '../../../host/netns.js';
 
 const PREFIX = 'weft-';
@@ -20,6 +20,9 @@ const PREFIX = 'weft-';
 const MTU_BYTES = 65_535;
 /** IFNAMSIZ allows four characters for the number and one for the far end's letter. */
 const NUMBERS_MAX_COUNT = 36 ** 4;
+
+/** Interfaces of one process are of one group, so that they can go together. */
+const groupOf = (id: string): number => 0x7766_0000 | Number.parseInt(id, 16);
 
 export interface Conduit {
   /** In the namespace of the switch. */
@@ -70,22 +73,22 @@ export class Conduits {
   /** Removes what dead processes left in this namespace. Returns the names. */
   removeLeftovers(): string[] {
     const alive = claims(PREFIX);
-    const removed: string[] = [];
+    const dead = new Map<string, string[]>();
     for (const { name, kind } of links()) {
       const id = idOf(name);
       // Our own digits: of an earlier process that happened to have the same.
       if (kind !== 'veth' || id === undefined || (id !== this.#id && alive.has(PREFIX + id))) continue;
-      this.#delete(name);
-      removed.push(name);
+      dead.set(id, [...(dead.get(id) ?? []), name]);
     }
-    return removed;
+    for (const id of dead.keys()) deleteLinkGroup(groupOf(id));
+    return [...dead.values()].flat();
   }
 
   make(netns: number): Conduit {
     const ifname = nameOf(this.#id, this.#next);
     this.#next = (this.#next + 1) % NUMBERS_MAX_COUNT;
     const far = `${ifname}p`;
-    addVeth(ifname, far, { peerNetns: netns });
+    addVeth(ifname, far, { peerNetns: netns, group: groupOf(this.#id) });
     try {
       const away = inNetns(netns, () => rise(far));
       return { ifname, home: rise(ifname), away };
@@ -108,6 +111,16 @@ export class Conduits {
     }
   }
 
+  /** All of them at once. */
+  removeAll(): void {
+    try {
+      deleteLinkGroup(groupOf(this.#id));
+    } catch (error) {
+      if (!(error instanceof HostError) || error.errno !== ENODEV) throw error;
+    }
+  }
+
+  /** Those that are still there are nobody's from now on. */
   close(): void {
     endClaim(this.#claim);
   }

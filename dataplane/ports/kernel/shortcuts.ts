@@ -59,8 +59,14 @@ export class Shortcuts {
     this.#open.delete(id);
   }
 
+  /** At the end of the process, which closes the hooks; those of conduits have gone with these, all at once. */
   close(): void {
-    for (const id of this.#open.keys()) this.#close(id);
+    this.#open.clear();
+    try {
+      this.#conduits?.removeAll();
+    } catch (error) {
+      if (!(error instanceof HostError) || error.errno !== EPERM) this.#warn(`conduits: ${wordsOf(error)}`);
+    }
     this.#conduits?.close();
     this.#conduits = undefined;
   }

@@ -34,14 +34,19 @@ await t.test('made, quiet, and taken back; left by the dead, kept by the living'
 
     const other = new Conduits(() => 0.25);
     t.same(other.removeLeftovers(), [], 'its maker is alive');
+    const sibling = conduits.make(away);
     conduits.close();
-    t.same(other.removeLeftovers(), [conduit.ifname]);
+    t.same(other.removeLeftovers(), [conduit.ifname, sibling.ifname]);
     t.equal(linkByName(conduit.ifname), undefined);
     t.doesNotThrow(() => conduits.remove(conduit), 'it may be gone already');
 
     const again = other.make(away);
     other.remove(again);
     t.equal(linkByName(again.ifname), undefined);
+    const last = other.make(away);
+    other.removeAll();
+    t.equal(linkByName(last.ifname), undefined, 'all that it made');
+    t.doesNotThrow(() => other.removeAll(), 'there may be none');
     other.close();
 
     const taken = new Conduits(() => 0.75);
