@@ -3,8 +3,10 @@
  * A new group is a file beside these and a line below.
  */
 import type { Bench } from '../bench.js';
+import { packetGroup, xdpGroup } from './hostInterface.js';
 import { rulesGroup } from './rules.js';
 import { idleGroup } from './idle.js';
+import { lagGroup } from './lag.js';
 import { macsGroup } from './macs.js';
 import { tapGroup } from './tap.js';
 import { vhostGroup } from './vhost.js';
@@ -12,6 +14,6 @@ import { vhostGroup } from './vhost.js';
 export const switchBench: Bench = {
   name: 'switch',
   about: 'frames and bytes from one network namespace to another through a switch',
-  groups: [tapGroup, macsGroup, idleGroup, vhostGroup, rulesGroup],
+  groups: [tapGroup, xdpGroup, packetGroup, macsGroup, idleGroup, vhostGroup, rulesGroup, lagGroup],
   defaults: { full: { rounds: 5, seconds: 3 }, quick: { rounds: 2, seconds: 1 } },
 };
