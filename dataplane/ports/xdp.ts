@@ -57,6 +57,11 @@ const FILL_MIN_COUNT = 128;
 const LET_GO_AFTER_MS = 1000;
 /** Frames that the kernel had no room for are told again, chunks that were not to be had asked for. */
 const KICK_AGAIN_MS = 1;
+/**
+ * So many times nothing in a row before the port waits to be woken: some 50 us. Waking a thread for every few frames
+ * costs the sender more than all else, where processors are virtual; while nobody waits the kernel wakes nobody.
+ */
+const IDLE_TURNS_MAX = 100;
 /** What the kernel keeps behind a frame in its chunk (struct skb_shared_info), and room for two tags. */
 const TAIL_BYTES = 320 + 8;
 const MTU_MAX_BYTES = XDP_CHUNK_BYTES - XDP_HEADROOM_BYTES - TAIL_BYTES - ethernet.LENGTH;
@@ -81,6 +86,8 @@ export class XdpPort implements Port, Watcher {
   #fallback: PacketPort | undefined;
   /** The queue that is asked first. */
   #turn = 0;
+  /** Times in a row that nothing came. */
+  #idleTurns = 0;
 
   constructor(link: Link, settings: XdpSettings) {
     this.#link = link;
@@ -257,6 +264,7 @@ export class XdpPort implements Port, Watcher {
   }
 
   ready(): void {
+    this.#idleTurns = 0;
     this.#link.wake();
   }
 
@@ -270,7 +278,8 @@ export class XdpPort implements Port, Watcher {
       left -= queue.receive(frames, left);
       if (queue.isStarved) this.#again();
     }
-    return left === 0;
+    this.#idleTurns = left === limit ? this.#idleTurns + 1 : 0;
+    return this.#idleTurns < IDLE_TURNS_MAX && queues.length > 0;
   }
 
   transmit(frames: FrameTable, queue: Queue): void {
