@@ -60,7 +60,6 @@ export class Ring {
 
   // What the peer said of it.
   isKicked = false;
-  base = 0;
   descriptorsAddress = NaN;
   availableAddress = NaN;
   usedAddress = NaN;
@@ -76,8 +75,8 @@ export class Ring {
     return this.isRunning && this.isEnabled;
   }
 
-  /** Finds its parts in memory; `base`: the available index to go on from. */
-  start(memory: GuestMemory, base: number): void {
+  /** Finds its parts in memory, and goes on from the used index there. */
+  start(memory: GuestMemory): void {
     this.stop();
     const { num } = this;
     if (num < 1 || num > NUM_MAX_COUNT || (num & (num - 1)) !== 0) {
@@ -104,9 +103,11 @@ export class Ring {
     this.usedHalves = memory.window.u16;
     this.usedAt = memory.offset >>> 2;
     this.mask = num - 1;
-    this.lastAvail = base & 0xffff;
-    this.availSeen = this.lastAvail;
+    // We give chains back in the order in which they come, so both indices are one. Where the memory differs from what
+    // the peer says, the memory is right: DPDK says 0 when it meets us again after our restart.
     this.usedIndex = this.used[this.usedAt]! >>> 16;
+    this.lastAvail = this.usedIndex;
+    this.availSeen = this.lastAvail;
     this.#publishedIndex = this.usedIndex;
     this.#usedFlags = 0;
     this.isRunning = true;

@@ -154,7 +154,7 @@ export class Session {
       case REQUEST.SET_VRING_BASE: {
         const { ring, num } = this.#vringState(request, view, at, end);
         if (num > 0xffff) throw new Refused(`queue ${ring.index} is to begin at ${num}, beyond 16 bits`);
-        ring.base = num;
+        // Of a ring that never ran, this is what is asked back; one that runs knows better (ring.ts).
         ring.lastAvail = num;
         return 0;
       }
@@ -162,7 +162,6 @@ export class Session {
         const { ring } = this.#vringState(request, view, at, end);
         this.#stopRing(ring);
         this.#setCall(ring, -1);
-        ring.base = ring.lastAvail;
         return emitVringState(this.#reply, 0, { index: ring.index, num: ring.lastAvail });
       }
       case REQUEST.SET_VRING_ADDR:
@@ -181,7 +180,7 @@ export class Session {
         if (!this.#hasProtocolFeatures) ring.isEnabled = true;
         if (fd >= 0) this.#onKickFd(ring, true);
         ring.hasEventIndex = this.offloads.hasEventIndex;
-        ring.start(this.memory, ring.base);
+        ring.start(this.memory);
         return 0;
       }
       case REQUEST.SET_VRING_CALL: {
@@ -251,11 +250,10 @@ export class Session {
     }
     // A new table under running rings: they are found again where they now are.
     for (const ring of this.rings) {
-      if (ring.isRunning) ring.base = ring.lastAvail;
       ring.stop();
     }
     this.memory.set(regions, backings);
-    for (const ring of this.rings) if (ring.isKicked) ring.start(this.memory, ring.base);
+    for (const ring of this.rings) if (ring.isKicked) ring.start(this.memory);
     return 0;
   }
 
@@ -266,7 +264,7 @@ export class Session {
     ring.descriptorsAddress = address.descriptors;
     ring.availableAddress = address.available;
     ring.usedAddress = address.used;
-    if (ring.isKicked) ring.start(this.memory, ring.isRunning ? ring.lastAvail : ring.base);
+    if (ring.isKicked) ring.start(this.memory);
     return 0;
   }
 
@@ -303,7 +301,6 @@ export class Session {
   }
 
   #stopRing(ring: Ring): void {
-    if (ring.isRunning) ring.base = ring.lastAvail;
     ring.stop();
     ring.isKicked = false;
     if (ring.kickFd >= 0) {

@@ -140,7 +140,7 @@ export const target: Target = {
       ring.usedAddress = at + NUM * 16 + 6 + NUM * 2 + 2;
       ring.hasEventIndex = offloads.hasEventIndex;
       ring.isEnabled = true;
-      ring.start(guest, 0);
+      ring.start(guest);
       assert.ok(ring.isRunning);
     }
     const [to, from] = rings as [Ring, Ring];
