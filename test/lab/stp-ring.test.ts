@@ -2,13 +2,13 @@
  * A ring of three switches, one of them foreign: the kernel's bridge with STP, or Open vSwitch with STP or RSTP.
  *
  *     hostA --- one ==(stream)== two         one, two: switches of weft
- *                 \              /           foreign: in a namespace of its own, on taps of one and two
- *                 f1            f2
+ *                 \              /           foreign: in a namespace of its own, by cables (veth)
+ *                 f1            f2           to packet ports of one and two
  *                   \          /
  *                    foreign --- hostB
  *
  * Who is the root follows from priorities; exactly one of the six ends of the ring does not forward. Then, while
- * hostA sends to hostB, the cable that it takes is cut and mended again. How long they stayed away is printed,
+ * hostA sends to hostB, the cable that it takes is cut and mended again. How long it was not heard is printed,
  * not judged: it depends on what the foreign switch speaks.
  */
 import t from 'tap';
@@ -78,7 +78,7 @@ function switches(lab: Lab, priority: number): SwitchConfig[] {
     {
       ...switchOf('one', [
         port('host', { kind: 'tap', ifname: 'hosta' }, true),
-        port('f1', { kind: 'tap', ifname: 'f1' }),
+        port('f1', { kind: 'packet', ifname: 'w1' }),
         port('two', { kind: 'stream', path, role: 'listen' }),
       ]),
       address: '02:00:00:00:01:01',
@@ -86,7 +86,7 @@ function switches(lab: Lab, priority: number): SwitchConfig[] {
     },
     {
       ...switchOf('two', [
-        port('f2', { kind: 'tap', ifname: 'f2' }),
+        port('f2', { kind: 'packet', ifname: 'w2' }),
         port('one', { kind: 'stream', path, role: 'connect' }),
       ]),
       address: '02:00:00:00:02:02',
@@ -99,6 +99,10 @@ async function build(lab: Lab, make: Maker, ours: number, theirs: number): Promi
   const inside = await lab.namespace('stp-weft');
   const room = await lab.namespace('stp-foreign');
   const [hostA, hostB] = [await lab.namespace('stp-a'), await lab.namespace('stp-b')];
+  for (const n of [1, 2]) {
+    await lab.veth(inside, `w${n}`, room, `f${n}`);
+    await inside.up(`w${n}`);
+  }
   const [one, two] = [
     await Dataplane.start(lab, { netns: inside.path, socket: lab.path('one.sock') }),
     await Dataplane.start(lab, { netns: inside.path, socket: lab.path('two.sock') }),
@@ -108,7 +112,6 @@ async function build(lab: Lab, make: Maker, ours: number, theirs: number): Promi
   await two.configure([second!]);
   await inside.moveLink('hosta', hostA);
   await hostA.up('hosta', '10.9.0.1/24');
-  for (const ifname of ['f1', 'f2']) await inside.moveLink(ifname, room);
   await lab.veth(hostB, 'hostb', room, 'tob');
   await hostB.up('hostb', '10.9.0.2/24');
   // Open vSwitch reads from a packet socket and forwards a checksum as unfinished as it finds it.
