@@ -447,6 +447,8 @@ export class AggregatePort implements Port, Sink {
       member.count(M.lacpPdusInvalid);
     } else if (this.#group === undefined || member.lacp === undefined) {
       member.count(M.lacpPdusUnexpected);
+    } else if (!member.mayReadLacpdu(member.link.loop.now_ms)) {
+      member.count(M.lacpPdusExcessive);
     } else {
       member.count(M.lacpPdusIn);
       lacp.parse(view, at, this.#pdu);

@@ -17,6 +17,7 @@ export const MEMBER_COUNTERS = [
   'lacpPdusInvalid',
   'lacpPdusLooped',
   'lacpPdusUnexpected',
+  'lacpPdusExcessive',
   'markersIn',
   'markersAnswered',
   'slowFramesUnknown',
@@ -32,6 +33,24 @@ export const M = Object.freeze(
 /** Half of what annex 57A.3 allows of one protocol: a flood of markers is not worth a flood of answers. */
 const MARKERS_ANSWERED_PER_SECOND = FRAMES_MAX_PER_SECOND / 2;
 
+class PerSecond {
+  readonly #most: number;
+  #from_ms = -Infinity;
+  #count = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  take(now_ms: number): boolean {
+    if (now_ms >= this.#from_ms + 1000) {
+      this.#from_ms = now_ms;
+      this.#count = 0;
+    }
+    return ++this.#count <= this.#most;
+  }
+}
+
 export class Member implements GroupMember {
   readonly name: string;
   readonly link: Link;
@@ -46,8 +65,8 @@ export class Member implements GroupMember {
   upAt_ms = 0;
   isCollecting = false;
   isDistributing = false;
-  #answersFrom_ms = -Infinity;
-  #answers = 0;
+  readonly #answers = new PerSecond(MARKERS_ANSWERED_PER_SECOND);
+  readonly #lacpdus = new PerSecond(FRAMES_MAX_PER_SECOND);
 
   constructor(config: LagMember, link: Link, number: number, address: Uint8Array) {
     this.name = config.name;
@@ -63,11 +82,12 @@ export class Member implements GroupMember {
   }
 
   mayAnswerMarker(now_ms: number): boolean {
-    if (now_ms >= this.#answersFrom_ms + 1000) {
-      this.#answersFrom_ms = now_ms;
-      this.#answers = 0;
-    }
-    return ++this.#answers <= MARKERS_ANSWERED_PER_SECOND;
+    return this.#answers.take(now_ms);
+  }
+
+  /** Whoever sends more than annex 57A.3 allows would have us settle, tell and log something new each time. */
+  mayReadLacpdu(now_ms: number): boolean {
+    return this.#lacpdus.take(now_ms);
   }
 }
 

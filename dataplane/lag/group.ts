@@ -165,7 +165,7 @@ export class LacpGroup {
       if (round === ROUNDS_MAX) throw new Error('the machines of LACP do not come to rest');
     }
     // 6.4.16: only now, so that one LACPDU tells of all that happened.
-    for (const port of ports) if (port.portEnabled && transmit.step(port, now_ms)) this.#send(port);
+    for (const port of ports) if (transmit.step(port, now_ms)) this.#send(port);
   }
 
   /** When `run` is due next, if nothing else happens before; Infinity: never. */

@@ -10,7 +10,7 @@ const BURST_MAX_COUNT = 3;
 /** True: send one now; it has been taken note of. */
 export function step(port: LacpPort, now_ms: number): boolean {
   if (!port.ntt) return false;
-  if (port.periodic === 'NO_PERIODIC') {
+  if (!port.portEnabled || port.periodic === 'NO_PERIODIC') {
     port.ntt = false;
     return false;
   }

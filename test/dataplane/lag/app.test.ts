@@ -320,6 +320,28 @@ void t.test('slow protocols: markers are answered, a flood of them is not; nonse
   t.equal(taken.length, 0, 'the switch sees none of it');
 });
 
+void t.test('a flood of LACPDUs is read ten times a second', async t => {
+  const { ports, linkOf, turn, states, rig } = bench(deviceOf({ mode: 'lacp' }, 'a'));
+  turn(1);
+  const told = states.length;
+  for (let i = 0; i < 60; i++) {
+    const pdu = lacp.blank();
+    Object.assign(pdu.actor, { systemLow32: 9 + (i & 1), key: i, port: 1, state: 0x3d });
+    const bytes = new Uint8Array(lacp.LENGTH);
+    lacp.emit(new DataView(bytes.buffer), 0, pdu, PEER);
+    ports.get('a')!.arrive(bytes);
+    turn(1);
+  }
+  const row = linkOf('a').counters;
+  t.same([row[M.lacpPdusIn], row[M.lacpPdusExcessive]], [10, 50]);
+  t.ok(states.length - told <= 20, 'and no more is told');
+  linkOf('a').setState('error', 'cut');
+  turn(2);
+  rig.loop.turn();
+  rig.loop.turn();
+  t.ok(rig.poller.timeouts.at(-1)! > 0, 'with its link down it sleeps');
+});
+
 void t.test('frames that a scheduler held back come from a table of its own', async t => {
   const { rig, link, ports, turn } = bench(deviceOf({ mode: 'static' }, 'a', 'b'));
   const held = new FrameTable(rig.pool);

@@ -173,6 +173,10 @@ void t.test('a link that goes down is out at once, and says so to nobody', async
   net.run(5000);
   a.group.setEnabled(a.ports[0]!, false, net.now_ms);
   t.same(carrying(a), [1]);
+  const before = a.sent;
+  a.group.setEnabled(a.ports[1]!, false, net.now_ms);
+  t.equal(a.group.wakeAt_ms(net.now_ms), Infinity, 'with all links down nothing is due');
+  t.equal(a.sent, before);
 });
 
 void t.test('one end has too few for its minimum: neither carries', async t => {
