@@ -252,6 +252,50 @@ void t.test('what is wrong with a rule is said', async t => {
   t.same(namesOf(classifier, packetOf(tcp({}))), ['good']);
 });
 
+void t.test(
+  'whatever a rule can look at makes another flow, also where the frame is known already',
+  async t => {
+    const one: [FlowMatch, Partial<Description>][] = [
+      [{ inPorts: ['p1'] }, { port: 1 }],
+      [{ vlans: [[9, 9]] }, { vlan: 9 }],
+      [{ priorities: [3] }, { priority: 3 }],
+      [
+        { destinationMacs: [{ address: '02:00:00:00:01:01', mask: 'ff:ff:ff:ff:ff:ff' }] },
+        { destination: '02:00:00:00:01:01' },
+      ],
+      [
+        { sourceMacs: [{ address: '12:34:56:78:9a:bc', mask: 'ff:ff:ff:ff:ff:ff' }] },
+        { source: '12:34:56:78:9a:bc' },
+      ],
+      [{ dscps: [46] }, { dscp: 46 }],
+      [{ protocols: [17] }, { protocol: 17 }],
+      [{ sourcePorts: [[7, 7]], protocols: [6] }, { sourcePort: 7 }],
+      [{ destinationPorts: [[7, 7]], protocols: [6] }, { destinationPort: 7 }],
+      [{ tcpFlags: [{ value: 4, mask: 4 }] }, { flags: 4 }],
+      [{ fragment: 'first' }, { fragment: 'first' }],
+      [{ sources: ['10.9.0.0/16', '2001:db8:9::/48'] }, { sourceIp: '10.9.0.1' }],
+      [{ destinations: ['10.9.0.0/16', '2001:db8:9::/48'] }, { destinationIp: '10.9.0.1' }],
+    ];
+    const six = (d: Description): Description => ({
+      ...d,
+      what: 'ipv6',
+      sourceIp: d.sourceIp === '10.9.0.1' ? '2001:db8:9::1' : '2001:db8::1',
+      destinationIp: d.destinationIp === '10.9.0.1' ? '2001:db8:9::1' : '2001:db8::2',
+    });
+    for (const family of [(d: Description): Description => d, six]) {
+      const set = one.map(([match], i) => rule(`f${i}`, match));
+      const classifier = new Classifier(set, portNumber, PORTS);
+      const base = family(tcp({}));
+      for (let round = 0; round < 2; round++)
+        for (const [i, [, change]] of one.entries()) {
+          t.same(namesOf(classifier, packetOf(base)), []);
+          t.same(namesOf(classifier, packetOf(family(tcp(change)))), [`f${i}`], JSON.stringify(change));
+        }
+      t.ok(classifier.exact.hits > 20, 'most were known at first sight');
+    }
+  },
+);
+
 void t.test('a thousand rules: masks, not rules, are what a lookup costs', async t => {
   const many = Array.from({ length: 1000 }, (_, i) =>
     rule(
