@@ -12,11 +12,14 @@ import { rulesView } from './switch/rules.js';
 import { stpView } from './switch/stp.js';
 import { samplingView } from './switch/sampling.js';
 import { registerTop } from './switch/top.js';
+import { registerTrace } from './switch/trace.js';
 import { registerView } from './switch/view.js';
 import type { AnyView } from './switch/view.js';
+import { vlansView } from './switch/vlans.js';
 
 const VIEWS: readonly AnyView[] = [
   portsView,
+  vlansView,
   lagView,
   neighboursView,
   mirrorsView,
@@ -32,5 +35,6 @@ export const registerSwitch: Register = (program, session) => {
   registerMacs(group, session);
   registerCapture(group, session);
   registerTop(group, session);
+  registerTrace(group, session);
   for (const view of VIEWS) registerView(group, session, view);
 };

@@ -20,6 +20,7 @@
  *   GET    /v1/switches/:name/macs                 MacTable of the dataplane
  *   DELETE /v1/switches/:name/macs ?port=&vlan=    {flushed}
  *   GET    /v1/switches/:name/show/:what           what a capability of the dataplane's switch knows, as its contract says
+ *   POST   /v1/switches/:name/trace TraceRequest   TraceView of the dataplane: what would become of a frame
  *   GET    /v1/switches/:name/top ?seconds=&limit=  TopTalkers of the dataplane: watches for so long, then tells
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream
  *   GET    /v1/volumes                             {volumes: VolumeRow[]}   those no resource names too

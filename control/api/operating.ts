@@ -1,6 +1,6 @@
 /** Operations on what runs: machines, switches, volumes, weftd itself; and its figures. */
 import { z } from 'zod';
-import { MacTable, TopTalkers } from '../../dataplane/contract.js';
+import { MacTable, TopTalkers, TraceRequest, TraceView } from '../../dataplane/contract.js';
 import { isActive } from '../reconcile/observed.js';
 import { volumeOfNbdName } from '../reconcile/boot.js';
 import { VERBS } from '../reconcile/verbs.js';
@@ -83,6 +83,11 @@ export function operatingHandlers(system: System) {
       const search = ctx.querystring === '' ? '' : `?${ctx.querystring}`;
       const path = `${switchPath(system, name)}/show/${encodeURIComponent(what)}${search}`;
       ctx.body = await dataplane.client.call({ method: 'GET', path, reply: Shown });
+    },
+    traceFrame: async (ctx, { name = '' }) => {
+      const path = `${switchPath(system, name)}/trace`;
+      const asked = await body(ctx, TraceRequest);
+      ctx.body = await dataplane.client.call({ method: 'POST', path, body: asked, reply: TraceView });
     },
     topTalkers: async (ctx, { name = '' }) => {
       const search = ctx.querystring === '' ? '' : `?${ctx.querystring}`;

@@ -3,7 +3,7 @@
  * test holds it against the list in contract.ts.
  */
 import { z } from 'zod';
-import { TopTalkers } from '../../dataplane/contract.js';
+import { TopTalkers, TraceRequest, TraceView } from '../../dataplane/contract.js';
 import * as contract from './contract.js';
 
 export interface Operation {
@@ -168,6 +168,14 @@ export const OPERATIONS = [
     path: '/v1/switches/:name/show/:what',
     summary: 'What a capability of a switch knows: stp, lag, groups, neighbours, rules, queues, …',
     reply: { schema: z.record(z.string(), z.unknown()) },
+  },
+  {
+    id: 'traceFrame',
+    method: 'POST',
+    path: '/v1/switches/:name/trace',
+    summary: 'What would become of a frame, stage by stage; nothing is sent',
+    body: TraceRequest,
+    reply: { schema: TraceView },
   },
   {
     id: 'topTalkers',

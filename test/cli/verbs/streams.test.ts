@@ -234,6 +234,45 @@ await t.test('switch macs', async t => {
   );
 });
 
+await t.test('switch trace', async t => {
+  const api = await setUp(t);
+  let asked: unknown;
+  api.on('POST /v1/switches/:name/trace', ({ body }) => {
+    asked = body;
+    return {
+      port: 'a',
+      length_bytes: 60,
+      vlan: 10,
+      priority: 0,
+      stages: [{ stage: 'vlan', verdict: 'pass', why: 'VLAN 10, priority 0' }],
+      outcome: 'flooded',
+      reason: null,
+      egress: [{ port: 'b', tags: 'tag 10', queue: null }],
+      withheld: [{ port: 'c', why: 'it is not up' }],
+      isOffloadable: false,
+    };
+  });
+  const run = ['switch', 'trace', 'lan', '--port', 'a'];
+  const { stdout } = await runCli([...run, '--vlan', '10'], { state: api.state });
+  t.same(stdout.trimEnd().split('\n'), [
+    'STAGE  ANSWER  WHY',
+    'vlan   pass    VLAN 10, priority 0',
+    '',
+    'FLOODED',
+    '',
+    'LEAVES BY  TAGS    QUEUE  WHY NOT',
+    'b          tag 10  -',
+    'c          -       -      not sent: it is not up',
+  ]);
+  t.match(asked, { port: 'a', frame: /^ffffffffffff0200000000018100000a88b5/ });
+  for (const wrong of [
+    ['--frame', 'abc'],
+    ['--dport', '5'],
+    ['--priority', '3'],
+  ])
+    t.equal((await runCli([...run, ...wrong], { state: api.state })).code, 2, wrong.join(' '));
+});
+
 await t.test('volume list and delete', async t => {
   const api = await setUp(t);
   const row = { size_bytes: 2 ** 26, allocated_bytes: 8192, reason: null };
