@@ -8,6 +8,7 @@ import { mirrorsView } from './switch/mirrors.js';
 import { offloadView } from './switch/offload.js';
 import { neighboursView } from './switch/neighbours.js';
 import { portsView } from './switch/ports.js';
+import { queuesView } from './switch/queues.js';
 import { rulesView } from './switch/rules.js';
 import { stpView } from './switch/stp.js';
 import { samplingView } from './switch/sampling.js';
@@ -27,6 +28,7 @@ const VIEWS: readonly AnyView[] = [
   stpView,
   guardView,
   rulesView,
+  queuesView,
   samplingView,
 ];
 

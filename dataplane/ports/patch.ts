@@ -10,7 +10,7 @@
  * another port may complete that in the shared buffer while the frame still waits here.
  */
 import { C } from '../engine/counters.js';
-import { FRAME_WORDS, FrameTable, HOPS, W0 } from '../engine/frames.js';
+import { FRAME_WORDS, FrameTable, HOPS, HOPS_MASK, W0 } from '../engine/frames.js';
 import type { Queue } from '../engine/frames.js';
 import type { Link } from '../engine/link.js';
 import type { Loop } from '../engine/loop.js';
@@ -121,7 +121,7 @@ export class PatchPort implements Port {
       const frame = queue.frame(i);
       const edit = queue.edit(i);
       const w = frame * FRAME_WORDS;
-      if (words[w + HOPS]! >= HOPS_MAX_COUNT) {
+      if ((words[w + HOPS]! & HOPS_MASK) >= HOPS_MAX_COUNT) {
         row[C.dropLoop]!++;
         continue;
       }
@@ -137,7 +137,7 @@ export class PatchPort implements Port {
         row[C.dropQueueFull]!++;
         continue;
       }
-      held.words[(held.count - 1) * FRAME_WORDS + HOPS] = words[w + HOPS]! + 1;
+      held.words[(held.count - 1) * FRAME_WORDS + HOPS] = (words[w + HOPS]! & HOPS_MASK) + 1;
       countSent(row, pool.arena.view, frames, frame, edit);
     }
     if (held.count > 0) peer.#link.wake();

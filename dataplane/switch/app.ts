@@ -78,6 +78,8 @@ export class SwitchApp implements Sink, SwitchHost {
   readonly #surroundings: Surroundings;
   readonly #relay: Relay;
   readonly #packet: Packet;
+  /** A frame of our own, on its way into a VLAN. */
+  readonly #own: Packet;
   readonly #links: (Link | undefined)[] = [];
   readonly #ports = new Map<Link, FeaturePort>();
   readonly #flags = new Int32Array(PORTS_MAX_COUNT);
@@ -98,6 +100,7 @@ export class SwitchApp implements Sink, SwitchHost {
     this.address = surroundings.addressOf(config);
     this.#relay = new Relay(config.macLimit, config.ageingTime_s * 1000);
     this.#packet = new Packet(loop.pool.arena.view);
+    this.#own = new Packet(loop.pool.arena.view);
     this.#stations = new Stations(
       loop,
       this.#relay,
@@ -233,8 +236,12 @@ export class SwitchApp implements Sink, SwitchHost {
       -1,
       this.loop.now_ms,
     );
-    if (egress >= 0) this.#forward(number, egress);
-    else if (egress === FLOOD) this.#flood(number, -1, relay.vlans.members(vid));
+    // Not the packet in hand: a capability may send while it is asked about that one.
+    const own = this.#own;
+    this.#fill(this.loop.frames, number, -1, own);
+    own.vlan = vid;
+    if (egress >= 0) this.#forward(number, egress, own);
+    else if (egress === FLOOD) this.#flood(number, -1, relay.vlans.members(vid), own);
     return true;
   }
 
@@ -499,8 +506,7 @@ export class SwitchApp implements Sink, SwitchHost {
     this.#afterLearning(link);
   }
 
-  #fill(frames: FrameTable, frame: number, port: number): void {
-    const packet = this.#packet;
+  #fill(frames: FrameTable, frame: number, port: number, packet = this.#packet): void {
     const words = frames.words;
     const w = frame * FRAME_WORDS;
     packet.frame = frame;
@@ -539,7 +545,7 @@ export class SwitchApp implements Sink, SwitchHost {
     if (relay.sourceNotLearnable) link.counters[SOURCE_NOT_LEARNABLE]!++;
   }
 
-  #forward(frame: number, port: number): void {
+  #forward(frame: number, port: number, packet = this.#packet): void {
     const egress = this.#links[port]!;
     if (!egress.isUp) {
       egress.counters[C.dropNotUp]!++;
@@ -548,11 +554,11 @@ export class SwitchApp implements Sink, SwitchHost {
     const edit = this.#relay.edit(port);
     egress.send(frame, edit);
     const { mirrors } = this.stages;
-    if (mirrors !== undefined && mirrors.isSource(port)) mirrors.seen(this.#packet, port, edit);
+    if (mirrors !== undefined && mirrors.isSource(port)) mirrors.seen(packet, port, edit);
   }
 
   /** To all of these that may have it, but for the one it came by. Whether there was any. */
-  #flood(frame: number, port: number, receivers: Int32Array): boolean {
+  #flood(frame: number, port: number, receivers: Int32Array, packet = this.#packet): boolean {
     const relay = this.#relay;
     const { mirrors } = this.stages;
     let copies = 0;
@@ -563,7 +569,7 @@ export class SwitchApp implements Sink, SwitchHost {
       if (egress === undefined || !egress.isUp) continue;
       const edit = relay.edit(member);
       egress.send(frame, edit);
-      if (mirrors !== undefined && mirrors.isSource(member)) mirrors.seen(this.#packet, member, edit);
+      if (mirrors !== undefined && mirrors.isSource(member)) mirrors.seen(packet, member, edit);
       copies++;
     }
     this.counters[COPIES]! += copies;

@@ -5,6 +5,7 @@ import { LagFeature } from '../lag/appFeature.js';
 import { LldpFeature } from '../lldp/app.js';
 import { MirrorApp } from '../mirrors/app.js';
 import { Offload } from '../offload/app.js';
+import { QosApp } from '../qos/app.js';
 import { RulesApp } from '../rules/app.js';
 import { SamplingApp } from '../sampling/app.js';
 import { StormApp } from '../storm/app.js';
@@ -38,5 +39,6 @@ export function makeFeatures(app: SwitchApp, stages: Stages, surroundings: Surro
   const rules = new RulesApp(app, stages);
   const lldp = new LldpFeature(app, stages);
   const storm = new StormApp(app, stages);
-  return [storm, new LagFeature(), lldp, mirrors, spanningTree, sampling, offload, guard, rules];
+  const qos = new QosApp(app, stages);
+  return [storm, new LagFeature(), lldp, mirrors, spanningTree, sampling, offload, guard, rules, qos];
 }

@@ -51,6 +51,14 @@ export const PORT_COUNTERS = [
   'bpdusRefused',
   'spanningTreeGuardTrips',
   'dot1dStpPortForwardTransitions',
+  'dropPortRate',
+  'dropVlanRate',
+  'policedRemarked',
+  'dropEgressQueue',
+  'dropEgressPool',
+  'reportsKept',
+  'snoopingInvalid',
+  'groupsRefused',
 ] as const;
 export type PortCounter = (typeof PORT_COUNTERS)[number];
 
