@@ -17,11 +17,12 @@
  */
 import type { PortConfig, SwitchConfig, TraceView } from '../contract.js';
 import { C, ROW_LENGTH, SINK_COUNTERS_AT, makeRow } from '../engine/counters.js';
-import { AT, FRAME_WORDS, LENGTH, W0, W1, W2 } from '../engine/frames.js';
+import { AT, FRAME_WORDS, HOPS, LENGTH, W0, W1, W2 } from '../engine/frames.js';
 import type { FrameTable } from '../engine/frames.js';
 import { Link } from '../engine/link.js';
 import type { Sink } from '../engine/link.js';
 import type { Loop } from '../engine/loop.js';
+import { noted } from '../qos/note.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { AddressesApp } from './appAddresses.js';
@@ -402,6 +403,10 @@ export class SwitchApp implements Sink, SwitchHost {
       // What was dropped before its VLAN was known; the others have been seen.
       if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
       if (outcome > DROP) {
+        if ((flags & (stages.F_POLICE | stages.F_RULES)) !== 0) {
+          const w = packet.frame * FRAME_WORDS;
+          frames.words[w + HOPS] = noted(frames.words[w + HOPS]!, relay.vlan, packet.priority);
+        }
         tallies.frames[relay.vlan]!++;
         tallies.octets[relay.vlan]! += packet.length_bytes;
       }
