@@ -28,8 +28,6 @@ import type { Ring } from './ring.js';
 
 /** Between the frames of a slot: what a port may lay before a frame (see engine/frames.ts). */
 const ROOM_BYTES = 16;
-/** Of a cache. */
-const LINE_BYTES = 64;
 const SHAPE = DESC_F_NEXT | DESC_F_WRITE | DESC_F_INDIRECT;
 
 export class RingReader {
@@ -42,8 +40,6 @@ export class RingReader {
   #slot = -1;
   #next = 0;
   #end = 0;
-  /** Of no meaning; it keeps the looks of #touch from being optimized away. */
-  touched = 0;
 
   constructor(pool: BufferPool, memory: GuestMemory, offloads: Offloads) {
     this.#pool = pool;
@@ -61,7 +57,6 @@ export class RingReader {
     const header_bytes = this.#offloads.header_bytes;
     const { desc, descAt, avail, availAt, used, usedAt, mask, num } = ring;
     const count = ready < limit ? ready : limit;
-    if (count > 2) this.#touch(ring, count);
     let last = ring.lastAvail;
     let usedIndex = ring.usedIndex;
     let burst_bytes = 0;
@@ -116,28 +111,6 @@ export class RingReader {
     ring.lastAvail = last;
     ring.usedIndex = usedIndex;
     return taken;
-  }
-
-  /**
-   * Looks at what is about to be read. These lines were last written by the guest's processor and each costs a trip to it;
-   * asked for in a short loop, many are under way at once, instead of one after the other between the copies.
-   */
-  #touch(ring: Ring, count: number): void {
-    const memory = this.#memory;
-    const { desc, descAt, avail, availAt, mask, num } = ring;
-    let seen = 0;
-    for (let i = 0; i < count; i++) {
-      const head = avail[availAt + 2 + ((ring.lastAvail + i) & mask)]!;
-      if (head >= num) break;
-      const d = descAt + (head << 2);
-      const length_bytes = desc[d + 2]!;
-      if (!memory.locate(desc[d]!, desc[d + 1]!, length_bytes)) break;
-      const { i32 } = memory.window;
-      const at = memory.offset >>> 2;
-      seen ^= i32[at]!;
-      if (memory.span > LINE_BYTES) seen ^= i32[at + (LINE_BYTES >>> 2)]!;
-    }
-    this.touched = seen;
   }
 
   /** After the last ring of a burst: the slot belongs to the frames in it. */
