@@ -111,6 +111,8 @@ class PortVlans {
     if (translate !== undefined && translate.length > 0) {
       this.inward = Uint16Array.from({ length: VLANS }, (_, vid) => vid);
       this.outward = Uint16Array.from({ length: VLANS }, (_, vid) => vid);
+      // What has another number on the wire does not come by its own too, unless that number means something else.
+      for (const [, inSwitch] of translate) this.inward[inSwitch] = vlan.VID_RESERVED;
       for (const [onWire, inSwitch] of translate) {
         this.inward[onWire] = inSwitch;
         this.outward[inSwitch] = onWire;

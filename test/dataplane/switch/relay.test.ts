@@ -6,6 +6,7 @@
  * Stations are single letters (a is 02:00:00:00:00:61). Tags: `-` none, `10` a VLAN, `p5` priority 5 of no VLAN,
  * `10.20` two tags, `10p3` a priority in one, `s10` a service tag. The outcome names each port it leaves by with the tags it then has, `drop REASON` otherwise.
  */
+import fc from 'fast-check';
 import t from 'tap';
 import * as ethernet from '../../../dataplane/wire/ethernet.js';
 import * as vlan from '../../../dataplane/wire/vlan.js';
@@ -274,8 +275,68 @@ void t.test('translation, both ways', async t => {
     up  all c 11     -> x:111
     up  all c 12     -> x:12
     x   all a 30     -> drop dropVlanNotMember
+    x   all a 10     -> drop dropVlanNotMember
   `,
   );
+  // Two VLANs that change places.
+  table(
+    t,
+    {
+      x: {
+        mode: 'trunk',
+        allowed: [[10, 11]],
+        native: null,
+        translate: [
+          [10, 11],
+          [11, 10],
+        ],
+      },
+      up: trunk([[10, 11]], null),
+    },
+    `
+    x   all a 10     -> up:11
+    x   all a 11     -> up:10
+    up  all b 10     -> x:11
+  `,
+  );
+});
+
+const vids = fc.integer({ min: 1, max: 4094 });
+const tpids = fc.constantFrom(0x8100, 0x88a8, 0x9100);
+/** A trunk that has the VLAN, under a number of its own or not, whatever its tags. */
+const trunkOf = fc.record({ tpid: tpids, wire: fc.option(vids, { nil: undefined }), isNative: fc.boolean() });
+
+void t.test('whatever it leaves a trunk as, the same kind of trunk takes it back as it was', async t => {
+  fc.assert(
+    fc.property(trunkOf, trunkOf, vids, fc.nat({ max: 7 }), (from, to, vid, priority) => {
+      const port = ({ tpid, wire, isNative }: typeof from): Membership => ({
+        mode: 'trunk',
+        allowed: [[vid, vid]],
+        native: isNative ? vid : null,
+        tpid,
+        translate: wire === undefined ? undefined : [[wire, vid]],
+      });
+      const relay = new Relay(100, 300_000);
+      [from, to, to].forEach((each, number) => relay.vlans.set(number, port(each)));
+      const bytes = frame('all', 'a', '-');
+      const tag = (from.tpid << 16) | (priority << 13) | (from.wire ?? vid);
+      const inside = new Uint8Array([...bytes.slice(0, 12), 0, 0, 0, 0, ...bytes.slice(12)]);
+      new DataView(inside.buffer).setInt32(12, tag);
+      const one = relay.decide(new DataView(inside.buffer), 0, inside.length, 0, 0);
+      if (one !== FLOOD || relay.vlan !== vid) return false;
+      // Out by port 1, over the cable, and in by port 2, which is alike.
+      const onWire = edited(inside, relay.edit(1));
+      const two = relay.decide(new DataView(onWire.buffer), 0, onWire.length, 2, 0);
+      if (two !== FLOOD || relay.vlan !== vid) return false;
+      // Without a tag the priority is lost, and nothing else.
+      const back = edited(onWire, relay.edit(0));
+      if (from.isNative) return Buffer.from(back).equals(bytes);
+      const want = new Uint8Array(inside);
+      if (to.isNative) new DataView(want.buffer).setInt32(12, tag & ~0xe000);
+      return Buffer.from(back).equals(want);
+    }),
+  );
+  t.pass();
 });
 
 void t.test('private VLANs (RFC 5517): who hears whom', async t => {

@@ -23,15 +23,22 @@ void t.test('a tag that is emitted is found again', async t => {
 /** The edit as one would do it with arrays. */
 function edited(frame: number[], edit: number): number[] {
   const rest = frame.slice(edit & vlan.EDIT_REMOVE ? 16 : 12);
-  const tag = edit & vlan.EDIT_ADD ? [0x81, 0x00, (edit >>> 8) & 0xff, edit & 0xff] : [];
+  const type =
+    edit & vlan.EDIT_SERVICE ? [0x88, 0xa8] : edit & vlan.EDIT_OLD_OUTER ? [0x91, 0x00] : [0x81, 0x00];
+  const tag = edit & vlan.EDIT_ADD ? [...type, (edit >>> 8) & 0xff, edit & 0xff] : [];
   return [...frame.slice(0, 12), ...tag, ...rest];
 }
 
 const edits = fc.oneof(
   fc.constant(vlan.EDIT_NONE),
   fc.constant(vlan.EDIT_REMOVE),
-  fc.nat({ max: 0xffff }).map(tci => vlan.EDIT_ADD | tci),
-  fc.nat({ max: 0xffff }).map(tci => vlan.EDIT_REPLACE | tci),
+  fc
+    .tuple(
+      fc.constantFrom(vlan.EDIT_ADD, vlan.EDIT_REPLACE),
+      fc.constantFrom(vlan.TPID_CUSTOMER, vlan.TPID_SERVICE, vlan.TPID_OLD_OUTER),
+      fc.nat({ max: 0xffff }),
+    )
+    .map(([how, tpid, tci]) => how | vlan.editOfTpid(tpid) | tci),
 );
 
 void t.test('edits give what the slow way gives, elsewhere and in place', async t => {
