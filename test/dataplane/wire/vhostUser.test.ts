@@ -1,0 +1,88 @@
+import fc from 'fast-check';
+import t from 'tap';
+import * as vhostUser from '../../../dataplane/wire/vhostUser.js';
+
+const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
+const address = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
+const AT = 3;
+
+function fresh(): DataView {
+  return new DataView(new Uint8Array(400).fill(0xa5).buffer);
+}
+
+await t.test('what was emitted is parsed', async t => {
+  fc.assert(
+    fc.property(u32, u32, u32, (request, flags, size) => {
+      const view = fresh();
+      const header = { request, flags, size };
+      t.equal(vhostUser.emitHeader(view, AT, header), vhostUser.HEADER_LENGTH);
+      const out = { request: 0, flags: 0, size: 0 };
+      vhostUser.parseHeader(view, AT, out);
+      t.same(out, header);
+      t.equal(view.getUint8(AT - 1), 0xa5);
+      t.equal(view.getUint8(AT + vhostUser.HEADER_LENGTH), 0xa5);
+    }),
+  );
+  fc.assert(
+    fc.property(u32, u32, (index, num) => {
+      const view = fresh();
+      const length = vhostUser.emitVringState(view, AT, { index, num });
+      t.same(vhostUser.parseVringState(view, AT, AT + length), { index, num });
+      t.equal(vhostUser.parseVringState(view, AT, AT + length - 1), undefined);
+    }),
+  );
+  fc.assert(
+    fc.property(u32, u32, address, address, address, (index, flags, descriptors, used, available) => {
+      const view = fresh();
+      const all = { index, flags, descriptors, used, available };
+      const length = vhostUser.emitVringAddress(view, AT, all);
+      t.same(vhostUser.parseVringAddress(view, AT, AT + length), all);
+      t.equal(vhostUser.parseVringAddress(view, AT, AT + length + 1), undefined);
+    }),
+  );
+  const region = fc.record({
+    guestAddress: address,
+    size_bytes: address,
+    userAddress: address,
+    mmapOffset_bytes: address,
+  });
+  fc.assert(
+    fc.property(fc.array(region, { maxLength: 8 }), regions => {
+      const view = fresh();
+      const length = vhostUser.emitMemTable(view, AT, regions);
+      t.same(vhostUser.parseMemTable(view, AT, AT + length), regions);
+      if (regions.length > 0) t.equal(vhostUser.parseMemTable(view, AT, AT + length - 1), undefined);
+    }),
+  );
+});
+
+await t.test('an address beyond 2^53 fits in no range', async t => {
+  const view = fresh();
+  const length = vhostUser.emitMemTable(view, 0, [
+    { guestAddress: 0, size_bytes: 4096, userAddress: 0, mmapOffset_bytes: 0 },
+  ]);
+  view.setBigUint64(8, 1n << 53n, true);
+  t.same(vhostUser.parseMemTable(view, 0, length)?.[0]?.guestAddress, NaN);
+});
+
+await t.test('any bytes are parsed or refused, never read beyond their end', async t => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 320 }), bytes => {
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+      vhostUser.parseU64(view, 0, bytes.length);
+      vhostUser.parseVringState(view, 0, bytes.length);
+      vhostUser.parseVringAddress(view, 0, bytes.length);
+      vhostUser.parseMemTable(view, 0, bytes.length);
+    }),
+  );
+  t.pass('nothing was thrown');
+});
+
+await t.test('headers that are refused', async t => {
+  const problem = (flags: number, size: number) => vhostUser.headerProblem({ request: 1, flags, size });
+  t.equal(problem(1, 8), undefined);
+  t.equal(problem(9, 264), undefined);
+  t.match(problem(2, 8), /version 2/);
+  t.match(problem(5, 8), /a reply/);
+  t.match(problem(1, 265), /265 bytes/);
+});
