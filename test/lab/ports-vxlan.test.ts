@@ -87,8 +87,19 @@ for (const [what, isIpv6, mtu_bytes] of [
     const { a, b, plane } = await site(lab, isIpv6, mtu_bytes);
     const [near, far] = isIpv6 ? ['fd96::1', 'fd96::2'] : ['10.96.0.1', '10.96.0.2'];
     await b.ip(
-      ...['link', 'add', 'vx0', 'type', 'vxlan', 'id', String(VNI), 'local', far, 'remote', near],
-      ...['dstport', '4789'],
+      'link',
+      'add',
+      'vx0',
+      'type',
+      'vxlan',
+      'id',
+      String(VNI),
+      'local',
+      far,
+      'remote',
+      near,
+      'dstport',
+      '4789',
     );
     await b.ip('link', 'set', 'vx0', 'mtu', '1500');
     await b.up('vx0', '10.95.0.2/24');
@@ -134,8 +145,16 @@ await t.test(
     await c.up('c0', '10.95.0.2/24');
     await ovs.vsctl('add-port', 'br0', 'c1');
     await ovs.vsctl(
-      ...['add-port', 'br0', 'vx1', '--', 'set', 'interface', 'vx1', 'type=vxlan'],
-      ...['options:remote_ip=10.96.0.1', `options:key=${VNI}`],
+      'add-port',
+      'br0',
+      'vx1',
+      '--',
+      'set',
+      'interface',
+      'vx1',
+      'type=vxlan',
+      'options:remote_ip=10.96.0.1',
+      `options:key=${VNI}`,
     );
     await eventually('a ping through both', async () => ((await ping(a, '10.95.0.2')) ? true : null), {
       timeout_ms: 30_000,
