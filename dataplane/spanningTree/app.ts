@@ -262,7 +262,10 @@ export class SpanningTreeApp implements Feature, ControlReceiver {
       setState: (number, state) => host.setPortState(number - 1, STATES[state]),
       flush: number => host.flushPort(number - 1),
       setFault: (number, reason) => host.setPortFault(number - 1, FAULT, reason),
-      tell: (what, number) => this.#say(what, number),
+      tell: (what, number) => {
+        if (what === 'topologyChangeDetected' || what === 'topologyChangeReceived') host.topologyChanged();
+        this.#say(what, number);
+      },
     };
   }
 

@@ -40,7 +40,7 @@ import { Packet } from './packet.js';
 import { FLOOD, PORTS_MAX_COUNT, Relay } from './relay.js';
 import * as stages from './stages.js';
 import type { Stages } from './stages.js';
-import type { Membership } from './vlanMembership.js';
+import type { Membership, VlanMembership } from './vlanMembership.js';
 
 const UNICAST = SWITCH_COUNTERS.indexOf('unicastFrames');
 const FLOODED = SWITCH_COUNTERS.indexOf('floodedFrames');
@@ -201,6 +201,13 @@ export class SwitchApp implements Sink, SwitchHost {
     database.refresh(FilteringDatabase.key0(vlans.fid(vid), high), low, port, this.loop.now_ms);
   }
 
+  /** Frames of a VLAN that the kernel forwarded. */
+  forwarded(vid: number, frames: number, octets: number): void {
+    this.counters[UNICAST]! += frames;
+    this.#tallies.frames[vid]! += frames;
+    this.#tallies.octets[vid]! += octets;
+  }
+
   /** Somebody looks at the frames of a link, or does not any more. */
   observed(link: Link): void {
     this.stages.offload?.observed(link);
@@ -276,6 +283,14 @@ export class SwitchApp implements Sink, SwitchHost {
   setFlag(port: number, flag: number, on: boolean): void {
     if (on) this.#flags[port]! |= flag;
     else this.#flags[port]! &= ~flag;
+  }
+
+  get vlans(): VlanMembership {
+    return this.#relay.vlans;
+  }
+
+  topologyChanged(): void {
+    for (const feature of this.#features) feature.topologyChanged?.();
   }
 
   flushPort(port: number): void {

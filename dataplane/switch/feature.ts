@@ -7,6 +7,7 @@ import type { PortConfig, SwitchConfig } from '../contract.js';
 import type { Link } from '../engine/link.js';
 import type { Loop } from '../engine/loop.js';
 import type { Packet } from './packet.js';
+import type { VlanMembership } from './vlanMembership.js';
 
 /** What `admit` answers: PASS, or a negative drop reason of switch/counters.ts. */
 export const PASS = 0;
@@ -39,6 +40,8 @@ export interface Feature {
   portRemoved?(port: FeaturePort): void;
   /** Its link went up or down. */
   portChanged?(port: FeaturePort): void;
+  /** Spanning tree found other ways: stations and members of groups may be elsewhere now. */
+  topologyChanged?(): void;
   /** For GET /switches/:switch/show/:what; undefined: not mine. Plain JSON. */
   show?(what: string, query: Readonly<Record<string, string>>): unknown;
   close(): void;
@@ -72,6 +75,10 @@ export interface SwitchHost {
   isBlocked(port: number): boolean;
   /** Forgets what was learned on a port; also ends its offloaded flows. */
   flushPort(port: number): void;
+  /** How the ports stand to VLANs. */
+  readonly vlans: VlanMembership;
+  /** To be said by spanning tree; all capabilities hear of it. */
+  topologyChanged(): void;
   /** Which stages the frames of a port meet: F_… of stages.ts. */
   setFlag(port: number, flag: number, on: boolean): void;
   /** Whatever decided flows so far has changed: nothing that was offloaded may be relied on. */

@@ -1,5 +1,6 @@
 /** A SwitchHost for testing one capability alone: it notes what it is asked for. Links have memory ports. */
 import { makeRow } from '../../../dataplane/engine/counters.js';
+import { VlanMembership } from '../../../dataplane/switch/vlanMembership.js';
 import type { Link } from '../../../dataplane/engine/link.js';
 import type { Sink } from '../../../dataplane/engine/link.js';
 import type { PortConfig } from '../../../dataplane/contract.js';
@@ -29,6 +30,10 @@ export function makeStages(): Stages {
 }
 
 export class FakeHost implements SwitchHost {
+  readonly vlans = new VlanMembership();
+  /** Times that it was said. */
+  topologyChanges = 0;
+
   readonly name = 'sw';
   readonly rig: Rig = makeRig();
   readonly loop = this.rig.loop;
@@ -81,6 +86,10 @@ export class FakeHost implements SwitchHost {
   flushPort(port: number): void {
     this.flushed.push(port);
   }
+  topologyChanged(): void {
+    this.topologyChanges++;
+  }
+
   setFlag(port: number, flag: number, on: boolean): void {
     const before = this.flags.get(port) ?? 0;
     this.flags.set(port, on ? before | flag : before & ~flag);
