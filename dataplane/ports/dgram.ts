@@ -52,6 +52,11 @@ const BATCH_COUNT = 32;
 /** Of a frame: a new beginning or headers, and the rest. */
 const PIECES = 2;
 const WAITING_MAX_COUNT = 256;
+/**
+ * A peer that was started anew has another socket at the same path, which may not send to us while we are connected to
+ * the old one; nobody tells us. Connecting to the same socket again changes nothing.
+ */
+const CONNECT_EVERY_MS = 1000;
 const SEND_BUFFER_BYTES = 4 * 1024 * 1024;
 
 export class DgramPort implements Port, Watcher, Committer {
@@ -116,6 +121,7 @@ export class DgramPort implements Port, Watcher, Committer {
     } catch (error) {
       const errno = error instanceof HostError ? error.errno : 0;
       const waits = errno === ENOENT || errno === ECONNREFUSED;
+      this.#disconnect();
       this.#link.setState(
         waits ? 'connecting' : 'error',
         waits ? `nobody takes datagrams at ${peer} yet` : `${peer} cannot be reached: ${messageOf(error)}`,
@@ -127,16 +133,21 @@ export class DgramPort implements Port, Watcher, Committer {
     this.#backoff.reset();
     this.#link.setState('up', null);
     this.#link.wake();
+    this.#link.loop.timers.arm(this.#retry, this.#link.loop.now_ms + CONNECT_EVERY_MS);
   }
 
   #again(): void {
     this.#link.loop.timers.arm(this.#retry, this.#link.loop.now_ms + this.#backoff.next_ms());
   }
 
-  #lost(reason: string): void {
+  #disconnect(): void {
     this.#isConnected = false;
     this.#waiting.releaseAll();
     this.#waitForRoom(false);
+  }
+
+  #lost(reason: string): void {
+    this.#disconnect();
     this.#link.setState('connecting', reason);
     this.#again();
   }

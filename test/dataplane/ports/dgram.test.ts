@@ -125,3 +125,22 @@ await t.test('the peer goes and comes back', async t => {
     t.match(link.reason, /has gone/);
   }
 });
+
+await t.test('a peer that was started anew is heard, though nothing was sent to it', async t => {
+  const { rig, link, came, path, peer } = ports(t);
+  const first = listenUnix(peer, { type: 'dgram' });
+  link.port!.open();
+  raw.close(first);
+  const second = listenUnix(peer, { type: 'dgram', replaceStale: true });
+  rig.clock.now_ms += 1000;
+  rig.loop.turn(0);
+  connectDgram(second, path);
+  t.equal(send(second, frame()), 60);
+  rig.settle();
+  t.same(came(), [frame()]);
+  t.equal(link.state, 'up');
+  raw.close(second);
+  rig.clock.now_ms += 1000;
+  rig.loop.turn(0);
+  t.equal(link.state, 'connecting', 'gone, as the next look finds');
+});
