@@ -115,7 +115,8 @@ export class TapPort implements Port, Watcher, Committer {
   }
 
   kernelDevice(): KernelDevice | undefined {
-    return this.#fd < 0 ? undefined : { kind: 'tap', fd: this.#fd, ifname: this.#settings.ifname };
+    const fd = this.#fds[0];
+    return fd === undefined ? undefined : { kind: 'tap', fd, ifname: this.#settings.ifname };
   }
 
   ready(): void {
