@@ -37,7 +37,6 @@ const FIRST_LOOK_MS = 100;
 /** What the kernel refused is asked for again. */
 const RETRY_MIN_MS = 1000;
 const RETRY_MAX_MS = 30_000;
-const UNICAST = SWITCH_COUNTERS.indexOf('unicastFrames');
 const OFFLOADED_FRAMES = SWITCH_COUNTERS.indexOf('offloadedFrames');
 const OFFLOADED_OCTETS = SWITCH_COUNTERS.indexOf('offloadedOctets');
 
@@ -93,6 +92,8 @@ export class Offload implements Feature, OffloadStage {
     if (isSame) return;
     this.ended();
     this.#reason = whyNotSwitch(config);
+    for (const entry of this.#ports)
+      if (entry !== undefined && (this.#reason ?? this.#whyNot(entry)) !== null) this.#closePort(entry, true);
     this.#lookSoon();
   }
 
@@ -154,6 +155,7 @@ export class Offload implements Feature, OffloadStage {
     const flows = this.#flows;
     this.#flows = undefined;
     if (flows === undefined) return;
+    flows.stop();
     // Not at once: a question on its way names the maps by their fds, which must not become other things meanwhile.
     const { timers, now_ms } = this.#host.loop;
     timers.arm(new Timer(() => flows.close()), now_ms + MAPS_KEPT_MS);
@@ -302,7 +304,6 @@ export class Offload implements Feature, OffloadStage {
       port => this.#wayNow(port),
       (frames, octets) => {
         const { counters } = this.#host;
-        counters[UNICAST]! += frames;
         counters[OFFLOADED_FRAMES]! += frames;
         counters[OFFLOADED_OCTETS]! += octets;
       },

@@ -6,6 +6,7 @@
 import type { OffloadView } from '../contract.js';
 import { C } from '../engine/counters.js';
 import type { Link } from '../engine/link.js';
+import { Timer } from '../engine/timers.js';
 import { FlowMap } from '../ports/kernel/flowMap.js';
 import { canEdit } from '../ports/kernel/layout.js';
 import type { FlowAction, FlowKey } from '../ports/kernel/layout.js';
@@ -24,15 +25,21 @@ export const FLOWS_MAX = 8192;
 const GRACE_MS = 200;
 /** Less than the shortest ageing time of addresses (802.1Q-2022 table 8-6: 10 s). */
 const IDLE_MS = 8000;
+/** In `seen`: it is among those that are to go to the kernel. */
+const AWAITED = 255;
+/** So long it is tried to keep the order of frames when a flow goes to the kernel. */
+const IN_ORDER_MS = 100;
 /** Never the current one. */
 const GENERATION_NONE = 0;
 
-/** What is asked of the filtering database. Halves of addresses as in Packet. */
+/** What is asked of the filtering database, and told to the switch's counters. Halves of addresses as in Packet. */
 export interface Stations {
   /** The port that a station is behind; negative: not known. */
   whereIs(vlan: number, high: number, low: number): number;
   /** It was heard just now, where it is. */
   refresh(vlan: number, high: number, low: number): void;
+  /** So many frames of it were forwarded, and are to be counted. */
+  forwarded(vlan: number, frames: number, octets: number): void;
 }
 
 export class OffloadedFlows {
@@ -47,6 +54,10 @@ export class OffloadedFlows {
   /** Told of frames that the kernel forwarded: for the switch's own counters. */
   readonly #onFrames: (frames: number, octets: number) => void;
   #generation = GENERATION_NONE + 1;
+  /** Slots of flows that are to go to the kernel. */
+  readonly #awaited: number[] = [];
+  #awaitedSince_ms = 0;
+  readonly #handing = new Timer(now_ms => this.#handOverAwaited(now_ms));
 
   /** Throws HostError when the kernel gives no maps. */
   constructor(
@@ -74,7 +85,15 @@ export class OffloadedFlows {
     const to = egress.sinkIndex;
     const flows = this.#flows;
     const { view, at } = packet;
-    const tci = vlan.isTagged(view, at) ? vlan.tci(view, at) : -1;
+    // A flow is one of frames with one customer tag or none; the programs do not look at others.
+    let tci = -1;
+    let type = view.getUint16(at + vlan.AT);
+    if (type === vlan.TPID_CUSTOMER) {
+      if (packet.length_bytes < ethernet.LENGTH + vlan.LENGTH) return;
+      tci = vlan.tci(view, at);
+      type = view.getUint16(at + vlan.AT + vlan.LENGTH);
+    }
+    if (type === vlan.TPID_CUSTOMER || type === vlan.TPID_SERVICE || type === vlan.TPID_OLD_OUTER) return;
     const slot = flows.find(
       port,
       view.getUint16(at),
@@ -97,20 +116,51 @@ export class OffloadedFlows {
     flows.edit[slot] = edit;
     flows.vlan[slot] = packet.vlan;
     if (state === COUNTING) flows.at_ms[slot] = packet.now_ms;
-    if (flows.seen[slot]! < PASSED_ON_AFTER) flows.seen[slot]!++;
-    else if (canEdit(edit)) this.#handOver(slot);
+    const seen = flows.seen[slot]!;
+    if (seen < PASSED_ON_AFTER) flows.seen[slot] = seen + 1;
+    else if (seen !== AWAITED && canEdit(edit)) this.#await(slot, packet.now_ms);
+  }
+
+  /** It goes to the kernel once its frames that came before are sent. */
+  #await(slot: number, now_ms: number): void {
+    this.#flows.seen[slot] = AWAITED;
+    this.#awaited.push(slot);
+    if (this.#awaited.length > 1) return;
+    this.#awaitedSince_ms = now_ms;
+    // Timers run at the end of the turn, when what was decided in it has been sent.
+    this.#host.loop.timers.arm(this.#handing, now_ms);
+  }
+
+  /**
+   * A frame that the kernel forwards overtakes those of its flow that still wait to be read. So it is done when the
+   * port has brought all that it had; but a port that never has will not keep its flows from the kernel for ever.
+   */
+  #handOverAwaited(now_ms: number): void {
+    const flows = this.#flows;
+    const awaited = this.#awaited;
+    const isLate = now_ms - this.#awaitedSince_ms >= IN_ORDER_MS;
+    let kept = 0;
+    for (let i = 0; i < awaited.length; i++) {
+      const slot = awaited[i]!;
+      // Removed meanwhile, or taken by another flow.
+      if (flows.state[slot] === FREE || flows.seen[slot] !== AWAITED) continue;
+      if (!isLate && this.#host.link(flows.port(slot))?.isReady === true) awaited[kept++] = slot;
+      else this.#handOver(slot);
+    }
+    awaited.length = kept;
+    if (kept > 0) this.#host.loop.timers.arm(this.#handing, now_ms + 1);
   }
 
   #handOver(slot: number): void {
     const flows = this.#flows;
     const map = this.#map;
+    flows.seen[slot] = 0;
     if (this.#wayNow(flows.port(slot)) === undefined || this.#wayNow(flows.egress[slot]!) === undefined)
       return;
     const action = this.#actionOf(slot, this.#generation);
     if (action === undefined) return;
     const key = this.#keyOf(slot);
     if (flows.state[slot] === ENDING && map.read(key)) this.#account(slot);
-    flows.seen[slot] = 0;
     if (!map.put(key, action, slot)) return;
     flows.resetCounters(slot);
     flows.at_ms[slot] = this.#host.loop.now_ms;
@@ -183,6 +233,7 @@ export class OffloadedFlows {
       to[C.ifHCOutOctets]! += newOctets + newFrames * vlan.growth(flows.edit[slot]!);
       to[C.gsoOutFrames]! += newSuper;
     }
+    this.#stations.forwarded(flows.vlan[slot]!, newFrames, newOctets);
     this.#onFrames(newFrames, newOctets);
     return true;
   }
@@ -190,6 +241,8 @@ export class OffloadedFlows {
   /** Nothing that was decided so far counts: see SwitchHost.decisionsChanged. */
   endAll(): void {
     const flows = this.#flows;
+    for (const slot of this.#awaited) if (flows.seen[slot] === AWAITED) flows.seen[slot] = 0;
+    this.#awaited.length = 0;
     if (flows.kernelCount === 0) return;
     // The word in the map is 32 bits wide; 0 is nobody's.
     this.#generation = this.#generation === 0xffff_ffff ? 1 : this.#generation + 1;
@@ -277,6 +330,11 @@ export class OffloadedFlows {
       });
     }
     return list;
+  }
+
+  /** Nothing is handed over any more; the map lives until `close`. */
+  stop(): void {
+    this.#host.loop.timers.cancel(this.#handing);
   }
 
   close(): void {

@@ -9,7 +9,7 @@ const isUsed = (words: object | undefined): boolean => words !== undefined && Ob
 export function whyNotSwitch(config: SwitchConfig): string | null {
   if (config.offload?.mode === 'off') return 'offload is off for this switch';
   if (isUsed(config.sampling)) return 'sampling must see the frames of all ports';
-  if (isUsed(config.qos)) return 'the classes and rates of this switch are its own queues';
+  if (isUsed(config.qos?.vlans)) return 'rates of VLANs are kept by the switch';
   return null;
 }
 
