@@ -37,6 +37,7 @@ export * from './contract/devices.js';
 export * from './contract/guard.js';
 export * from './contract/lag.js';
 export * from './contract/lldp.js';
+export * from './contract/mirrorDestinations.js';
 export * from './contract/mirrors.js';
 export * from './contract/offload.js';
 export * from './contract/qos.js';

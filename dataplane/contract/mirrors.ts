@@ -29,11 +29,6 @@ export const MirrorSession = z.strictObject({
 });
 export type MirrorSession = z.infer<typeof MirrorSession>;
 
-/** Names of the ports that copies go to: they carry nothing else. */
-export function mirrorDestinations(sessions: readonly MirrorSession[] = []): string[] {
-  return sessions.flatMap(({ destination }) => ('port' in destination ? [destination.port] : []));
-}
-
 /** `show` `mirrors`. */
 export const MirrorsView = z.object({
   sessions: z.array(

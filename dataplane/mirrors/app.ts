@@ -10,7 +10,7 @@
  * The port that copies go to carries nothing else: it is kept from forwarding like one that spanning tree blocks, and
  * spanning tree leaves it alone. A copy is sent past the pipeline, so it is never copied again.
  */
-import { mirrorDestinations } from '../contract.js';
+import { mirrorDestinations } from '../contract/mirrorDestinations.js';
 import type { MirrorSession, MirrorsView, SwitchConfig } from '../contract.js';
 import { FRAME_WORDS, LENGTH, W0, W1, W2 } from '../engine/frames.js';
 import type { Link } from '../engine/link.js';

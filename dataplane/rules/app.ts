@@ -9,7 +9,7 @@
  * while the chain is gone through.
  */
 import type { FlowActions, FlowRule, FlowRules, RulesView, SwitchConfig } from '../contract.js';
-import { coveredRules } from '../contract.js';
+import { coveredRules } from '../contract/ruleCover.js';
 import { parseMac } from '../../host/ip.js';
 import { SLOT_ROOM_BYTES } from '../engine/arena.js';
 import { AT, FRAME_WORDS, ROOM, SLOT } from '../engine/frames.js';

@@ -8,7 +8,7 @@
  * A loop that was held up for seconds makes up for none of them: the BPDUs of that time still lie in the sockets, and
  * what they refresh would have aged out before they are read.
  */
-import { mirrorDestinations } from '../contract.js';
+import { mirrorDestinations } from '../contract/mirrorDestinations.js';
 import type { SpanningTreePortView, SpanningTreeView, SwitchConfig } from '../contract.js';
 import { SINK_COUNTERS_AT } from '../engine/counters.js';
 import type { Link } from '../engine/link.js';
