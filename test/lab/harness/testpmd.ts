@@ -8,6 +8,8 @@
  *          a.sock           b.sock
  *        +----|---- switch ----|----+
  */
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Lab } from './lab.js';
 import type { RunningProgram } from './processes.js';
 
@@ -35,8 +37,11 @@ export interface Totals {
 export class Testpmd {
   readonly program: RunningProgram;
 
-  private constructor(program: RunningProgram) {
+  readonly #removeMemory: () => void;
+
+  private constructor(program: RunningProgram, removeMemory: () => void) {
     this.program = program;
+    this.#removeMemory = removeMemory;
   }
 
   static async start(lab: Lab, options: TestpmdOptions): Promise<Testpmd> {
@@ -50,6 +55,8 @@ export class Testpmd {
       huge === undefined
         ? ['--no-huge', '-m', '256']
         : ['--single-file-segments', '--huge-dir', huge, '-m', '128'];
+    // One that was killed leaves its sockets, and would not make them again.
+    if (isServer) for (const path of paths) rmSync(path, { force: true });
     const prefix = `weftlab${process.pid}-${Math.floor(performance.now())}`;
     const program = lab.start([
       ...(cpu === undefined ? [] : ['taskset', '-c', String(cpu)]),
@@ -74,7 +81,10 @@ export class Testpmd {
       `--eth-peer=0,${MAC[1]}`,
       `--eth-peer=1,${MAC[0]}`,
     ]);
-    const pmd = new Testpmd(program);
+    const pmd = new Testpmd(program, () => {
+      if (huge === undefined) return;
+      for (const file of readdirSync(huge)) if (file.startsWith(prefix)) rmSync(join(huge, file));
+    });
     await program.waitForOutput(out => (out.endsWith(PROMPT) ? true : null), 60_000);
     return pmd;
   }
@@ -98,6 +108,12 @@ export class Testpmd {
 
   async stop(): Promise<void> {
     await this.say('stop');
+  }
+
+  /** Ends it; the huge pages that it leaves behind are free again. */
+  async end(): Promise<void> {
+    await this.program.stop();
+    this.#removeMemory();
   }
 
   async totals(): Promise<Totals> {
