@@ -28,7 +28,7 @@ export const W1 = 4;
 export const W2 = 5;
 export const ROOM = 6;
 export const HOPS = 7;
-/** Of word 7; above them the switch notes for its queues what it found out (qos/note.ts). */
+/** Of word 7; above them the switch notes for its queues what it found out (qos/appNote.ts). */
 export const HOPS_MASK = 0xff;
 
 /** Frames in hand at most: one queue has room for all of them, so a queue never overflows within a turn. */

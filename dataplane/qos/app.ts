@@ -1,6 +1,6 @@
 /**
  * QoS of a switch: what comes in is given a priority and measured against the rates of its port and its VLAN; what
- * leaves by a port with classes goes through a scheduler (scheduler.ts) between the link's queue and the port.
+ * leaves by a port with classes goes through a scheduler (appScheduler.ts) between the link's queue and the port.
  *
  * The priority (802.1Q-2022 6.9.4) is the tag's or the packet's, as the port is trusted, translated by the switch's
  * tables. It stands in the tag of the frame when it leaves, and chooses its class. Rules come later and may choose
@@ -16,9 +16,9 @@ import type { Packet } from '../switch/packet.js';
 import { F_POLICE } from '../switch/stages.js';
 import type { Stages } from '../switch/stages.js';
 import { TokenBucket } from './bucket.js';
-import { PortScheduler } from './scheduler.js';
-import type { TrafficClass } from './scheduler.js';
-import { BufferShare } from './share.js';
+import { PortScheduler } from './appScheduler.js';
+import type { TrafficClass } from './appScheduler.js';
+import { BufferShare } from './appShare.js';
 import { wireBytes, wireFrames } from './wireLength.js';
 
 const DROP_PORT = dropReason('dropPortRate');

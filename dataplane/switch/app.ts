@@ -22,7 +22,7 @@ import type { FrameTable } from '../engine/frames.js';
 import { Link } from '../engine/link.js';
 import type { Sink } from '../engine/link.js';
 import type { Loop } from '../engine/loop.js';
-import { noted } from '../qos/note.js';
+import { noted } from '../qos/appNote.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { AddressesApp } from './appAddresses.js';

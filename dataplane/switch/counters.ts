@@ -56,9 +56,6 @@ export const PORT_COUNTERS = [
   'policedRemarked',
   'dropEgressQueue',
   'dropEgressPool',
-  'reportsKept',
-  'snoopingInvalid',
-  'groupsRefused',
 ] as const;
 export type PortCounter = (typeof PORT_COUNTERS)[number];
 

@@ -1,7 +1,7 @@
 /** Rates, classes and queues of a switch on memory ports, with a clock wound by hand. */
 import t from 'tap';
 import type { PortConfig, PortQos, QosClass, QueuesView, SwitchQos } from '../../../dataplane/contract.js';
-import { BufferShare } from '../../../dataplane/qos/share.js';
+import { BufferShare } from '../../../dataplane/qos/appShare.js';
 import { SwitchBench, frame, station } from '../switch/bench.js';
 
 const bits = (per_s: number, burst: number) => ({ unit: 'bits' as const, per_s, burst });

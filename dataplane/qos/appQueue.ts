@@ -13,7 +13,7 @@ import type { FrameTable, Queue } from '../engine/frames.js';
 import type { BufferPool } from '../engine/pool.js';
 import * as offload from '../wire/offload.js';
 import * as virtioNet from '../wire/virtioNet.js';
-import type { BufferShare } from './share.js';
+import type { BufferShare } from './appShare.js';
 
 export const ROW_WORDS = 12;
 /** Behind the words of frames.ts: */

@@ -6,7 +6,7 @@
  *   3  weighted classes by deficit round robin (Shreedhar and Varghese 1996), deficits in octets on the wire
  *
  * Each only as far as its own maximum lets it, and all as far as the port's rate does. A frame that may leave in its
- * turn is never copied; one that has to wait is kept by its class (classQueue.ts). While any waits, a timer asks again
+ * turn is never copied; one that has to wait is kept by its class (appQueue.ts). While any waits, a timer asks again
  * as soon as the rate lets the next one pass.
  *
  * Without a rate nothing waits here: then the order matters within a turn only, and what the far end does not take is
@@ -31,9 +31,9 @@ import { PORT_COUNTERS } from '../switch/counters.js';
 import * as ethernet from '../wire/ethernet.js';
 import * as vlan from '../wire/vlan.js';
 import { TokenBucket } from './bucket.js';
-import { ClassQueue } from './classQueue.js';
-import { priorityOf, vlanOf } from './note.js';
-import type { BufferShare } from './share.js';
+import { ClassQueue } from './appQueue.js';
+import { priorityOf, vlanOf } from './appNote.js';
+import type { BufferShare } from './appShare.js';
 import { wireBytes, wireFrames } from './wireLength.js';
 
 type Egress = NonNullable<PortQos['egress']>;
