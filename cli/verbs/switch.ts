@@ -1,6 +1,7 @@
 /** `weft switch …`: looking into switches. A capability that has something to show adds its View to the list. */
 import type { Register } from '../resources.js';
 import { registerCapture } from './switch/capture.js';
+import { groupsView } from './switch/groups.js';
 import { guardView } from './switch/guard.js';
 import { lagView } from './switch/lag.js';
 import { registerMacs } from './switch/macs.js';
@@ -19,6 +20,7 @@ import type { AnyView } from './switch/view.js';
 import { vlansView } from './switch/vlans.js';
 
 const VIEWS: readonly AnyView[] = [
+  groupsView,
   portsView,
   vlansView,
   lagView,

@@ -8,6 +8,7 @@ import { Offload } from '../offload/app.js';
 import { QosApp } from '../qos/app.js';
 import { RulesApp } from '../rules/app.js';
 import { SamplingApp } from '../sampling/app.js';
+import { SnoopingApp } from '../snooping/app.js';
 import { StormApp } from '../storm/app.js';
 import { SpanningTreeApp } from '../spanningTree/app.js';
 import type { SwitchApp } from './app.js';
@@ -40,5 +41,18 @@ export function makeFeatures(app: SwitchApp, stages: Stages, surroundings: Surro
   const lldp = new LldpFeature(app, stages);
   const storm = new StormApp(app, stages);
   const qos = new QosApp(app, stages);
-  return [storm, new LagFeature(), lldp, mirrors, spanningTree, sampling, offload, guard, rules, qos];
+  const snooping = new SnoopingApp(app, stages);
+  return [
+    snooping,
+    storm,
+    new LagFeature(),
+    lldp,
+    mirrors,
+    spanningTree,
+    sampling,
+    offload,
+    guard,
+    rules,
+    qos,
+  ];
 }

@@ -56,6 +56,9 @@ export const PORT_COUNTERS = [
   'policedRemarked',
   'dropEgressQueue',
   'dropEgressPool',
+  'snoopQueries',
+  'snoopReports',
+  'snoopMalformed',
 ] as const;
 export type PortCounter = (typeof PORT_COUNTERS)[number];
 
