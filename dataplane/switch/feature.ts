@@ -1,7 +1,7 @@
 /**
  * The seam between a switch and its capabilities (spanning tree, snooping, guards, rules, QoS, …). Each has a room
  * of its own: pure machines, and one `app.ts` that implements Feature. The order in which a frame meets them is
- * not a list that grows by itself; it is written out in switch/app.ts, where it can be read.
+ * not a list that grows by itself; it is written out in switch/appPipeline.ts, where it can be read.
  */
 import type { PortConfig, SwitchConfig } from '../contract.js';
 import type { Link } from '../engine/link.js';

@@ -160,6 +160,36 @@ export class Relay {
     this.tagControl = (priority << vlan.PCP_SHIFT) | vid;
   }
 
+  // What `setAside` keeps.
+  #asideVlan = 0;
+  #asidePriority = 0;
+  #asideEditTagged = 0;
+  #asideEditUntagged = 0;
+  #asideTagTpid = 0;
+  #asideTagControl = 0;
+  #asideIsPlain = true;
+
+  /** Keeps what was found out about the frame in hand, while another is sent; `putBack` ends that. Not nested. */
+  setAside(): void {
+    this.#asideVlan = this.vlan;
+    this.#asidePriority = this.priority;
+    this.#asideEditTagged = this.editTagged;
+    this.#asideEditUntagged = this.editUntagged;
+    this.#asideTagTpid = this.tagTpid;
+    this.#asideTagControl = this.tagControl;
+    this.#asideIsPlain = this.isPlainlyTagged;
+  }
+
+  putBack(): void {
+    this.vlan = this.#asideVlan;
+    this.priority = this.#asidePriority;
+    this.editTagged = this.#asideEditTagged;
+    this.editUntagged = this.#asideEditUntagged;
+    this.tagTpid = this.#asideTagTpid;
+    this.tagControl = this.#asideTagControl;
+    this.isPlainlyTagged = this.#asideIsPlain;
+  }
+
   /** A frame of our own, untagged, in a VLAN: what an egress port needs to know. */
   originate(vid: number): void {
     this.#untagged(vid);

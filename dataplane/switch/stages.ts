@@ -1,5 +1,5 @@
 /**
- * What may stand in a frame's way through a switch, in the order in which it does (pipeline.ts). Each is undefined
+ * What may stand in a frame's way through a switch, in the order in which it does (appPipeline.ts). Each is undefined
  * until its capability is switched on.
  */
 import type { Link } from '../engine/link.js';

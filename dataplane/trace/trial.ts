@@ -1,5 +1,5 @@
 /**
- * What the stages said of a frame on trial, in words. The way itself is not here: a trial goes through switch/app.ts
+ * What the stages said of a frame on trial, in words. The way itself is not here: a trial goes through switch/appPipeline.ts
  * as every frame does.
  */
 import type { TraceView } from '../contract.js';
