@@ -95,15 +95,9 @@ export const MachineNic = z
       description:
         'how frames reach the guest: vhost (default), by memory shared with the switch, or stream, copied through QEMU',
     }),
-    queues: z
-      .int()
-      .min(1)
-      .max(16)
-      .optional()
-      .meta({
-        description:
-          'pairs of queues of a vhost card, so that several CPUs of the guest can use it; default 1',
-      }),
+    queues: z.int().min(1).max(16).optional().meta({
+      description: 'pairs of queues of a vhost card, so that several CPUs of the guest can use it; default 1',
+    }),
   })
   .superRefine((nic, context) => {
     refinePort(nic, context);

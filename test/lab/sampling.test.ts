@@ -28,10 +28,13 @@ await t.test('a collector understands what it is told', { skip }, async t => {
     'eth.src',
     '_ws.malformed',
   ];
-  const shark = inside.start([
-    ...['tshark', '-l', '-n', '-i', 'lo', '-f', 'udp port 6343', '-T', 'fields', '-E', 'separator=|'],
-    ...fields.flatMap(field => ['-e', field]),
-  ]);
+  const listen = 'tshark -l -n -i lo -T fields -E separator=|'.split(' ');
+  const shark = inside.start(
+    listen.concat(
+      ['-f', 'udp port 6343'],
+      fields.flatMap(field => ['-e', field]),
+    ),
+  );
   await eventually('tshark to listen', async () => (shark.stderr.includes('Capturing') ? true : null));
   await plane.configure([
     {
