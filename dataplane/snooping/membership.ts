@@ -67,6 +67,12 @@ export function keyOf(group: Uint8Array): number {
   return (group[12]! << 24) | (group[13]! << 16) | (group[14]! << 8) | group[15]!;
 }
 
+/** 224.0.0.0/24, and scopes of interface and link: always sent everywhere, so nothing is gained by knowing. */
+function isLinkLocal(group: Uint8Array): boolean {
+  if (group.length === 4) return group[0] === 224 && group[1] === 0 && group[2] === 0;
+  return (group[1]! & 15) <= 2;
+}
+
 function isLower(a: Uint8Array, b: Uint8Array): boolean {
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! < b[i]!;
   return false;
@@ -137,6 +143,8 @@ export class Membership {
   hear(heard: Heard, fid: number, port: number, source: Uint8Array, now_ms: number): void {
     const vlan = this.#vlan(fid, now_ms);
     if (heard.kind === 'query') {
+      // Nobody behind such a port is to be believed a router.
+      if (this.#portSettings(port).router === 'never') return;
       this.#query(vlan, heard, port, source, now_ms);
       return;
     }
@@ -152,6 +160,7 @@ export class Membership {
     now_ms: number,
   ): void {
     if (heard.group !== null) {
+      if (!heard.lowersTimers) return;
       const entry = vlan.entries.get(textOf(heard.group));
       const until_ms = now_ms + vlan.robustness * heard.maxResponse_ms;
       if (entry !== undefined)
@@ -192,6 +201,7 @@ export class Membership {
   }
 
   #join(vlan: Vlan, group: Uint8Array, port: number, now_ms: number): void {
+    if (isLinkLocal(group)) return;
     const text = textOf(group);
     const until_ms = now_ms + this.#membershipInterval_ms(vlan);
     let entry = vlan.entries.get(text);

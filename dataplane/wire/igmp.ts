@@ -45,6 +45,8 @@ export type Heard =
       /** Null: a general query. */
       group: Uint8Array | null;
       maxResponse_ms: number;
+      /** It asks for the whole group, and wants timers lowered (RFC 3376 6.6.1): no sources named, S not set. */
+      lowersTimers: boolean;
       /** Of version 3 (MLD: 2); null where it does not say. */
       robustness: number | null;
       interval_s: number | null;
@@ -106,6 +108,7 @@ function query(view: DataView, at: number, length: number): Heard | 'malformed' 
     return {
       kind: 'query',
       group,
+      lowersTimers: true,
       maxResponse_ms: (code === 0 ? 100 : code) * 100,
       robustness: null,
       interval_s: null,
@@ -113,6 +116,7 @@ function query(view: DataView, at: number, length: number): Heard | 'malformed' 
   return {
     kind: 'query',
     group,
+    lowersTimers: (view.getUint8(at + 8) & 8) === 0 && view.getUint16(at + 10) === 0,
     maxResponse_ms: codeToValue(code) * 100,
     robustness: view.getUint8(at + 8) & 7,
     interval_s: codeToValue(view.getUint8(at + 9)),

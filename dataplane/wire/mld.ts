@@ -61,12 +61,20 @@ function query(view: DataView, at: number, length: number): Heard | 'malformed' 
   if (group === undefined || (length !== V1_BYTES && length < V2_QUERY_BYTES)) return 'malformed';
   const code = view.getUint16(at + 4);
   if (length === V1_BYTES)
-    return { kind: 'query', group, maxResponse_ms: code, robustness: null, interval_s: null };
+    return {
+      kind: 'query',
+      group,
+      lowersTimers: true,
+      maxResponse_ms: code,
+      robustness: null,
+      interval_s: null,
+    };
   // RFC 3810 5.1.3: from 32768 on a mantissa of 12 bits and an exponent.
   const maxResponse_ms = code < 0x8000 ? code : ((code & 0xfff) | 0x1000) << (((code >>> 12) & 7) + 3);
   return {
     kind: 'query',
     group,
+    lowersTimers: (view.getUint8(at + 24) & 8) === 0 && view.getUint16(at + 26) === 0,
     maxResponse_ms,
     robustness: view.getUint8(at + 24) & 7,
     interval_s: codeToValue(view.getUint8(at + 25)),

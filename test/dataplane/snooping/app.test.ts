@@ -233,3 +233,33 @@ await t.test('MLD', async t => {
   t.same(bench.arrive('b', data6(solicited)), { r: 1, a: 1, c: 1 }, 'link-local: everywhere');
   t.equal(bench.port('a').count('snoopReports'), 1);
 });
+
+await t.test('what takes a group from nobody', async t => {
+  const { bench, shown } = makeBench({ ...FOUR, b: port({ router: 'never' }) });
+  bench.arrive('r', queryOf('10.0.0.9'));
+  bench.arrive('a', report(GROUP));
+  const ask = (flags: number, sources: number): Uint8Array => {
+    const payload = Uint8Array.of(
+      0x11,
+      10,
+      0,
+      0,
+      ...GROUP,
+      flags,
+      125,
+      0,
+      sources,
+      ...new Uint8Array(4 * sources),
+    );
+    return ip4(GROUP, v4('10.0.0.9'), 2, summed(payload));
+  };
+  bench.arrive('r', ask(2, 1));
+  bench.arrive('r', ask(8 | 2, 0));
+  t.equal(shown().groups[0]!.expires_s, 260, 'some sources are asked for, or timers are to be left alone');
+  bench.arrive('b', queryOf('10.0.0.1'));
+  t.match(shown().queriers, [{ address: '10.0.0.9' }], 'no router is believed to be there');
+  bench.arrive('r', ask(2, 0));
+  t.equal(shown().groups[0]!.expires_s, 2, 'the whole group is asked for');
+  bench.arrive('a', report(v4('224.0.0.251')));
+  t.equal(shown().groups.length, 1, 'link-local groups are not kept');
+});
