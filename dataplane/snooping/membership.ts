@@ -55,6 +55,8 @@ interface Vlan {
   robustness: number;
   interval_s: number;
   response_ms: number;
+  /** From when on all who want something have had time to say so; Infinity: nobody has asked yet. */
+  trustedFrom_ms: number;
   startupLeft: number;
   nextQuery_ms: number;
 }
@@ -121,6 +123,7 @@ export class Membership {
       robustness: this.#settings.robustness,
       interval_s: QUERY_INTERVAL_S,
       response_ms: RESPONSE_INTERVAL_MS,
+      trustedFrom_ms: Infinity,
       startupLeft: this.#settings.robustness,
       nextQuery_ms: now_ms,
     };
@@ -133,10 +136,10 @@ export class Membership {
     return vlan.robustness * vlan.interval_s * 1000 + vlan.response_ms;
   }
 
-  /** Whether somebody asks in this VLAN, so that what is known can be relied on. */
+  /** Whether somebody asks in this VLAN, and has been answered, so that what is known can be relied on. */
   isSnooped(fid: number, now_ms: number): boolean {
     const vlan = this.#vlans.get(fid);
-    if (vlan === undefined) return false;
+    if (vlan === undefined || now_ms < vlan.trustedFrom_ms) return false;
     return this.#settings.querier !== null || now_ms < vlan.foreignUntil_ms;
   }
 
@@ -174,6 +177,8 @@ export class Membership {
         heard.interval_s === null || heard.interval_s === 0 ? QUERY_INTERVAL_S : heard.interval_s;
       vlan.response_ms = heard.maxResponse_ms;
     }
+    if (heard.group === null)
+      vlan.trustedFrom_ms = Math.min(vlan.trustedFrom_ms, now_ms + heard.maxResponse_ms);
     // RFC 4541 2.1.1: a query from nobody (a proxy's) makes neither a router port nor a querier.
     if (isZero(source)) return;
     const present_ms = now_ms + vlan.robustness * vlan.interval_s * 1000 + vlan.response_ms / 2;
@@ -297,6 +302,7 @@ export class Membership {
     vlan.robustness = robustness;
     vlan.interval_s = querier.interval_s;
     vlan.response_ms = querier.response_s * 1000;
+    vlan.trustedFrom_ms = Math.min(vlan.trustedFrom_ms, now_ms + vlan.response_ms);
     this.#ask(fid, null, vlan.response_ms);
   }
 
