@@ -42,7 +42,6 @@ type Egress = NonNullable<PortQos['egress']>;
 const QUANTUM_BYTES = 1522;
 /** So much later than it could, when a sum of milliseconds comes out a little short. */
 const WAIT_MIN_MS = 0.05;
-/** A class never owes more rounds than a super-frame costs. */
 const DROP_LIMIT = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('dropEgressQueue');
 const DROP_POOL = SINK_COUNTERS_AT + PORT_COUNTERS.indexOf('dropEgressPool');
 
@@ -194,6 +193,12 @@ export class PortScheduler implements Scheduler {
       this.#backlog++;
     }
     this.#service(frames, this.#link.loop.now_ms);
+  }
+
+  /** Name of the class that a frame of this table would wait in. */
+  queueOf(frames: FrameTable, frame: number, edit: number): string {
+    const { view } = this.#link.loop.pool.arena;
+    return this.#classes[this.#classOf(view, frames.words, frame, edit)]!.config.name;
   }
 
   #classOf(view: DataView, words: Int32Array, frame: number, edit: number): number {

@@ -33,13 +33,13 @@ export class TokenBucket {
     return this.rate.unit === 'frames';
   }
 
-  /** Goes on with another rate; what it holds or owes stays, as far as it fits. */
+  /** Goes on with another rate; what it holds or owes stays, as far as it fits: a debt must not outlive its rate. */
   configure(rate: Rate, now_ms: number): void {
     this.refill(now_ms);
     const isOtherUnit = rate.unit !== this.rate.unit;
     this.rate = rate;
     [this.#perMs, this.#size] = TokenBucket.#meaning(rate);
-    this.#tokens = isOtherUnit ? this.#size : Math.min(this.#tokens, this.#size);
+    this.#tokens = isOtherUnit ? this.#size : Math.max(-this.#size, Math.min(this.#tokens, this.#size));
   }
 
   refill(now_ms: number): void {

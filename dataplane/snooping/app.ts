@@ -161,8 +161,13 @@ export class SnoopingApp implements Feature, GroupStage {
   }
 
   portChanged({ port, link }: FeaturePort): void {
-    if (link.isUp) this.topologyChanged();
-    else this.#forget(port);
+    if (!link.isUp) {
+      this.#forget(port);
+      return;
+    }
+    const { now_ms } = this.#host.loop;
+    this.#igmp?.membership.askSoon(now_ms);
+    this.#mld?.membership.askSoon(now_ms);
   }
 
   topologyChanged(): void {
@@ -259,10 +264,11 @@ export class SnoopingApp implements Feature, GroupStage {
     const known = family.lists[vid]?.get(key);
     if (known !== undefined) return known;
     const ports = family.membership.wanting(fid, key);
+    if (ports === undefined && this.#config!.unknown === 'flood') return undefined;
+    const all = new Set([...(ports ?? []), ...family.membership.greedy(fid)]);
     // Not kept: whoever sends to groups that do not exist must not fill our memory.
-    if (ports === undefined)
-      return this.#config!.unknown === 'flood' ? undefined : this.#routerList(family, vid, fid);
-    const list = this.#finish(ports, family, vid, fid);
+    if (ports === undefined) return this.#finish(all, family, vid, fid);
+    const list = this.#finish(all, family, vid, fid);
     (family.lists[vid] ??= new Map()).set(key, list);
     family.listCount++;
     return list;

@@ -165,20 +165,24 @@ export class Membership {
     if (heard.group !== null) {
       if (!heard.lowersTimers) return;
       const entry = vlan.entries.get(textOf(heard.group));
-      const until_ms = now_ms + vlan.robustness * heard.maxResponse_ms;
+      // Bounded below: a query that leaves no time to answer would take the group from all.
+      const until_ms = now_ms + vlan.robustness * Math.max(heard.maxResponse_ms, LAST_MEMBER_INTERVAL_MS);
       if (entry !== undefined)
         for (const [member, expires_ms] of entry.ports)
           if (member !== port && expires_ms > until_ms) entry.ports.set(member, until_ms);
-    } else if (!this.#asks(vlan) || isZero(source) || this.#isBeaten(source)) {
+      return;
+    }
+    const settings = this.#settings;
+    const isFirst = vlan.foreign === null || now_ms >= vlan.foreignUntil_ms;
+    const isElected =
+      !isZero(source) && this.#isBeaten(source) && (isFirst || !isLower(vlan.foreign!, source));
+    if (isElected) {
       // RFC 3376 4.1.6 and 4.1.7: zero means "not said".
-      vlan.robustness =
-        heard.robustness === null || heard.robustness === 0 ? this.#settings.robustness : heard.robustness;
-      vlan.interval_s =
-        heard.interval_s === null || heard.interval_s === 0 ? QUERY_INTERVAL_S : heard.interval_s;
+      vlan.robustness = heard.robustness || settings.robustness;
+      vlan.interval_s = heard.interval_s || QUERY_INTERVAL_S;
       vlan.response_ms = heard.maxResponse_ms;
     }
-    if (heard.group === null)
-      vlan.trustedFrom_ms = Math.min(vlan.trustedFrom_ms, now_ms + heard.maxResponse_ms);
+    vlan.trustedFrom_ms = Math.min(vlan.trustedFrom_ms, now_ms + heard.maxResponse_ms);
     // RFC 4541 2.1.1: a query from nobody (a proxy's) makes neither a router port nor a querier.
     if (isZero(source)) return;
     const present_ms = now_ms + vlan.robustness * vlan.interval_s * 1000 + vlan.response_ms / 2;
@@ -186,12 +190,10 @@ export class Membership {
       if (!vlan.routers.has(port)) this.version++;
       vlan.routers.set(port, present_ms);
     }
-    const isStale = vlan.foreign === null || now_ms >= vlan.foreignUntil_ms;
-    if (this.#isBeaten(source) && (isStale || !isLower(vlan.foreign!, source))) {
-      vlan.foreign = source;
-      vlan.foreignUntil_ms = present_ms;
-      this.version++;
-    }
+    if (!isElected) return;
+    vlan.foreign = source;
+    vlan.foreignUntil_ms = present_ms;
+    this.version++;
   }
 
   /** Whether we are the one who gives way to this querier. */
@@ -306,12 +308,18 @@ export class Membership {
     this.#ask(fid, null, vlan.response_ms);
   }
 
-  /** Ways may have changed: whoever wants something is to say so again, soon. */
-  topologyChanged(now_ms: number): void {
+  /** Somebody came whom we have not heard yet: whoever wants something is to say so, soon. */
+  askSoon(now_ms: number): void {
     for (const vlan of this.#vlans.values()) {
       vlan.startupLeft = this.#settings.robustness;
       vlan.nextQuery_ms = now_ms;
     }
+  }
+
+  /** Ways have changed: members may be elsewhere. Groups are flooded until somebody asked and all had time to answer. */
+  topologyChanged(now_ms: number): void {
+    this.askSoon(now_ms);
+    for (const vlan of this.#vlans.values()) vlan.trustedFrom_ms = Infinity;
   }
 
   /** It is down or gone: nobody there wants anything. */
@@ -325,20 +333,24 @@ export class Membership {
     this.version++;
   }
 
-  /** Ports that want what is behind this key, routers not included; undefined: it is not known. Not sorted. */
+  /** Ports that have joined what is behind this key; undefined: it is not known. Not sorted. */
   wanting(fid: number, key: number): Set<number> | undefined {
     const vlan = this.#vlans.get(fid);
     const entries = vlan?.byKey.get(key);
     if (vlan === undefined || entries === undefined) return undefined;
-    const ports = new Set<number>(vlan.greedy.keys());
+    const ports = new Set<number>();
     for (const entry of entries) for (const port of entry.ports.keys()) ports.add(port);
     return ports;
   }
 
-  /** Heard router ports, and ports that are sent everything. */
+  /** Ports by which a router is heard: where reports go. */
   routers(fid: number): number[] {
-    const vlan = this.#vlans.get(fid);
-    return vlan === undefined ? [] : [...vlan.routers.keys(), ...vlan.greedy.keys()];
+    return [...(this.#vlans.get(fid)?.routers.keys() ?? [])];
+  }
+
+  /** Ports that are sent everything. */
+  greedy(fid: number): number[] {
+    return [...(this.#vlans.get(fid)?.greedy.keys() ?? [])];
   }
 
   /** For listings. */

@@ -163,10 +163,7 @@ export class Pipeline implements Sink {
       // What was dropped before its VLAN was known; the others have been seen.
       if (mirrors !== undefined && (flags & stages.F_MIRROR) !== 0) mirrors.seen(packet, -1, vlan.EDIT_NONE);
       if (outcome > DROP) {
-        if ((flags & (stages.F_POLICE | stages.F_RULES)) !== 0) {
-          const w = packet.frame * FRAME_WORDS;
-          frames.words[w + HOPS] = noted(frames.words[w + HOPS]!, relay.vlan, packet.priority);
-        }
+        this.#note(frames, flags);
         tallies.frames[relay.vlan]!++;
         tallies.octets[relay.vlan]! += packet.length_bytes;
       }
@@ -182,6 +179,14 @@ export class Pipeline implements Sink {
           row[SINK_COUNTERS_AT + placeOf(NO_RECEIVER)]!++;
       }
     }
+  }
+
+  /** For the queues of the ports that it leaves by: what was found out of its VLAN and priority, or chosen. */
+  #note(frames: FrameTable, flags: number): void {
+    if ((flags & (stages.F_POLICE | stages.F_RULES)) === 0) return;
+    const { words } = frames;
+    const w = this.#packet.frame * FRAME_WORDS + HOPS;
+    words[w] = noted(words[w]!, this.#relay.vlan, this.#packet.priority);
   }
 
   /** Where a frame goes of which `#decide` answered FLOOD. */
@@ -379,7 +384,11 @@ export class Pipeline implements Sink {
       stages: this.#stages,
       flags,
       link: number => this.#links[number],
-      decide: () => this.#decide(port.link, flags),
+      decide: () => {
+        const outcome = this.#decide(port.link, flags);
+        if (outcome > DROP) this.#note(this.#loop.frames, flags);
+        return outcome;
+      },
       receivers: () => this.#receivers,
     });
     try {

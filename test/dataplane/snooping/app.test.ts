@@ -270,3 +270,37 @@ await t.test('what takes a group from nobody', async t => {
   bench.arrive('a', report(v4('224.0.0.251')));
   t.equal(shown().groups.length, 1, 'link-local groups are not kept');
 });
+
+await t.test('a topology change: flooded until all have been asked again', async t => {
+  const { bench } = makeBench();
+  bench.arrive('r', queryOf('10.0.0.1'));
+  bench.pass(10_000);
+  bench.arrive('a', report(GROUP));
+  t.same(bench.arrive('b', data(GROUP)), { r: 1, a: 1 });
+  bench.app.topologyChanged();
+  bench.pass(60_000);
+  t.same(bench.arrive('b', data(GROUP)), { r: 1, a: 1, c: 1 });
+  bench.arrive('r', queryOf('10.0.0.1'));
+  bench.pass(10_000);
+  t.same(bench.arrive('b', data(GROUP)), { r: 1, a: 1 });
+});
+
+await t.test('only the elected querier sets the timers, and reports reach no greedy port', async t => {
+  const { bench, shown } = makeBench({ ...FOUR, c: port({ limit: 1 }) });
+  bench.arrive('r', queryOf('10.0.0.1'));
+  bench.pass(10_000);
+  const hasty = igmp.queryFrame({
+    mac: STATION_MAC,
+    source: v4('10.0.0.7'),
+    group: null,
+    maxResponse_ms: 1000,
+    robustness: 1,
+    interval_s: 10,
+  });
+  bench.arrive('b', hasty);
+  bench.arrive('c', report(GROUP));
+  t.equal(shown().groups[0]!.expires_s, 260, 'not 11');
+  bench.arrive('c', report(v4('239.5.5.5')));
+  t.same(bench.arrive('a', report(GROUP)), { r: 1, b: 1 }, 'to where routers are heard');
+  t.same(bench.arrive('a', data(v4('239.7.7.7'))), { r: 1, b: 1, c: 1 }, 'while the greedy get all data');
+});
