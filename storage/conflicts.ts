@@ -15,6 +15,7 @@ export function conflictsOf(config: StorageConfig): Conflicts {
   const poolConflicts = new Map<string, string>();
   const directories = new Map<string, string>();
   for (const { name, directory } of config.pools) {
+    if (directory === undefined) continue;
     const other = directories.get(directory);
     if (other !== undefined) poolConflicts.set(name, `${directory} is the directory of pool ${other} too`);
     else directories.set(directory, name);

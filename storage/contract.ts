@@ -4,63 +4,32 @@
  * The plane serves HTTP + JSON on a Unix socket:
  *
  *   GET    /health                          Health
- *   PUT    /config          StorageConfig   Applied       which pools are open and what is exported
+ *   PUT    /config          StorageConfig   Applied       which pools are open, how volumes are opened, what is exported
  *   GET    /status                          StorageStatus
  *   GET    /pools/:pool/volumes             {volumes: VolumeStatus[]}
- *   PUT    /pools/:pool/volumes/:volume     VolumeSpec -> VolumeStatus   make it, or grow it; the same again is no change
- *   DELETE /pools/:pool/volumes/:volume     {deleted: true}   destroys its data; refused while exported
+ *   PUT    /pools/:pool/volumes/:volume     VolumeSpec -> VolumeStatus   make it, or change it; the same again is no change
+ *   DELETE /pools/:pool/volumes/:volume     {deleted: true}   destroys its data; refused while exported or cloned.
+ *                                           With ?snapshots=true its snapshots too; refused while it has any, else
+ *   POST   /pools/:pool/volumes/:volume/rename    RenameRequest -> VolumeStatus
+ *   POST   /pools/:pool/volumes/:volume/rollback  RollbackRequest -> VolumeStatus   not while clients are connected
+ *   DELETE /pools/:pool/volumes/:volume/snapshots/:snapshot   {deleted: true}   refused while cloned
+ *   GET    /pools/:pool/volumes/:volume/diff?from=&to=&offset=   Diff
+ *   POST   /snapshots       SnapshotRequest {snapshots: SnapshotStatus[]}   durable when answered
+ *   PUT    /leases/:name    Lease           {}            DELETE ends it
+ *   POST   /jobs            JobRequest      JobStatus     GET /jobs {jobs}, GET /jobs/:id, DELETE /jobs/:id cancels
+ *   GET    /backups?directory=              {backups: BackupEntry[]}
  *   GET    /events                          SSE of StorageEvent; the stream's end means that the plane is gone
  *
  * A volume that the configuration does not mention stays where it is: only DELETE destroys. Every error
  * reply is an ErrorReply.
  */
 import { z } from 'zod';
+import { JobStatus } from './contract/jobs.js';
+import { VolumeState, VolumeStatus } from './contract/volumes.js';
 
-export const PoolConfig = z.strictObject({
-  name: z.string().min(1).max(40),
-  /** Absolute; made if absent. Opened by one weft-storage at a time. */
-  directory: z.string().min(1),
-});
-export type PoolConfig = z.infer<typeof PoolConfig>;
-
-export const ExportListen = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('unix'),
-    path: z.string().min(1).max(107),
-    /** Who may connect besides ourselves: the socket is given to this user, mode 0600. */
-    owner: z.strictObject({ uid: z.int().min(0), gid: z.int().min(0) }).optional(),
-  }),
-  z.strictObject({ kind: z.literal('tcp'), host: z.string().min(1), port: z.int().min(1).max(65_535) }),
-]);
-export type ExportListen = z.infer<typeof ExportListen>;
-
-export const ExportConfig = z.strictObject({
-  /** Unique in the configuration: names it in status and events. */
-  name: z.string().min(1).max(200),
-  /** What an NBD client asks for (NBD_OPT_GO); exports may share a listener when these differ. */
-  nbdName: z.string().max(4096),
-  pool: z.string().min(1).max(40),
-  volume: z.string().min(1).max(40),
-  readOnly: z.boolean().default(false),
-  listen: z.array(ExportListen).min(1).max(16),
-});
-export type ExportConfig = z.infer<typeof ExportConfig>;
-
-export const StorageConfig = z.strictObject({
-  generation: z.int().min(0),
-  pools: z.array(PoolConfig).max(256),
-  exports: z.array(ExportConfig).max(20_000),
-});
-export type StorageConfig = z.infer<typeof StorageConfig>;
-
-export const VolumeSpec = z.strictObject({
-  /** A multiple of 4096; at most 64 TiB. Growing is done online; a smaller size is refused. */
-  size_bytes: z
-    .int()
-    .min(4096)
-    .max(2 ** 46),
-});
-export type VolumeSpec = z.infer<typeof VolumeSpec>;
+export * from './contract/config.js';
+export * from './contract/jobs.js';
+export * from './contract/volumes.js';
 
 export const Health = z.object({
   name: z.literal('weft-storage'),
@@ -74,8 +43,10 @@ export type Health = z.infer<typeof Health>;
 
 export const PoolStatus = z.object({
   name: z.string(),
+  /** Directory, device, or address of the server. */
   directory: z.string(),
-  state: z.enum(['open', 'error']),
+  /** `low`: open, and less is free than is asked for. */
+  state: z.enum(['open', 'low', 'error']),
   reason: z.string().nullable(),
   /** Of the file system below. */
   capacity_bytes: z.number(),
@@ -84,21 +55,11 @@ export const PoolStatus = z.object({
   allocated_bytes: z.number(),
   provisioned_bytes: z.number(),
   volumeCount: z.int(),
+  kind: z.enum(['directory', 'device', 'remote']).optional(),
+  /** Volumes of it that are damaged, foreign files, and the like, in words. */
+  problems: z.array(z.string()).optional(),
 });
 export type PoolStatus = z.infer<typeof PoolStatus>;
-
-export const VolumeStatus = z.object({
-  pool: z.string(),
-  name: z.string(),
-  uuid: z.string(),
-  size_bytes: z.number(),
-  allocated_bytes: z.number(),
-  createdAt_ms: z.number(),
-  /** `full`: a write met a full file system; the next one that succeeds clears it. `failed`: see reason. */
-  state: z.enum(['ok', 'full', 'failed']),
-  reason: z.string().nullable(),
-});
-export type VolumeStatus = z.infer<typeof VolumeStatus>;
 
 export const ExportStatus = z.object({
   name: z.string(),
@@ -115,6 +76,8 @@ export const StorageStatus = z.object({
   volumes: z.array(VolumeStatus),
   exports: z.array(ExportStatus),
   server: z.record(z.string(), z.number()),
+  /** Those that run, and the last hundred that ended. */
+  jobs: z.array(JobStatus).optional(),
 });
 export type StorageStatus = z.infer<typeof StorageStatus>;
 
@@ -131,7 +94,7 @@ export const StorageEvent = z.discriminatedUnion('type', [
     type: z.literal('pool'),
     at_ms: z.number(),
     pool: z.string(),
-    state: z.enum(['open', 'error']),
+    state: z.enum(['open', 'low', 'error']),
     reason: z.string().nullable(),
   }),
   z.object({
@@ -139,7 +102,7 @@ export const StorageEvent = z.discriminatedUnion('type', [
     at_ms: z.number(),
     pool: z.string(),
     volume: z.string(),
-    state: VolumeStatus.shape.state,
+    state: VolumeState,
     reason: z.string().nullable(),
   }),
   z.object({
@@ -149,6 +112,7 @@ export const StorageEvent = z.discriminatedUnion('type', [
     state: z.enum(['listening', 'error']),
     reason: z.string().nullable(),
   }),
+  z.object({ type: z.literal('job'), at_ms: z.number(), job: JobStatus }),
 ]);
 export type StorageEvent = z.infer<typeof StorageEvent>;
 

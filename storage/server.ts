@@ -18,6 +18,7 @@ import type {
   StorageStatus,
   VolumeStatus,
 } from './contract.js';
+import { placeOf } from './contract.js';
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
 import { NbdServer } from './nbd/server.js';
@@ -258,7 +259,7 @@ export class StorageServer {
 
   #tryPool(entry: PoolEntry): void {
     if (entry.pool !== null) return;
-    const { name, directory } = entry.config;
+    const { name, directory = '' } = entry.config;
     const other = [...this.#pools.values()].find(one => one.pool?.directory === directory);
     try {
       if (other !== undefined)
@@ -311,7 +312,8 @@ export class StorageServer {
       if (entry.state === 'failed')
         throw new StorageError('VOLUME_DAMAGED', `volume ${volumeName}: ${entry.reason}`);
       entry.volumeId = this.#nbd.newId();
-      this.#nbd.openVolume(entry.volumeId, pool.acquire(volumeName), size_bytes);
+      const base = { kind: 'file', fd: pool.acquire(volumeName), size_bytes, writable: true } as const;
+      this.#nbd.openVolume(entry.volumeId, { base, encryptionKey: null, limits: null });
     }
     entry.users.add(exportName);
     return entry;
@@ -343,7 +345,7 @@ export class StorageServer {
     const own = volumes.filter(volume => volume.pool === config.name);
     return {
       name: config.name,
-      directory: config.directory,
+      directory: placeOf(config),
       state: pool === null ? 'error' : 'open',
       reason: pool === null ? reason : pool.problems.length === 0 ? null : pool.problems.join('; '),
       ...(pool === null ? { capacity_bytes: 0, free_bytes: 0 } : pool.space()),

@@ -61,7 +61,9 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     ring,
     ringSignal,
     now_ms,
-    openVolume: (volumeId, fd, size_bytes) => {
+    openVolume: (volumeId, { base }) => {
+      if (base.kind !== 'file') throw new Error(`a volume of ${base.kind} cannot be opened yet`);
+      const { fd, size_bytes } = base;
       const volume = new FileVolume({ fd, size_bytes, slow, later, now_ms, onState });
       states.set(volume, { volumeId, told_ms: -Infinity, changed: false });
       return volume;

@@ -28,6 +28,7 @@ import type { FromLoop, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
 import type { Later } from '../volume/later.js';
+import type { VolumeOpening } from '../volume/opening.js';
 import type { Volume, Waiter } from '../volume/volume.js';
 
 const SLEEP_LIMIT_MS = 1000;
@@ -73,7 +74,7 @@ export interface LoopParts {
   readonly ring: LoopRing | null;
   readonly ringSignal: Signal | null;
   readonly now_ms: () => number;
-  readonly openVolume: (volumeId: number, fd: number, size_bytes: number) => LoopVolume;
+  readonly openVolume: (volumeId: number, opening: VolumeOpening) => LoopVolume;
   readonly closedVolume: (volume: LoopVolume) => void;
   /** Once per TICK_MS or so. */
   readonly tick: (now_ms: number) => void;
@@ -351,14 +352,14 @@ export class Loop {
   #mail(message: ToLoop): void {
     switch (message.type) {
       case 'openVolume':
-        this.#volumes.set(
-          message.volumeId,
-          this.#parts.openVolume(message.volumeId, message.fd, message.size_bytes),
-        );
+        this.#volumes.set(message.volumeId, this.#parts.openVolume(message.volumeId, message.opening));
         return;
       case 'growVolume':
         this.#volumes.get(message.volumeId)?.grow(message.size_bytes);
         return;
+      case 'changeLayers':
+      case 'limitVolume':
+        throw new Error(`${message.type}: there are no layers yet`);
       case 'closeVolume': {
         const volume = this.#volumes.get(message.volumeId);
         this.#volumes.delete(message.volumeId);

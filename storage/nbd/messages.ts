@@ -2,11 +2,28 @@
  * What the main thread and the data thread say to each other. Ids are the main thread's. A file descriptor is a
  * number that both threads share; the message that carries it hands it over where it says so.
  */
+import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
 import type { VolumeState } from '../volume/volume.js';
 
 export type ToLoop =
-  /** The fd stays the sender's; it may be closed after `closeVolume` is done. */
-  | { type: 'openVolume'; volumeId: number; fd: number; size_bytes: number }
+  /** Its fds stay the sender's; they may be closed after `closeVolume` is done. */
+  | { type: 'openVolume'; volumeId: number; opening: VolumeOpening }
+  /**
+   * Other layers from now on, of all these volumes in one turn of the loop: what was written before is below, what is
+   * written after is above, for all of them at one instant.
+   *   snapshot  the new chains are the old ones with an empty layer on top. Done when what the frozen layers hold is
+   *             durable and their maps are closed
+   *   replace   the same content by other layers (some were merged). Done when no fd of a layer that is in no new
+   *             chain is used any more
+   *   content   other content (rollback): the sender has seen to it that no client is connected. Done likewise
+   */
+  | {
+      type: 'changeLayers';
+      how: 'snapshot' | 'replace' | 'content';
+      changes: { volumeId: number; base: LayersOpening }[];
+      reply: number;
+    }
+  | { type: 'limitVolume'; volumeId: number; limits: LimitsOpening | null }
   /** The file is so long already, durably. */
   | { type: 'growVolume'; volumeId: number; size_bytes: number }
   /** No export uses it any more. Done when nothing of it is with the kernel. */
@@ -32,5 +49,6 @@ export type ToLoop =
 
 export type FromLoop =
   | { type: 'ready'; ioUring: boolean; ioUringReason: string | null }
-  | { type: 'done'; reply: number }
+  /** `result`: 0 or -errno, where something could fail. */
+  | { type: 'done'; reply: number; result?: number }
   | { type: 'volumeState'; volumeId: number; state: VolumeState; reason: string | null };

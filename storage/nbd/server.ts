@@ -13,6 +13,7 @@ import { listenTcp } from '../../host/inet.js';
 import { listenUnix } from '../../host/unix.js';
 import type { ExportListen } from '../contract.js';
 import type { DataThreadStart } from '../dataThread/main.js';
+import type { VolumeOpening } from '../volume/opening.js';
 import type { VolumeState } from '../volume/volume.js';
 import { SERVER_COUNTERS, newCounters } from './counters.js';
 import { NbdError } from './errors.js';
@@ -99,8 +100,8 @@ export class NbdServer {
     return this.#nextId++;
   }
 
-  openVolume(volumeId: number, fd: number, size_bytes: number): void {
-    this.#post({ type: 'openVolume', volumeId, fd, size_bytes });
+  openVolume(volumeId: number, opening: VolumeOpening): void {
+    this.#post({ type: 'openVolume', volumeId, opening });
   }
 
   growVolume(volumeId: number, size_bytes: number): void {

@@ -304,7 +304,8 @@ export class World {
       this.storage.config.pools.map(pool => [
         pool.name,
         {
-          ...pool,
+          name: pool.name,
+          directory: pool.directory ?? '',
           state: 'open' as const,
           reason: null,
           capacity_bytes: 0,

@@ -73,7 +73,8 @@ class Rig {
       closedVolume: () => undefined,
       tick: () => undefined,
     });
-    this.send({ type: 'openVolume', volumeId: 1, fd: -1, size_bytes: SIZE });
+    const base = { kind: 'file', fd: -1, size_bytes: SIZE, writable: true } as const;
+    this.send({ type: 'openVolume', volumeId: 1, opening: { base, encryptionKey: null, limits: null } });
     this.send({ type: 'listen', listenerId: 2, fd: listenUnix(this.path, { backlog: 4096 }), tcp: false });
     this.offer(3, 'disk');
   }
