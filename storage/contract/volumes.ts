@@ -114,7 +114,7 @@ export const Lease = z.strictObject({
   volume: z.string(),
   snapshot: SnapshotName.optional(),
   readOnly: z.boolean().default(true),
-  /** A Unix socket, mode 0600. */
+  /** A Unix socket, mode 0600. The export there has the lease's name, and clients go when it ends. */
   path: z.string().startsWith('/').max(107),
 });
 export type Lease = z.infer<typeof Lease>;
