@@ -2,6 +2,7 @@
  * weftd put together from its edges: store, planes, guests, images, loop, API. main.ts gives the real ones; tests
  * give doubles. Here is the order of things: what is running is taken over before anything is planned.
  */
+import { randomBytes } from 'node:crypto';
 import {
   Applied as DataplaneApplied,
   DataplaneEvent,
@@ -34,6 +35,7 @@ import { Keeper } from './store/keeper.js';
 import type { Store } from './store/store.js';
 import { Plane } from './supervise/process.js';
 import type { PlaneInfo, PlaneListener, PlaneSpec } from './supervise/process.js';
+import { Transfers } from './transfer/transfers.js';
 import type { GuestHost, ObservedGuest } from './vmm/host.js';
 
 export interface Parts {
@@ -73,6 +75,7 @@ export class Weftd {
   readonly #storage: StoragePlane;
   readonly #reconciler: Reconciler;
   readonly #ends: EverythingEnds;
+  readonly #transfers: Transfers;
   readonly #moves = new Map<string, { at_ms: number; more: number }>();
 
   private constructor(parts: Parts, keeper: Keeper, journal: Journal) {
@@ -107,6 +110,16 @@ export class Weftd {
       },
       note: (level, name, reason, message) => journal.add({ level, kind: 'machine', name, reason, message }),
     });
+    this.#transfers = new Transfers({
+      client: this.#storage.client,
+      status: () => this.#storage.status(),
+      // Beside the sockets by which volumes are filled from images; no volume is called so.
+      socketPath: slot => `${layout.run}/fill/.${slot}.sock`,
+      newId: () => randomBytes(4).toString('hex'),
+      note: message => {
+        journal.add({ level: 'warning', kind: 'weftd', name: '', reason: 'Transfer', message });
+      },
+    });
     this.system = {
       version: parts.version,
       pid: parts.pid,
@@ -120,6 +133,7 @@ export class Weftd {
       images,
       dataplane: this.#dataplane,
       storage: this.#storage,
+      transfers: this.#transfers,
       doctor: () => parts.doctor(),
       shutdown: request => this.#shutdown(request),
       figures: () => parts.figures(),
@@ -302,6 +316,7 @@ export class Weftd {
     return {
       onState: ({ state }) => {
         if (state !== before) this.#reconciler.wake();
+        if (state === 'up' && name === 'storage') void this.#transfers.tidy().catch(() => {});
         before = state;
       },
       onEvent,

@@ -11,8 +11,10 @@ import { openapi } from './openapi.js';
 import { OPERATIONS } from './operations.js';
 import type { OperationId } from './operations.js';
 import { operatingHandlers } from './operating.js';
+import { storingHandlers } from './storing.js';
 import { streamHandlers } from './streams.js';
 import type { System } from './system.js';
+import { transferHandlers } from './transferring.js';
 
 export type Handler = (ctx: Context, parameters: Readonly<Record<string, string>>) => Promise<void>;
 export type Handlers = Readonly<Partial<Record<OperationId, Handler>>>;
@@ -23,6 +25,8 @@ export function makeApp(system: System): Koa {
     ...configurationHandlers(system),
     ...streamHandlers(system),
     ...operatingHandlers(system),
+    ...storingHandlers(system),
+    ...transferHandlers(system),
     openapi: async ctx => {
       ctx.body = description;
     },

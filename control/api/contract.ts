@@ -23,18 +23,37 @@
  *   POST   /v1/switches/:name/trace TraceRequest   TraceView of the dataplane: what would become of a frame
  *   GET    /v1/switches/:name/top ?seconds=&limit=  TopTalkers of the dataplane: watches for so long, then tells
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream
+ *   GET    /v1/pools                               {pools: PoolStatus[]} of the storage plane
  *   GET    /v1/volumes                             {volumes: VolumeRow[]}   those no resource names too
- *   DELETE /v1/volumes/:pool/:volume               {deleted: true}  destroys the data of a volume no resource names
+ *   GET    /v1/volumes/:pool/:volume               VolumeView
+ *   PUT    /v1/volumes/:pool/:volume VolumeSpec    VolumeStatus  makes or changes one that no resource names
+ *   DELETE /v1/volumes/:pool/:volume ?snapshots=   {deleted: true}  destroys the data of a volume no resource names
+ *   POST   /v1/volumes/:pool/:volume/rename        RenameRequest -> VolumeStatus     no resource names it
+ *   POST   /v1/volumes/:pool/:volume/rollback      RollbackRequest -> VolumeStatus   nothing uses it
+ *   GET    /v1/volumes/:pool/:volume/diff ?from=&to=&offset=    Diff
+ *   DELETE /v1/volumes/:pool/:volume/snapshots/:snapshot   {deleted: true}
+ *   POST   /v1/snapshots       SnapshotOrder       {snapshots: SnapshotStatus[]}   several volumes, or a machine's, at one instant
+ *   GET    /v1/jobs                                {jobs: JobStatus[]}
+ *   POST   /v1/jobs            JobRequest          JobStatus
+ *   GET    /v1/jobs/:id                            JobStatus
+ *   GET    /v1/jobs/:id/events                     SSE of JobStatus, until it has ended
+ *   DELETE /v1/jobs/:id                            JobStatus     cancels it
+ *   GET    /v1/backups         ?directory=         {backups: BackupEntry[]}
+ *   POST   /v1/transfers       TransferRequest     SSE: one TransferReady; the transfer lives as long as this answer
+ *   POST   /v1/transfers/:id/commit                {}            what was imported is kept
  *   POST   /v1/images/:name/build                  ImageBuild as SSE lines of ImageProgress; built ones answer at once
  *   POST   /v1/shutdown        ShutdownRequest     {}            weftd ends; `everything`: planes and guests too
  *
  * Every error is an ErrorReply with a status code that fits.
  */
 import { z } from 'zod';
+import { SnapshotRequest, VolumeStatus } from '../../storage/contract.js';
 import { KINDS } from '../model/spec.js';
 
 /** Schemas of what `/v1/switches/:name/show/:what` passes on. */
 export * as dataplane from '../../dataplane/contract.js';
+/** Schemas of pools, volumes, snapshots, jobs and backups, as the plane has them. */
+export * as storage from '../../storage/contract.js';
 
 export const Kind = z.enum(KINDS);
 
@@ -187,8 +206,63 @@ export const VolumeRow = z.object({
   /** Whether a volume resource names it. */
   configured: z.boolean(),
   usedBy: z.array(z.string()),
+  labels: z.record(z.string(), z.string()).optional(),
+  /** `VOLUME@SNAPSHOT` that it was cloned from and still needs. */
+  parent: z.string().nullable().optional(),
+  snapshotCount: z.int().optional(),
 });
 export type VolumeRow = z.infer<typeof VolumeRow>;
+
+/** What the plane knows of a volume, and what the configuration makes of it. */
+export const VolumeView = VolumeStatus.extend({
+  configured: z.boolean(),
+  usedBy: z.array(z.string()),
+  /** A machine that has it as a disk now, or null. */
+  runningOn: z.string().nullable(),
+});
+export type VolumeView = z.infer<typeof VolumeView>;
+
+/** Volumes by name, or all disks of a machine, running or not. */
+export const SnapshotOrder = z.strictObject({
+  name: SnapshotRequest.shape.name,
+  volumes: SnapshotRequest.shape.volumes.optional(),
+  machine: z.string().optional(),
+  labels: SnapshotRequest.shape.labels,
+});
+export type SnapshotOrder = z.infer<typeof SnapshotOrder>;
+
+/**
+ * Bytes of a volume for a program on this host, by NBD on a Unix socket of weftd's own user. `import`: a volume that is
+ * not there is made, under another name until it is committed; one that is there takes `overwrite`. `export`: of a
+ * snapshot, made for this when none is named.
+ */
+export const TransferRequest = z.discriminatedUnion('kind', [
+  z.strictObject({
+    kind: z.literal('import'),
+    pool: z.string(),
+    volume: z.string(),
+    /** Of what will be written. A volume that is made has this size, one that is there at least this. */
+    size_bytes: z.int().min(4096),
+    overwrite: z.boolean().default(false),
+  }),
+  z.strictObject({
+    kind: z.literal('export'),
+    pool: z.string(),
+    volume: z.string(),
+    snapshot: z.string().optional(),
+  }),
+]);
+export type TransferRequest = z.infer<typeof TransferRequest>;
+
+export const TransferReady = z.object({
+  id: z.string(),
+  socketPath: z.string(),
+  nbdName: z.string(),
+  size_bytes: z.number(),
+  /** Of an import: reads as zeroes everywhere. */
+  isEmpty: z.boolean(),
+});
+export type TransferReady = z.infer<typeof TransferReady>;
 
 export const ImageProgress = z.object({
   stage: z.string(),

@@ -6,6 +6,7 @@ import { VmmError } from '../vmm/errors.js';
 import type { VmmErrorCode } from '../vmm/errors.js';
 import { ImageError } from '../image/errors.js';
 import { MachineError } from '../reconcile/verbs.js';
+import { TransferError } from '../transfer/errors.js';
 import type { ErrorReply, Problem } from './contract.js';
 
 export class ApiError extends Error {
@@ -66,6 +67,7 @@ export function told(error: unknown): { status: number; reply: ErrorReply } | nu
     const refused = error.status !== undefined && error.status < 500 ? error.status : 502;
     return as(PLANE_STATUS[error.code] ?? refused, error.planeCode ?? error.code, error.message);
   }
+  if (error instanceof TransferError) return as(error.status, error.code, error.message);
   if (error instanceof RevisionConflict) return as(409, error.code, error.message);
   if (error instanceof StoreError) return as(500, error.code, error.message);
   return null;

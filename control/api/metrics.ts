@@ -1,10 +1,10 @@
-/**
- * Prometheus text exposition 0.0.4, by hand: a few families of gauges and counters do not need a library. Pure.
- */
+/** What Prometheus is told of weftd and the dataplane; of storage: metricsOfStorage.ts. Pure. */
 import type { DataplaneStatus } from '../../dataplane/contract.js';
 import type { StorageStatus } from '../../storage/contract.js';
 import type { ObservedGuest } from '../vmm/host.js';
 import type { PlaneStatus, Resource } from './contract.js';
+import { Exposition, counters } from './exposition.js';
+import { planeOfBlocks } from './metricsOfStorage.js';
 
 export interface Figures {
   version: string;
@@ -17,42 +17,6 @@ export interface Figures {
   dataplane: DataplaneStatus | null;
   storage: StorageStatus | null;
   process: { residentMemory_bytes: number; cpu_s: number };
-}
-
-type Labels = Readonly<Record<string, string>>;
-
-function escape(text: string): string {
-  return text.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
-}
-
-class Exposition {
-  readonly #lines: string[] = [];
-
-  family(
-    name: string,
-    type: 'gauge' | 'counter',
-    help: string,
-    samples: Iterable<readonly [Labels, number]>,
-  ): void {
-    let first = true;
-    for (const [labels, value] of samples) {
-      if (first) this.#lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
-      first = false;
-      const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escape(text)}"`);
-      this.#lines.push(`${name}${pairs.length === 0 ? '' : `{${pairs.join(',')}}`} ${value}`);
-    }
-  }
-
-  text(): string {
-    return `${this.#lines.join('\n')}\n`;
-  }
-}
-
-function* counters(
-  owner: Labels,
-  values: Readonly<Record<string, number>>,
-): Generator<readonly [Labels, number]> {
-  for (const [counter, value] of Object.entries(values)) yield [{ ...owner, counter }, value];
 }
 
 export function metrics(figures: Figures): string {
@@ -148,36 +112,4 @@ function planeOfFrames(out: Exposition, { switches, engine }: DataplaneStatus): 
     members.flatMap(({ labels, member }) => [...counters(labels, member.counters)]),
   );
   out.family('weft_dataplane_engine', 'gauge', "The engine's own figures.", counters({}, engine));
-}
-
-function planeOfBlocks(out: Exposition, { pools, volumes, exports, server }: StorageStatus): void {
-  const ofPools = (field: 'capacity_bytes' | 'free_bytes' | 'allocated_bytes' | 'provisioned_bytes') =>
-    pools.map(pool => [{ pool: pool.name }, pool[field]] as const);
-  out.family('weft_pool_capacity_bytes', 'gauge', 'Of the file system below.', ofPools('capacity_bytes'));
-  out.family('weft_pool_free_bytes', 'gauge', 'Of the file system below.', ofPools('free_bytes'));
-  out.family('weft_pool_allocated_bytes', 'gauge', 'Of its volumes.', ofPools('allocated_bytes'));
-  out.family('weft_pool_provisioned_bytes', 'gauge', 'Sizes of its volumes.', ofPools('provisioned_bytes'));
-  const ofVolumes = (field: 'size_bytes' | 'allocated_bytes') =>
-    volumes.map(volume => [{ pool: volume.pool, volume: volume.name }, volume[field]] as const);
-  out.family('weft_volume_size_bytes', 'gauge', 'Size of a volume.', ofVolumes('size_bytes'));
-  out.family('weft_volume_allocated_bytes', 'gauge', 'Allocated to a volume.', ofVolumes('allocated_bytes'));
-  out.family(
-    'weft_volume_ok',
-    'gauge',
-    'Whether a volume takes writes.',
-    volumes.map(({ pool, name, state }) => [{ pool, volume: name }, Number(state === 'ok')] as const),
-  );
-  out.family(
-    'weft_export_connections',
-    'gauge',
-    'NBD connections.',
-    exports.map(({ name, connectionCount }) => [{ export: name }, connectionCount] as const),
-  );
-  out.family(
-    'weft_export_counter_total',
-    'counter',
-    'Counters of an export.',
-    exports.flatMap(one => [...counters({ export: one.name }, one.counters)]),
-  );
-  out.family('weft_storage_server', 'gauge', "The NBD server's own figures.", counters({}, server));
 }

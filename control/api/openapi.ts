@@ -1,5 +1,6 @@
 /** `/openapi.json` (OpenAPI 3.1) from the table of operations and the zod contract. */
 import { z } from 'zod';
+import { JobRequest, JobStatus, PoolStatus, SnapshotStatus, VolumeStatus } from '../../storage/contract.js';
 import * as contract from './contract.js';
 import { OPERATIONS } from './operations.js';
 import type { Operation } from './operations.js';
@@ -18,6 +19,15 @@ const COMPONENTS = {
   Doctor: contract.Doctor,
   MachineRequest: contract.MachineRequest,
   VolumeRow: contract.VolumeRow,
+  VolumeView: contract.VolumeView,
+  VolumeStatus,
+  SnapshotStatus,
+  SnapshotOrder: contract.SnapshotOrder,
+  PoolStatus,
+  JobRequest,
+  JobStatus,
+  TransferRequest: contract.TransferRequest,
+  TransferReady: contract.TransferReady,
   ImageProgress: contract.ImageProgress,
   ShutdownRequest: contract.ShutdownRequest,
   ErrorReply: contract.ErrorReply,

@@ -1,8 +1,6 @@
-/** Operations on what runs: machines, switches, volumes, weftd itself; and its figures. */
+/** Operations on what runs: machines, switches, weftd itself; and its figures. Storage has storing.ts. */
 import { z } from 'zod';
 import { MacTable, TopTalkers, TraceRequest, TraceView } from '../../dataplane/contract.js';
-import { isActive } from '../reconcile/observed.js';
-import { volumeOfNbdName } from '../reconcile/boot.js';
 import { VERBS } from '../reconcile/verbs.js';
 import type { Handlers } from './app.js';
 import { statusOf, systemStatus } from './configuration.js';
@@ -11,7 +9,7 @@ import { ApiError } from './errors.js';
 import { body } from './http.js';
 import { metrics } from './metrics.js';
 import type { System } from './system.js';
-import { resourceViews, volumeRows } from './views.js';
+import { resourceViews } from './views.js';
 
 const Verb = z.enum(VERBS);
 /** Each capability has the schema of its own in the plane's contract; here it only passes through. */
@@ -19,7 +17,6 @@ const Shown = z.record(z.string(), z.unknown());
 /** The plane watches for a minute at most. */
 const TOP_DEADLINE_MS = 70_000;
 const Flushed = z.object({ flushed: z.int() });
-const Deleted = z.object({ deleted: z.literal(true) });
 
 function switchPath(system: System, name: string): string {
   if (!system.keeper.resources.has(`switch/${name}`))
@@ -98,30 +95,6 @@ export function operatingHandlers(system: System) {
         reply: TopTalkers,
         deadline_ms: TOP_DEADLINE_MS,
       });
-    },
-    listVolumes: async ctx => {
-      ctx.body = { volumes: volumeRows(keeper, await storage.status()) };
-    },
-    destroyVolume: async (ctx, { pool = '', volume = '' }) => {
-      if (keeper.desired.specs.volume.get(volume)?.pool === pool)
-        throw new ApiError(
-          409,
-          'VOLUME_CONFIGURED',
-          `volume "${volume}" is in the configuration; weft delete volume ${volume} --destroy-data takes it out with its data`,
-        );
-      for (const guest of system.guests.list())
-        for (const disk of isActive(guest) ? (guest.plan?.disks ?? []) : []) {
-          const used = volumeOfNbdName(disk.nbdName);
-          if (used?.pool === pool && used.volume === volume)
-            throw new ApiError(
-              409,
-              'VOLUME_IN_USE',
-              `machine "${guest.name}" still runs on it: stop it first`,
-            );
-        }
-      const path = `/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(volume)}`;
-      ctx.body = await storage.client.call({ method: 'DELETE', path, reply: Deleted });
-      await keeper.rememberFill(pool, volume, null);
     },
     shutdown: async ctx => {
       const request = await body(ctx, ShutdownRequest);

@@ -5,10 +5,11 @@
 import { z } from 'zod';
 import { TopTalkers, TraceRequest, TraceView } from '../../dataplane/contract.js';
 import * as contract from './contract.js';
+import { STORAGE_OPERATIONS } from './operationsOfStorage.js';
 
 export interface Operation {
   id: string;
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'PUT' | 'POST' | 'DELETE';
   /** As @koa/router writes it. */
   path: string;
   summary: string;
@@ -201,20 +202,7 @@ export const OPERATIONS = [
     },
     reply: { type: 'application/x-pcapng', description: 'pcapng' },
   },
-  {
-    id: 'listVolumes',
-    method: 'GET',
-    path: '/v1/volumes',
-    summary: 'Volumes that are there, those too that no resource names',
-    reply: { schema: z.object({ volumes: z.array(contract.VolumeRow) }) },
-  },
-  {
-    id: 'destroyVolume',
-    method: 'DELETE',
-    path: '/v1/volumes/:pool/:volume',
-    summary: 'Destroy the data of a volume that no resource names',
-    reply: { schema: z.object({ deleted: z.literal(true) }) },
-  },
+  ...STORAGE_OPERATIONS,
   {
     id: 'buildImage',
     method: 'POST',

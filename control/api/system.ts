@@ -10,6 +10,7 @@ import type { Journal } from '../store/journal.js';
 import type { Keeper } from '../store/keeper.js';
 import type { PlaneClient } from '../supervise/http/process.js';
 import type { PlaneInfo } from '../supervise/process.js';
+import type { Transfers } from '../transfer/transfers.js';
 import type { GuestHost } from '../vmm/host.js';
 import type { Doctor, ShutdownRequest } from './contract.js';
 
@@ -32,6 +33,7 @@ export interface System {
   images: ImageHost;
   dataplane: PlaneAccess<DataplaneStatus>;
   storage: PlaneAccess<StorageStatus>;
+  transfers: Transfers;
   doctor(): Promise<Doctor>;
   /** Resolves when what was to end has ended, but weftd itself, which ends right after the answer. */
   shutdown(request: ShutdownRequest): Promise<void>;

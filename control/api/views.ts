@@ -9,8 +9,8 @@ import { readSpec } from '../model/resource.js';
 import type { StatusNow } from '../reconcile/status.js';
 import type { Keeper } from '../store/keeper.js';
 import type { PlaneInfo } from '../supervise/process.js';
-import type { StorageStatus } from '../../storage/contract.js';
-import type { Plan, PlaneStatus, Resource, VolumeRow } from './contract.js';
+import type { StorageStatus, VolumeStatus } from '../../storage/contract.js';
+import type { Plan, PlaneStatus, Resource, VolumeRow, VolumeView } from './contract.js';
 
 /** The status of a resource, if a turn of the loop has reported on it. */
 export type StatusOf = (key: Key) => StatusNow | undefined;
@@ -83,9 +83,13 @@ export function isSettled(keeper: Keeper, isReady: (key: Key, generation: number
 
 export function volumeRows(keeper: Keeper, status: StorageStatus): VolumeRow[] {
   const specs = specsOf(keeper.resources.values());
-  return status.volumes.map(({ pool, name, size_bytes, allocated_bytes, state, reason }) => {
+  return status.volumes.map(one => {
+    const { pool, name, size_bytes, allocated_bytes, state, reason, labels, parent, snapshots } = one;
     const configured = specs.volume.get(name)?.pool === pool;
     return {
+      ...(labels === undefined ? {} : { labels }),
+      ...(parent === undefined ? {} : { parent: parent && `${parent.volume}@${parent.snapshot}` }),
+      ...(snapshots === undefined ? {} : { snapshotCount: snapshots.length }),
       pool,
       name,
       size_bytes,
@@ -96,6 +100,21 @@ export function volumeRows(keeper: Keeper, status: StorageStatus): VolumeRow[] {
       usedBy: configured ? usersOf(specs, 'volume', name).map(user => user.replaceAll('"', '')) : [],
     };
   });
+}
+
+export function volumeView(
+  keeper: Keeper,
+  status: StorageStatus,
+  volume: VolumeStatus,
+  runningOn: string | null,
+): VolumeView {
+  const [row] = volumeRows(keeper, { ...status, volumes: [volume] });
+  return {
+    ...volume,
+    configured: row?.configured ?? false,
+    usedBy: row?.usedBy ?? [],
+    runningOn,
+  };
 }
 
 /** What a deletion left behind, and how to be rid of it. */
