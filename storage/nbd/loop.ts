@@ -29,6 +29,7 @@ import { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
 import type { Later } from '../volume/later.js';
 import type { VolumeOpening } from '../volume/opening.js';
+import type { Reactor, Settler, Watcher } from '../volume/reactor.js';
 import type { Volume, Waiter } from '../volume/volume.js';
 
 const SLEEP_LIMIT_MS = 1000;
@@ -74,7 +75,8 @@ export interface LoopParts {
   readonly ring: LoopRing | null;
   readonly ringSignal: Signal | null;
   readonly now_ms: () => number;
-  readonly openVolume: (volumeId: number, opening: VolumeOpening) => LoopVolume;
+  /** `reactor` is this loop, for volumes that live on sockets. */
+  readonly openVolume: (volumeId: number, opening: VolumeOpening, reactor: Reactor) => LoopVolume;
   readonly closedVolume: (volume: LoopVolume) => void;
   /** Once per TICK_MS or so. */
   readonly tick: (now_ms: number) => void;
@@ -122,12 +124,28 @@ class Client implements Channel {
   }
 }
 
-export class Loop {
+/** A socket of a volume. */
+class Foreign {
+  readonly watcher: Watcher;
+  readonly token: number;
+  events: number;
+
+  constructor(watcher: Watcher, token: number, events: number) {
+    this.watcher = watcher;
+    this.token = token;
+    this.events = events;
+  }
+}
+
+export class Loop implements Reactor {
   #parts: LoopParts;
   #epoll = new Epoll(512);
   #pool = new ChunkPool((length_bytes: number): Mapping => mapAnonymous(length_bytes));
   #budget = new Budget();
-  #watched: (Listener | Client | null)[] = [];
+  #watched: (Listener | Client | Foreign | null)[] = [];
+  /** By fd. */
+  #foreign = new Map<number, Foreign>();
+  #settlers: Settler[] = [];
   #freeTokens: number[] = [];
   /** Free from the next turn on: events of this turn may still carry them. */
   #freedTokens: number[] = [];
@@ -168,6 +186,9 @@ export class Loop {
     this.#budget.turn();
     for (let i = 0; i < this.#touched.length; i++) this.#settle(this.#touched[i]!);
     this.#touched.length = 0;
+    // A settler may touch another, or be touched again by an answer it gives.
+    for (let i = 0; i < this.#settlers.length; i++) this.#settlers[i]!.settle();
+    this.#settlers.length = 0;
     this.#restless = ring?.submit() === false;
     if (this.#freedTokens.length > 0) {
       this.#freeTokens.push(...this.#freedTokens);
@@ -179,7 +200,7 @@ export class Loop {
   }
 
   #sleep_ms(): number {
-    if (this.#restless || this.#parts.later.pending > 0) return 0;
+    if (this.#restless || this.#parts.later.pending > 0 || this.#touched.length > 0) return 0;
     // What they wait for may end in a turn that no event begins.
     if (this.#waits.length > 0) return WAITING_SLEEP_MS;
     return this.#clients.size > 0 ? TICK_MS : SLEEP_LIMIT_MS;
@@ -194,6 +215,41 @@ export class Loop {
     const watched = this.#watched[token - FIRST_TOKEN];
     if (watched instanceof Client) this.#clientReady(watched, events);
     else if (watched instanceof Listener) this.#acceptAll(watched);
+    else if (watched instanceof Foreign) watched.watcher.ready(events);
+  }
+
+  get later(): Later {
+    return this.#parts.later;
+  }
+
+  get now_ms(): () => number {
+    return this.#parts.now_ms;
+  }
+
+  watch(fd: number, events: number, watcher: Watcher): void {
+    const known = this.#foreign.get(fd);
+    if (known !== undefined) {
+      if (known.events !== events) this.#epoll.modify(fd, events, known.token);
+      known.events = events;
+      return;
+    }
+    const index = this.#freeTokens.pop() ?? this.#watched.length;
+    const foreign = new Foreign(watcher, index + FIRST_TOKEN, events);
+    this.#watched[index] = foreign;
+    this.#foreign.set(fd, foreign);
+    this.#epoll.add(fd, events, foreign.token);
+  }
+
+  unwatch(fd: number): void {
+    const foreign = this.#foreign.get(fd);
+    if (foreign === undefined) return;
+    this.#foreign.delete(fd);
+    this.#epoll.remove(fd);
+    this.#freeToken(foreign.token);
+  }
+
+  touch(settler: Settler): void {
+    this.#settlers.push(settler);
   }
 
   #clientReady(client: Client, events: number): void {
@@ -352,7 +408,7 @@ export class Loop {
   #mail(message: ToLoop): void {
     switch (message.type) {
       case 'openVolume':
-        this.#volumes.set(message.volumeId, this.#parts.openVolume(message.volumeId, message.opening));
+        this.#volumes.set(message.volumeId, this.#parts.openVolume(message.volumeId, message.opening, this));
         return;
       case 'growVolume':
         this.#volumes.get(message.volumeId)?.grow(message.size_bytes);

@@ -55,8 +55,11 @@ export const ERRNO = {
  * `failed`: the kernel has told us that data it had taken did not reach the disk, and has marked those pages
  * clean; asking again would succeed and mean nothing. So writes and flushes answer EIO from then on, while
  * reads go on, so that what is there can be saved.
+ *
+ * `damaged`: a part is lost; what is left can be read, nothing written. `degraded`: a mirror with one side away, or a
+ * remote server that does not answer; both come back to ok by themselves.
  */
-export type VolumeState = 'ok' | 'full' | 'failed';
+export type VolumeState = 'ok' | 'full' | 'failed' | 'damaged' | 'degraded';
 
 /** `mayUnmap`: zeroes may become a hole. `fastOnly`: fail with EOPNOTSUPP rather than write zeroes out. */
 export interface ZeroHow {
