@@ -191,6 +191,7 @@ const mayImportPool = (file: string) =>
 /** Where sockets, files, processes, timers and the clock may appear. */
 const mayTouchTheWorld = (file: string) =>
   within('host/', 'dataplane/ports/', 'control/store/', 'storage/pool/', 'cli/', 'test/')(file) ||
+  file === 'storage/remote/session.ts' ||
   isEdgeFile(file);
 
 const WORLD_MODULES =

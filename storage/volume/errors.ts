@@ -1,5 +1,9 @@
 /** What can go wrong with pools and volumes; `code` is for machines and stays, the message is for people. */
 export type StorageErrorCode =
+  | 'REMOTE_UNREACHABLE' // another NBD server does not answer; trying again may help
+  | 'REMOTE_REFUSED' // it, or we, said no: name, TLS, rules
+  | 'REMOTE_IO' // it answered a request with an error
+  | 'REMOTE_GONE' // the connection ended
   | 'POOL_IN_USE' // another process, or another pool name, has it open
   | 'POOL_NOT_A_POOL' // the directory holds other things
   | 'POOL_DAMAGED'
