@@ -17,7 +17,7 @@ import {
   interrupted,
   passOnSignals,
   print,
-  runLab,
+  runLabs,
   runUnits,
   testFiles,
 } from './testing/run.js';
@@ -44,9 +44,7 @@ if (await buildAll()) {
   }
   if (wants('lab')) {
     print('\nlab');
-    for (const file of testFiles(words, { lab: true })) {
-      if (!interrupted) add(total, await runLab(file));
-    }
+    await runLabs(testFiles(words, { lab: true }), counts => add(total, counts));
   }
 }
 if (interrupted) print('\nInterrupted: not everything ran.');

@@ -1,6 +1,6 @@
-/** Runs test files and counts: units by `tap run` with coverage, lab tests one process at a time. */
+/** Runs test files and counts: units by `tap run` with coverage, lab tests in processes of their own. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, writeFileSync, appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { ROOT } from '../setup/step.js';
 import { failureLines, fileLine, skipLines } from './report.js';
@@ -64,8 +64,21 @@ export async function runUnits(files, { coverage }) {
   return reader.counts;
 }
 
-/** One lab test, in a process of its own, since it needs the machine for itself. */
-export async function runLab(file) {
+/**
+ * Lab tests, each in a process of its own. Most of them wait for the timers of protocols and run two at a time; one that boots
+ * guests or has a peer that polls says `lab: alone` in its head, and has the machine for itself.
+ */
+export async function runLabs(files, take) {
+  const alone = files.filter(file => /lab: alone/.test(readFileSync(join(ROOT, file), 'utf8')));
+  const others = files.filter(file => !alone.includes(file));
+  const work = async () => {
+    for (let file; !interrupted && (file = others.shift()) !== undefined;) take(await runLab(file));
+  };
+  await Promise.all([work(), work()]);
+  for (const file of alone) if (!interrupted) take(await runLab(file));
+}
+
+async function runLab(file) {
   const reader = new TapReader();
   const startedAt_ms = Date.now();
   const problem = await runProgram(

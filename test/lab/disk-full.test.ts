@@ -3,6 +3,8 @@
  * is room.
  *
  *   guest "filler" --- vda: 256 MiB --- weft-storage --- pool on a tmpfs of 48 MiB
+ *
+ * lab: alone (guests without KVM).
  */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';

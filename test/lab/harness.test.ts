@@ -2,6 +2,8 @@
  * The lab's own house: what it makes goes away, whatever happens to the test that made it.
  *
  *   this test --spawns--> a small program with a Lab: namespace "n", `sleep` inside, directory
+ *
+ * lab: alone (it looks at all that labs leave).
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';

@@ -7,6 +7,8 @@
  *
  * Each ==== is a veth pair; taking down its far end is pulling the cable. With active-backup the bridge knows hostA
  * behind k0, and would go on sending there: what it learns at the change it learns from our announcements.
+ *
+ * lab: alone (it counts lost frames).
  */
 import t from 'tap';
 import { LagSettings } from '../../dataplane/contract.js';

@@ -7,6 +7,8 @@
  *
  * Each ==== is a veth pair. Taking down o0 is pulling the cable: both ends lose their carrier. Stopping the process of
  * Open vSwitch is a peer that falls silent while the carrier stays. How long things take is printed, not judged.
+ *
+ * lab: alone (it counts lost frames).
  */
 import t from 'tap';
 import { writeFileSync } from 'node:fs';

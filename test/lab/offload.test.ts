@@ -7,6 +7,8 @@
  *
  * Each of a, c, trunk and v's far end is in a namespace of its own. Frames carry a text with a number, so that each
  * can be told from the others: none may be missing, and none may come twice.
+ *
+ * lab: alone (it counts what the kernel forwarded).
  */
 import t from 'tap';
 import type { OffloadView, PortConfig, PortVlan, SwitchConfig } from '../../dataplane/contract.js';

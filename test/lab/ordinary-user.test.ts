@@ -2,6 +2,8 @@
  * The quickstart without root: the same three guests on Unix sockets alone, everything owned by one ordinary user.
  *
  *   user 65534: quickstart, weftd, weft-dataplane, weft-storage, three QEMUs --- in a state directory of the user's
+ *
+ * lab: alone (guests without KVM).
  */
 import { chownSync, mkdirSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';

@@ -12,6 +12,8 @@
  * a third with load (numbered records to the disks, pings five times a second) under which the dataplane, the
  * storage, weftd and at last a guest itself are killed with SIGKILL. Every judgement is the guests' own word from
  * their serial lines (control/image/README.md says what they say), or the kernel's on processes and sockets.
+ *
+ * lab: alone (guests without KVM).
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';

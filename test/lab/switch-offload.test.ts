@@ -7,6 +7,8 @@
  *   by stream: a [tapA]---- switch 1 ---unix socket--- switch 2 ----[tapB] b
  *
  * The judge is the kernel's TCP and UDP in b: it drops what has a wrong checksum, and counts it.
+ *
+ * lab: alone (it counts what the kernel forwarded).
  */
 import t from 'tap';
 import { fileURLToPath } from 'node:url';

@@ -1,6 +1,8 @@
 /**
  * DPDK as the driver of two vhost-user ports (harness/testpmd.ts): frames circulate through our switch, the plane is
  * killed and comes back under it, with one pair of queues and with several.
+ *
+ * lab: alone (testpmd polls).
  */
 import t from 'tap';
 import { hugePages, missingHugePages } from './harness/hugePages.js';

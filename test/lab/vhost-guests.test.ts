@@ -6,6 +6,8 @@
  *          +------------------- switch "lan", VLAN 10 ------------------+
  *
  * What arrived is asked of the guests themselves (on their consoles), how it travelled of the plane's counters.
+ *
+ * lab: alone (guests without KVM).
  */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';
