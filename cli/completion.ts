@@ -20,7 +20,12 @@ export interface Completion {
 
 export interface NameSource {
   names(kind: Kind | undefined): Promise<{ kind: string; name: string }[]>;
+  /** `POOL/VOLUME`. */
   volumes(): Promise<string[]>;
+  /** Of a volume, their names alone. */
+  snapshots(volume: string): Promise<string[]>;
+  pools(): Promise<string[]>;
+  jobs(): Promise<string[]>;
 }
 
 const NOTHING: Completion = { candidates: [], files: false };
@@ -84,7 +89,14 @@ async function ofArgument(
     case 'image':
       return words((await source.names(argument.name() as Kind)).map(({ name }) => name));
     case 'volume':
-      return words(await source.volumes());
+    case 'snapshot':
+      return words(await volumesOrSnapshots(argument.name(), typed, source));
+    case 'pool':
+      return words(await source.pools());
+    case 'job':
+      return words(await source.jobs());
+    case 'dir':
+      return FILES;
     case 'component': {
       const machines = (await source.names('machine')).map(({ name }) => name);
       return words([
@@ -98,6 +110,14 @@ async function ofArgument(
     default:
       return NOTHING;
   }
+}
+
+/** Snapshots once an `@` was typed; before it, for an argument that must be one, each volume with its `@`. */
+async function volumesOrSnapshots(wanted: string, typed: string, source: NameSource): Promise<string[]> {
+  const at = typed.indexOf('@');
+  if (at < 0) return (await source.volumes()).map(volume => (wanted === 'snapshot' ? `${volume}@` : volume));
+  const volume = typed.slice(0, at);
+  return (await source.snapshots(volume)).map(name => `${volume}@${name}`);
 }
 
 function ofOption(option: Option): Completion {

@@ -12,6 +12,7 @@ import { Session, type Io } from './session.js';
 import { optionDescription } from './options.js';
 import { VERSION } from './version.js';
 import { registerApply } from './verbs/apply.js';
+import { registerBackup } from './verbs/backup.js';
 import { registerCompletion } from './verbs/completion.js';
 import { registerConfig } from './verbs/config.js';
 import { registerDelete } from './verbs/delete.js';
@@ -21,9 +22,11 @@ import { registerDown } from './verbs/down.js';
 import { registerEvents } from './verbs/events.js';
 import { registerGet } from './verbs/get.js';
 import { registerImage } from './verbs/image.js';
+import { registerJob } from './verbs/job.js';
 import { registerLogs } from './verbs/logs.js';
 import { registerMachine } from './verbs/machine.js';
 import { registerPlan } from './verbs/plan.js';
+import { registerPool } from './verbs/pool.js';
 import { registerStatus } from './verbs/status.js';
 import { registerSwitch } from './verbs/switch.js';
 import { registerUp } from './verbs/up.js';
@@ -66,6 +69,9 @@ export function makeProgram(session: Session): Command {
     registerMachine,
     registerSwitch,
     registerVolume,
+    registerPool,
+    registerBackup,
+    registerJob,
     registerImage,
     registerConfig,
     registerDoctor,

@@ -1,11 +1,14 @@
 import { Argument, type Command } from 'commander';
 import { z } from 'zod';
-import { VolumeRow } from '../../control/api/contract.js';
+import { VolumeRow, VolumeView, storage } from '../../control/api/contract.js';
 import type { Client } from '../client.js';
 import { complete, type NameSource } from '../completion.js';
 import { ResourceList, type Register } from '../resources.js';
+import { JobList } from '../storage/jobs.js';
+import { parseVolume, volumePath } from '../storage/names.js';
 
 const ASK_DEADLINE_MS = 500;
+const Pools = z.object({ pools: z.array(storage.PoolStatus) });
 const Volumes = z.object({ volumes: z.array(VolumeRow) });
 
 const BASH = `# bash completion for weft: source <(weft completion bash)
@@ -116,6 +119,28 @@ function nameSource(client: Client): NameSource {
         client
           .call('GET', '/v1/volumes', Volumes, { deadline_ms: ASK_DEADLINE_MS })
           .then(({ volumes }) => volumes.map(({ pool, name }) => `${pool}/${name}`)),
+      ),
+    snapshots: volume =>
+      quietly(
+        (async () => {
+          const path = volumePath(parseVolume(volume));
+          const { snapshots = [] } = await client.call('GET', path, VolumeView, {
+            deadline_ms: ASK_DEADLINE_MS,
+          });
+          return snapshots.map(({ name }) => name);
+        })(),
+      ),
+    pools: () =>
+      quietly(
+        client
+          .call('GET', '/v1/pools', Pools, { deadline_ms: ASK_DEADLINE_MS })
+          .then(({ pools }) => pools.map(({ name }) => name)),
+      ),
+    jobs: () =>
+      quietly(
+        client
+          .call('GET', '/v1/jobs', JobList, { deadline_ms: ASK_DEADLINE_MS })
+          .then(({ jobs }) => jobs.filter(({ endedAt_ms }) => endedAt_ms === null).map(({ id }) => id)),
       ),
   };
 }

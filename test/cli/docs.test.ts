@@ -31,8 +31,9 @@ await t.test('every verb is in docs/cli.md, with its options', async t => {
       words[1] === 'machine' && words[2] !== 'console'
         ? 'weft machine start|stop|kill|reset|pause|resume'
         : path;
-    const own = text.indexOf(`- \`${listed}`);
-    const at = own < 0 ? text.indexOf(`\`${listed}`) : own;
+    // Whole words: \`delete\` is not \`delete-snapshot\`.
+    const own = text.search(new RegExp(`- \`${listed.replaceAll('|', '\\|')}(?![-\\w])`));
+    const at = own < 0 ? text.search(new RegExp(`\`${listed.replaceAll('|', '\\|')}(?![-\\w])`)) : own;
     t.ok(at >= 0, listed);
     const paragraph = text.slice(
       at,

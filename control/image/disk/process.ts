@@ -34,7 +34,8 @@ export async function copyDisk(
   let last = '';
   await run(
     'qemu-img',
-    ['convert', '-n', '-p', '-f', image.format, '-O', 'raw', image.path, nbdUri(target)],
+    // With qemu-img's own choice of cache nothing would be flushed in the end.
+    ['convert', '-n', '-p', '-t', 'writeback', '-f', image.format, '-O', 'raw', image.path, nbdUri(target)],
     {
       code: 'IMAGE_FILL',
       signal,
