@@ -27,6 +27,10 @@ const STATUS_OF: Readonly<Record<StorageErrorCode, number>> = {
   VOLUME_TOO_LARGE: 400,
   VOLUME_EXPORTED: 409,
   VOLUME_NO_SPACE: 507,
+  REMOTE_UNREACHABLE: 502,
+  REMOTE_REFUSED: 502,
+  REMOTE_GONE: 502,
+  REMOTE_IO: 502,
 };
 
 export async function answer(
