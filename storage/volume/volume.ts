@@ -124,6 +124,29 @@ export interface Volume {
   sendableFrom(offset_bytes: number, length_bytes: number): number;
   /** Sending from that file failed: answer -1 from now on, so that the error can be told by tryRead and read. */
   sendFailed(): void;
+  /** null or absent: it has no more to tell than `extents`. A wrapper hands on what it wraps. */
+  readonly meta?: BlockMeta | null;
+}
+
+/**
+ * What a volume that knows its own layers can tell of its blocks, beyond `extents`: each context is a question that an NBD
+ * client may select by name (NBD_OPT_SET_META_CONTEXT). `base:allocation` is not among them; it is `extents`.
+ *
+ *   qemu:allocation-depth        flags: 0 not allocated in any layer, else 1 for the written layer, 2 for the one below, ...
+ *   qemu:dirty-bitmap:SNAPSHOT   flags: 1 written, trimmed or zeroed since that snapshot was taken, else 0
+ */
+export interface BlockMeta {
+  /** Names, in an order that stays for the life of this object, except that names may be added at the end; a name taken away becomes ''. */
+  contexts(): readonly string[];
+  /** As `extents`, with the context's flags in `into.values`. `context` is an index of `contexts()`. */
+  contextExtents(context: number, offset_bytes: number, length_bytes: number, into: ContextExtentList): number;
+}
+
+/** As ExtentList; depths need more than a byte. */
+export interface ContextExtentList {
+  count: number;
+  readonly lengths_bytes: Float64Array;
+  readonly values: Uint32Array;
 }
 
 export function newExtentList(limit: number): ExtentList {
