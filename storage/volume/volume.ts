@@ -139,7 +139,12 @@ export interface BlockMeta {
   /** Names, in an order that stays for the life of this object, except that names may be added at the end; a name taken away becomes ''. */
   contexts(): readonly string[];
   /** As `extents`, with the context's flags in `into.values`. `context` is an index of `contexts()`. */
-  contextExtents(context: number, offset_bytes: number, length_bytes: number, into: ContextExtentList): number;
+  contextExtents(
+    context: number,
+    offset_bytes: number,
+    length_bytes: number,
+    into: ContextExtentList,
+  ): number;
 }
 
 /** As ExtentList; depths need more than a byte. */
