@@ -15,6 +15,7 @@
  *   extended reply     0 magic(4) 4 flags(2) 6 type(2) 8 cookie(8) 16 offset(8) 24 payload length(8)   32 bytes
  */
 import * as wire from '../nbd/wire.js';
+import type { Memory } from '../volume/volume.js';
 import type { Agreed } from './clientNegotiation.js';
 
 export interface Answers {
@@ -54,7 +55,7 @@ interface Slot {
   offset: number;
   length: number;
   /** Of a read. */
-  bytes: Uint8Array | null;
+  memory: Memory | null;
   at: number;
   /** Of a read: bytes that came. Of a block status: bytes that were described. */
   done: number;
@@ -72,7 +73,7 @@ const SKIP = 4;
 export class ClientTransmission {
   broken: string | null = null;
   /** Where the data of a read go that are coming now. */
-  directBytes: Uint8Array = NOTHING;
+  direct: Memory = NOTHING;
   directAt = 0;
   #agreed: Agreed;
   #answers: Answers;
@@ -99,7 +100,7 @@ export class ClientTransmission {
     return this.#agreed.extended ? EXTENDED_BYTES : wire.REQUEST_BYTES;
   }
 
-  /** Writes the header of a request at `view`, `viewAt`. A read's data will go to `bytes` from `at` on. */
+  /** Writes the header of a request at `view`, `viewAt`. A read's data will go to `memory` from `at` on. */
   ask(
     view: DataView,
     viewAt: number,
@@ -107,7 +108,7 @@ export class ClientTransmission {
     flags: number,
     offset: number,
     length: number,
-    bytes: Uint8Array | null,
+    memory: Memory | null,
     at: number,
     tag: number,
   ): void {
@@ -120,7 +121,7 @@ export class ClientTransmission {
     slot.type = type;
     slot.offset = offset;
     slot.length = length;
-    slot.bytes = bytes;
+    slot.memory = memory;
     slot.at = at;
     slot.done = 0;
     slot.error = 0;
@@ -162,7 +163,7 @@ export class ClientTransmission {
       if (this.#stage === DATA) {
         if (there === 0) break;
         const taken = Math.min(there, this.#left);
-        this.directBytes.set(bytes.subarray(at, at + taken), this.directAt);
+        this.direct.bytes.set(bytes.subarray(at, at + taken), this.directAt);
         at += taken;
         this.received(taken);
       } else if (this.#stage === SKIP) {
@@ -189,7 +190,7 @@ export class ClientTransmission {
     return at;
   }
 
-  /** Bytes of a read's data that may be received straight into `directBytes` from `directAt` on; then tell `received`. */
+  /** Bytes of a read's data that may be received straight into `direct` from `directAt` on; then tell `received`. */
   get direct_bytes(): number {
     return this.#stage === DATA && this.broken === null ? this.#left : 0;
   }
@@ -198,7 +199,7 @@ export class ClientTransmission {
     this.directAt += length_bytes;
     this.#left -= length_bytes;
     if (this.#left > 0) return;
-    this.directBytes = NOTHING;
+    this.direct = NOTHING;
     this.#chunkEnds();
   }
 
@@ -261,7 +262,7 @@ export class ClientTransmission {
       return;
     }
     slot.done += length;
-    this.directBytes = slot.bytes!;
+    this.direct = slot.memory!;
     this.directAt = at;
     this.#left = length;
     this.#stage = DATA;
@@ -322,10 +323,11 @@ export class ClientTransmission {
         const length = hole ? view.getUint32(at + 8) : this.#left;
         const from = view.getUint32(at) * TWO_32 + view.getUint32(at + 4) - slot.offset;
         if (!(from >= 0 && length > 0 && from + length <= slot.length)) return this.#break(BESIDE);
-        if (slot.done === 0 && length < slot.length) slot.bytes!.fill(0, slot.at, slot.at + slot.length);
+        if (slot.done === 0 && length < slot.length)
+          slot.memory!.bytes.fill(0, slot.at, slot.at + slot.length);
         this.#begin(slot.at + from, length);
         if (hole && this.broken === null) {
-          slot.bytes!.fill(0, this.directAt, this.directAt + length);
+          slot.memory!.bytes.fill(0, this.directAt, this.directAt + length);
           this.received(length);
         }
         return taken;
@@ -386,13 +388,13 @@ export class ClientTransmission {
       }
     }
     slot.open = false;
-    slot.bytes = null;
+    slot.memory = null;
     this.#free.push(slot.index);
     this.#answers.answered(slot.tag, slot.error);
   }
 }
 
-const NOTHING = new Uint8Array(0);
+const NOTHING: Memory = { address: 0, bytes: new Uint8Array(0) };
 const BESIDE = 'it sends what lies beside what was asked for';
 const NO_SLOT: Slot = {
   index: -1,
@@ -402,7 +404,7 @@ const NO_SLOT: Slot = {
   type: 0,
   offset: 0,
   length: 0,
-  bytes: null,
+  memory: null,
   at: 0,
   done: 0,
   error: 0,

@@ -347,7 +347,8 @@ class NetSession implements Session, Answers {
     const tag = ++this.#tag;
     this.#pieces.set(tag, piece);
     const view = new DataView(new ArrayBuffer(this.#transmission.requestBytes));
-    this.#transmission.ask(view, 0, type, flags, offset, length, into ?? null, at ?? 0, tag);
+    const memory = into === undefined ? null : { address: 0, bytes: into };
+    this.#transmission.ask(view, 0, type, flags, offset, length, memory, at ?? 0, tag);
     this.#socket.cork();
     this.#socket.write(new Uint8Array(view.buffer));
     if (payload !== undefined) this.#socket.write(payload);
