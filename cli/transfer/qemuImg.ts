@@ -4,6 +4,7 @@
  * name of a file can be taken for something else.
  */
 import { spawn } from 'node:child_process';
+import { z } from 'zod';
 import {
   IMPORT_FORMATS,
   judgeDiskOf,
@@ -38,6 +39,11 @@ export type ExportFormat = (typeof EXPORT_FORMATS)[number];
 const OUTPUT_MAX_CHARS = 256 * 1024;
 /** A look at headers: nothing that takes long, unless the file is made to. */
 const LOOK_TIMEOUT_MS = 60_000;
+const Range = z.object({
+  driver: z.literal('raw'),
+  offset: z.string(),
+  file: z.object({ filename: z.string() }),
+});
 /** NBD's largest length is 32 bits; a whole number of any block. */
 const ZERO_PIECE_BYTES = 2 ** 30;
 const SECTOR_BYTES = 512;
@@ -46,16 +52,20 @@ export async function inspect(bytes: Bytes, name: string, format: ImportFormat |
   const known = format !== undefined || bytes.range !== undefined;
   const where = known ? ['--image-opts', imageOptions(bytes, format ?? 'raw')] : [`file:${bytes.path}`];
   const json = await run('qemu-img', ['info', '--output=json', ...where], { timeout_ms: LOOK_TIMEOUT_MS });
-  const judged = judgeDiskOf(IMPORT_FORMATS, json, name, itselfIn(json, bytes));
+  const judged = judgeDiskOf(IMPORT_FORMATS, json, name, part => isPart(part, bytes));
   if ('problem' in judged) throw new CliError('IMAGE_REFUSED', judged.problem);
   return { bytes, name, ...judged };
 }
 
-/** How qemu-img calls what it was given: the path, or JSON when it was a range. */
-function itselfIn(json: string, { path, range }: Bytes): string {
-  if (range === undefined) return path;
-  const { filename } = JSON.parse(json) as { filename?: unknown };
-  return typeof filename === 'string' ? filename : path;
+/** qemu-img calls a file by its path, and a range of one by the options that it was given, as JSON. */
+function isPart(part: string, { path, range }: Bytes): boolean {
+  if (range === undefined) return part === path;
+  try {
+    const options = Range.parse(JSON.parse(part.replace(/^json:/, '')));
+    return options.offset === String(range.offset_bytes) && options.file.filename === path;
+  } catch {
+    return false;
+  }
 }
 
 /** Into a volume that reads as zeroes: what is zero in the image is not written. */

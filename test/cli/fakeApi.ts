@@ -88,7 +88,7 @@ export class FakeApi {
     this.asked.push(asked);
     const route = [...this.handlers.keys()].find(key => matches(key, asked.method, asked.path));
     const answer: Answer =
-      route === undefined ? this.#builtIn(asked) : this.handlers.get(route)?.(asked, response);
+      route === undefined ? this.#builtIn(asked) : await this.handlers.get(route)?.(asked, response);
     if (response.headersSent || answer === STREAMING) return;
     if (answer === undefined)
       return sendError(response, 404, 'NOT_FOUND', `no ${asked.method} ${asked.path}`);

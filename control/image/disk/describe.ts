@@ -39,12 +39,12 @@ export function judgeDisk(json: string, path: string): Judged<DiskFormat> {
 
 export type Judged<Format> = { format: Format; virtualSize_bytes: number } | { problem: string };
 
-/** As `judgeDisk`, for these formats. `itself`: how qemu-img calls the image when it speaks of its parts. */
+/** As `judgeDisk`, for these formats. `isItself`: whether a part that qemu-img names is the image, not another file. */
 export function judgeDiskOf<Format extends string>(
   formats: readonly Format[],
   json: string,
   path: string,
-  itself = path,
+  isItself = (part: string): boolean => part === path,
 ): Judged<Format> {
   let value: unknown;
   try {
@@ -65,7 +65,7 @@ export function judgeDiskOf<Format extends string>(
     info['backing-filename'] ??
     info['full-backing-filename'] ??
     specific?.['data-file'] ??
-    specific?.extents?.find(({ filename }) => filename !== undefined && filename !== itself)?.filename;
+    specific?.extents?.find(({ filename }) => filename !== undefined && !isItself(filename))?.filename;
   if (other !== undefined)
     return {
       problem: `${path} needs another file (${other}); weft takes only images that stand alone. Flatten it: qemu-img convert -O qcow2 ${path} NEW.qcow2`,
