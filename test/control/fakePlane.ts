@@ -10,19 +10,20 @@ import type { AddressInfo } from 'node:net';
 import { parseArgs } from 'node:util';
 import type { DataplaneConfig } from '../../dataplane/contract.js';
 import type { StorageConfig } from '../../storage/contract.js';
+import { FakeVolumes, type Answer, type FakeVolume } from './fakeVolumes.js';
 
 export interface FakeOptions {
   kind: 'dataplane' | 'storage';
   version: string;
 }
 
-type Answer = { status?: number; body: unknown };
-
 export class FakePlane {
   readonly kind: FakeOptions['kind'];
   readonly version: string;
   config: (DataplaneConfig & StorageConfig) | undefined;
-  readonly volumes = new Map<string, { size_bytes: number }>();
+  readonly stored = new FakeVolumes(
+    key => this.config?.exports.some(one => `${one.pool}/${one.volume}` === key) === true,
+  );
   /** Ports and exports with these names are in error. */
   readonly broken = new Map<string, string>();
   /** Answers nothing any more, though its socket is open. */
@@ -45,6 +46,10 @@ export class FakePlane {
     });
   }
 
+  get volumes(): Map<string, FakeVolume> {
+    return this.stored.volumes;
+  }
+
   get address(): AddressInfo | string | null {
     return this.#server.address();
   }
@@ -62,7 +67,7 @@ export class FakePlane {
   }
 
   async #answer(request: http.IncomingMessage, response: http.ServerResponse): Promise<void> {
-    const { pathname } = new URL(request.url ?? '/', 'http://x');
+    const { pathname, searchParams } = new URL(request.url ?? '/', 'http://x');
     this.requests.push(`${request.method} ${request.url}`);
     if (this.hangs) return;
     if (pathname === '/events') {
@@ -81,12 +86,12 @@ export class FakePlane {
     const pieces: Buffer[] = [];
     for await (const piece of request) pieces.push(piece as Buffer);
     const text = Buffer.concat(pieces).toString('utf8');
-    const { status = 200, body } = this.#reply(request.method ?? '', pathname, text);
+    const { status = 200, body } = this.#reply(request.method ?? '', pathname, searchParams, text);
     response.writeHead(status, { 'content-type': 'application/json' });
     response.end(JSON.stringify(body));
   }
 
-  #reply(method: string, path: string, text: string): Answer {
+  #reply(method: string, path: string, query: URLSearchParams, text: string): Answer {
     if (path === '/health') return { body: this.#health() };
     if (path === '/status') return { body: this.kind === 'dataplane' ? this.#frames() : this.#blocks() };
     if (path === '/config' && method === 'PUT') {
@@ -94,8 +99,8 @@ export class FakePlane {
       return { body: { generation: this.config.generation, problems: [] } };
     }
     if (path === '/garbage') return { body: 'what?' };
-    const [, pool, volume] = /^\/pools\/([^/]+)\/volumes\/([^/]+)$/.exec(path) ?? [];
-    if (pool !== undefined && volume !== undefined) return this.#volume(method, pool, volume, text);
+    const stored = this.kind === 'storage' ? this.stored.answer(method, path, query, text) : undefined;
+    if (stored !== undefined) return stored;
     if (path.endsWith('/macs'))
       return method === 'DELETE'
         ? { body: { flushed: 2 } }
@@ -133,34 +138,6 @@ export class FakePlane {
     };
   }
 
-  #volume(method: string, pool: string, volume: string, text: string): Answer {
-    const key = `${pool}/${volume}`;
-    if (method === 'DELETE') {
-      const exported = this.config?.exports.some(one => one.pool === pool && one.volume === volume);
-      if (exported === true)
-        return { status: 409, body: { error: { code: 'VOLUME_EXPORTED', message: 'it is exported' } } };
-      if (!this.volumes.delete(key))
-        return { status: 404, body: { error: { code: 'VOLUME_UNKNOWN', message: `no ${key}` } } };
-      return { body: { deleted: true } };
-    }
-    const { size_bytes } = JSON.parse(text) as { size_bytes: number };
-    this.volumes.set(key, { size_bytes });
-    return { body: this.#volumeStatus(pool, volume, size_bytes) };
-  }
-
-  #volumeStatus(pool: string, name: string, size_bytes: number) {
-    return {
-      pool,
-      name,
-      uuid: name,
-      size_bytes,
-      allocated_bytes: 4096,
-      createdAt_ms: 0,
-      state: 'ok',
-      reason: null,
-    };
-  }
-
   #blocks() {
     return {
       generation: this.config?.generation ?? -1,
@@ -175,10 +152,8 @@ export class FakePlane {
         provisioned_bytes: 0,
         volumeCount: this.volumes.size,
       })),
-      volumes: [...this.volumes].map(([key, { size_bytes }]) => {
-        const [pool = '', name = ''] = key.split('/');
-        return this.#volumeStatus(pool, name, size_bytes);
-      }),
+      volumes: [...this.volumes.keys()].map(key => this.stored.status(key)),
+      jobs: [...this.stored.jobs.values()],
       exports: (this.config?.exports ?? []).map(one => ({
         name: one.name,
         state: this.broken.has(one.name) ? 'error' : 'listening',
