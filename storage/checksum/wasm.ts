@@ -65,6 +65,8 @@ function bytesOf(value: bigint): number[] {
   return Array.from({ length: 8 }, (_, i) => Number((value >> BigInt(8 * i)) & 0xffn));
 }
 
+const MAGIC_AND_VERSION = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+
 const section = (id: number, content: number[]): number[] => [id, ...unsigned(content.length), ...content];
 const text = (name: string): number[] => [...unsigned(name.length), ...new TextEncoder().encode(name)];
 
@@ -85,7 +87,7 @@ export function moduleOf(parts: {
   ];
   const parameters = Array.from({ length: parameterCount }, () => I32);
   return Uint8Array.from([
-    ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...MAGIC_AND_VERSION,
     ...section(1, [1, 0x60, ...unsigned(parameterCount), ...parameters, 1, I32]),
     ...section(2, [1, ...text('env'), ...text('memory'), 2, 1, ...unsigned(pages), ...unsigned(pages)]),
     ...section(3, [1, 0]),

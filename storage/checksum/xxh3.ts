@@ -53,6 +53,11 @@ const ACC = 11; // four
 const DATA = 15;
 const MIXED = 16;
 
+/** Instructions one behind the other; a line of the function below. */
+function sequence(...instructions: readonly (readonly number[])[]): number[] {
+  return instructions.flat();
+}
+
 const SWAP = op.shuffle(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
 /** The low and the high halves of both 64-bit lanes, where extmul_low takes them. */
 const LOW_HALVES = op.shuffle(0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11);
@@ -61,34 +66,34 @@ const HIGH_HALVES = op.shuffle(4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 1
 /** acc[i ^ 1] += data[i]; acc[i] += low32(data ^ secret) x high32(data ^ secret). */
 function accumulate(): number[] {
   return [0, 1, 2, 3].flatMap(i => [
-    ...[...op.get(INPUT), ...op.v128Load(16 * i), ...op.tee(DATA)],
-    ...[...op.get(KEY), ...op.v128Load(16 * i), ...op.v128Xor, ...op.set(MIXED)],
-    ...[...op.get(ACC + i), ...op.get(DATA), ...op.get(DATA), ...SWAP, ...op.i64x2Add],
-    ...[...op.get(MIXED), ...op.get(MIXED), ...LOW_HALVES],
-    ...[...op.get(MIXED), ...op.get(MIXED), ...HIGH_HALVES],
-    ...[...op.i64x2ExtmulLowI32x4U, ...op.i64x2Add, ...op.set(ACC + i)],
+    ...sequence(op.get(INPUT), op.v128Load(16 * i), op.tee(DATA)),
+    ...sequence(op.get(KEY), op.v128Load(16 * i), op.v128Xor, op.set(MIXED)),
+    ...sequence(op.get(ACC + i), op.get(DATA), op.get(DATA), SWAP, op.i64x2Add),
+    ...sequence(op.get(MIXED), op.get(MIXED), LOW_HALVES),
+    ...sequence(op.get(MIXED), op.get(MIXED), HIGH_HALVES),
+    ...sequence(op.i64x2ExtmulLowI32x4U, op.i64x2Add, op.set(ACC + i)),
   ]);
 }
 
 /** Stripes from INPUT to END, the secret moving on by 8 bytes each. */
 function stripes(count: number): number[] {
   return [
-    ...[...op.get(INPUT), ...op.i32Const(count * STRIPE_BYTES), ...op.i32Add, ...op.set(END)],
-    ...[...op.get(SECRET_AT), ...op.set(KEY)],
+    ...sequence(op.get(INPUT), op.i32Const(count * STRIPE_BYTES), op.i32Add, op.set(END)),
+    ...sequence(op.get(SECRET_AT), op.set(KEY)),
     ...op.loopWhile([
       ...accumulate(),
-      ...[...op.get(KEY), ...op.i32Const(SECRET_STEP_BYTES), ...op.i32Add, ...op.set(KEY)],
-      ...[...op.get(INPUT), ...op.i32Const(STRIPE_BYTES), ...op.i32Add, ...op.tee(INPUT)],
-      ...[...op.get(END), ...op.i32LtU],
+      ...sequence(op.get(KEY), op.i32Const(SECRET_STEP_BYTES), op.i32Add, op.set(KEY)),
+      ...sequence(op.get(INPUT), op.i32Const(STRIPE_BYTES), op.i32Add, op.tee(INPUT)),
+      ...sequence(op.get(END), op.i32LtU),
     ]),
   ];
 }
 
 function scramble(): number[] {
   return [0, 1, 2, 3].flatMap(i => [
-    ...[...op.get(ACC + i), ...op.get(ACC + i), ...op.i32Const(47), ...op.i64x2ShrU, ...op.v128Xor],
-    ...[...op.get(SECRET_AT), ...op.v128Load(SECRET.length - STRIPE_BYTES + 16 * i), ...op.v128Xor],
-    ...[...op.v128Const(PRIME32_1, PRIME32_1), ...op.i64x2Mul, ...op.set(ACC + i)],
+    ...sequence(op.get(ACC + i), op.get(ACC + i), op.i32Const(47), op.i64x2ShrU, op.v128Xor),
+    ...sequence(op.get(SECRET_AT), op.v128Load(SECRET.length - STRIPE_BYTES + 16 * i), op.v128Xor),
+    ...sequence(op.v128Const(PRIME32_1, PRIME32_1), op.i64x2Mul, op.set(ACC + i)),
   ]);
 }
 
@@ -98,21 +103,21 @@ const high = (local: number): number[] => [...op.get(local), ...op.i64Const(32n)
 /** SUM += low64 ^ high64 of the 128-bit product of two accumulators, each mixed with the secret. */
 function merge(pair: number): number[] {
   const side = (lane: number): number[] => [
-    ...[...op.get(ACC + pair), ...op.i64x2ExtractLane(lane)],
-    ...[...op.get(SECRET_AT), ...op.i64Load(11 + 16 * pair + 8 * lane), ...op.i64Xor],
+    ...sequence(op.get(ACC + pair), op.i64x2ExtractLane(lane)),
+    ...sequence(op.get(SECRET_AT), op.i64Load(11 + 16 * pair + 8 * lane), op.i64Xor),
   ];
   return [
-    ...[...side(0), ...op.set(A64), ...side(1), ...op.set(B64)],
+    ...sequence(side(0), op.set(A64), side(1), op.set(B64)),
     // PART: low x low. MIDDLE: high x low, and what PART carries.
-    ...[...low(A64), ...low(B64), ...op.i64Mul, ...op.set(PART)],
-    ...[...high(A64), ...low(B64), ...op.i64Mul, ...high(PART), ...op.i64Add, ...op.set(MIDDLE)],
+    ...sequence(low(A64), low(B64), op.i64Mul, op.set(PART)),
+    ...sequence(high(A64), low(B64), op.i64Mul, high(PART), op.i64Add, op.set(MIDDLE)),
     // Upper half: high x high + high(MIDDLE) + high(low(MIDDLE) + low x high)
-    ...[...high(A64), ...high(B64), ...op.i64Mul, ...high(MIDDLE), ...op.i64Add],
-    ...[...low(A64), ...high(B64), ...op.i64Mul, ...low(MIDDLE), ...op.i64Add, ...op.tee(MIDDLE)],
-    ...[...op.i64Const(32n), ...op.i64ShrU, ...op.i64Add],
+    ...sequence(high(A64), high(B64), op.i64Mul, high(MIDDLE), op.i64Add),
+    ...sequence(low(A64), high(B64), op.i64Mul, low(MIDDLE), op.i64Add, op.tee(MIDDLE)),
+    ...sequence(op.i64Const(32n), op.i64ShrU, op.i64Add),
     // Lower half.
-    ...[...op.get(MIDDLE), ...op.i64Const(32n), ...op.i64Shl, ...low(PART), ...op.i64Or],
-    ...[...op.i64Xor, ...op.get(SUM), ...op.i64Add, ...op.set(SUM)],
+    ...sequence(op.get(MIDDLE), op.i64Const(32n), op.i64Shl, low(PART), op.i64Or),
+    ...sequence(op.i64Xor, op.get(SUM), op.i64Add, op.set(SUM)),
   ];
 }
 
@@ -125,23 +130,23 @@ function body(): number[] {
   ] as const;
   return [
     ...start.flatMap(([a, b], i) => [...op.v128Const(a, b), ...op.set(ACC + i)]),
-    ...[...op.get(AT), ...op.set(INPUT)],
-    ...[...op.get(AT), ...op.i32Const(3 * STRIPES_PER_BLOCK * STRIPE_BYTES), ...op.i32Add, ...op.set(LAST)],
+    ...sequence(op.get(AT), op.set(INPUT)),
+    ...sequence(op.get(AT), op.i32Const(3 * STRIPES_PER_BLOCK * STRIPE_BYTES), op.i32Add, op.set(LAST)),
     ...op.loopWhile([
       ...stripes(STRIPES_PER_BLOCK),
       ...scramble(),
-      ...[...op.get(INPUT), ...op.get(LAST), ...op.i32LtU],
+      ...sequence(op.get(INPUT), op.get(LAST), op.i32LtU),
     ]),
     ...stripes(STRIPES_PER_BLOCK - 1),
     // INPUT is at the last stripe now; its secret lies 7 bytes before the end's.
-    ...[...op.get(SECRET_AT), ...op.i32Const(SECRET.length - STRIPE_BYTES - 7), ...op.i32Add, ...op.set(KEY)],
+    ...sequence(op.get(SECRET_AT), op.i32Const(SECRET.length - STRIPE_BYTES - 7), op.i32Add, op.set(KEY)),
     ...accumulate(),
-    ...[...op.i64Const(BigInt(SUMMED_BYTES) * PRIME64_1), ...op.set(SUM)],
+    ...sequence(op.i64Const(BigInt(SUMMED_BYTES) * PRIME64_1), op.set(SUM)),
     ...[0, 1, 2, 3].flatMap(merge),
     // Avalanche; of its last step, only what reaches the low half.
-    ...[...op.get(SUM), ...op.get(SUM), ...op.i64Const(37n), ...op.i64ShrU, ...op.i64Xor],
-    ...[...op.i64Const(PRIME_MX1), ...op.i64Mul, ...op.tee(SUM)],
-    ...[...op.get(SUM), ...op.i64Const(32n), ...op.i64ShrU, ...op.i64Xor, ...op.i32WrapI64],
+    ...sequence(op.get(SUM), op.get(SUM), op.i64Const(37n), op.i64ShrU, op.i64Xor),
+    ...sequence(op.i64Const(PRIME_MX1), op.i64Mul, op.tee(SUM)),
+    ...sequence(op.get(SUM), op.i64Const(32n), op.i64ShrU, op.i64Xor, op.i32WrapI64),
   ];
 }
 
