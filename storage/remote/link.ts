@@ -32,6 +32,8 @@ export type Dial = (ready: (input: boolean, output: boolean) => void) => RemoteS
 
 export interface LinkOwner extends Answers {
   linkUp(link: Link, agreed: Agreed): void;
+  /** It may take more than it could. */
+  linkRoom(): void;
   /** Its socket is closed; what it had asked is in `link.abandoned`. */
   linkDown(link: Link, why: string): void;
 }
@@ -65,6 +67,8 @@ export class Link {
   state: 'connecting' | 'shaking' | 'tls' | 'up' | 'down' = 'connecting';
   /** Since when the server owes us something and has said nothing. */
   waitingSince_ms: number;
+  /** What the server told, once it is up; stays when it is down. */
+  agreed: Agreed | null = null;
   /** Tags of requests that were not answered when it went down. */
   abandoned: number[] = [];
   #parts: LinkParts;
@@ -181,6 +185,11 @@ export class Link {
     this.#end('closed');
   }
 
+  /** At once. `linkDown` is not told. */
+  abort(why: string): void {
+    this.#end(why);
+  }
+
   /** As if the connection had ended. */
   drop(why: string): void {
     if (this.state === 'down') return;
@@ -226,7 +235,10 @@ export class Link {
     if (this.state === 'connecting') this.#connect();
     if (this.state === 'tls') this.#shakeTls();
     if (this.state === 'down') return;
-    if (output && this.#blocked) this.flush();
+    if (output && this.#blocked) {
+      this.flush();
+      this.#parts.owner.linkRoom();
+    }
     if (input && this.state !== 'connecting' && this.state !== 'tls') this.#receive();
   }
 
@@ -315,6 +327,7 @@ export class Link {
     }
     this.#transmission = new ClientTransmission(negotiation.agreed, this.#parts.owner);
     this.state = 'up';
+    this.agreed = negotiation.agreed;
     this.#parts.owner.linkUp(this, negotiation.agreed);
   }
 
