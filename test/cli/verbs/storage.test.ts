@@ -304,7 +304,7 @@ await t.test('backups', async t => {
       { pool: 'fast', volume: 'db' },
     ],
   });
-  const { name } = api.requests('POST /v1/snapshots')[0]?.body as { name: string };
+  const { name } = api.requests('POST /v1/snapshots')[0]!.body as { name: string };
   t.match(
     api
       .requests('POST /v1/jobs')
@@ -352,7 +352,7 @@ await t.test('backups', async t => {
 await t.test('completion knows snapshots, pools and jobs', async t => {
   const { api, weft } = await place(t);
   api.on('GET /v1/volumes', () => ({
-    volumes: [{ ...VOLUME, usedBy: [] }].map(({ parent: _, ...one }) => one),
+    volumes: [{ ...VOLUME, usedBy: [], parent: 'golden@v1' }],
   }));
   api.on('GET /v1/jobs', () => ({ jobs: [JOB, { ...DONE, id: '8' }] }));
   const of = async (...words: string[]) =>

@@ -1,0 +1,168 @@
+/**
+ * A guest on a journaled file system, while weft-storage is killed under it again and again, and snapshots are taken,
+ * exported and deleted meanwhile.
+ *
+ *   guest "writer" --- vda: ext4 made by the host, imported --- weft-storage (kill -9) --- pool "main"
+ *
+ * The guest writes numbered records with fsync and says on its serial line up to which they were acknowledged, and what
+ * it finds when it verifies them (control/image/guest/work.sh). After each kill the volume is exported as it is and e2fsck judges
+ * it: what a power cut would have left has to be a file system whose journal mends it.
+ *
+ * WEFT_LAB_KILLS=50 kills so often; the default is kept small.
+ *
+ * lab: alone (guests without KVM).
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import t, { type Test } from 'tap';
+import { FABRIC_NEEDS, Fabric } from './harness/fabric.js';
+import type { Guest } from './harness/guests.js';
+import { ask } from './harness/http.js';
+import { Lab } from './harness/lab.js';
+import { missing } from './harness/needs.js';
+import { eventually, killSync, run } from './harness/processes.js';
+
+t.setTimeout(3_600_000);
+
+const MIB = 2 ** 20;
+const KILLS = Number(process.env['WEFT_LAB_KILLS'] ?? 4);
+/** Of control/image/guest/disk.sh: what tells that the disk was made for it, and the slots that it writes in turn. */
+const SLOT_BYTES = 262_144;
+const LABEL = 'weft-tiny';
+
+const needs = {
+  ...FABRIC_NEEDS,
+  programs: [...(FABRIC_NEEDS.programs ?? []), 'mkfs.ext4', 'e2fsck', 'qemu-img'],
+};
+
+/** A disk with ext4, a journal and all that the guest wants to find: it is written in place from the first boot on. */
+async function makeDisk(lab: Lab, path: string): Promise<void> {
+  const inside = lab.path('inside');
+  mkdirSync(inside);
+  for (const slot of ['a', 'b']) writeFileSync(`${inside}/${slot}`, new Uint8Array(SLOT_BYTES));
+  writeFileSync(`${inside}/ready`, '');
+  await run(['truncate', '-s', String(64 * MIB), path]);
+  await run(['mkfs.ext4', '-q', '-L', LABEL, '-d', inside, path]);
+}
+
+/** e2fsck of a copy, which its journal may mend; null when all is well. */
+async function fsck(image: string): Promise<string | null> {
+  // 0: clean, 1: the journal was played back, as after any power cut.
+  const mended = await run(['e2fsck', '-fy', image], { mayFail: true });
+  const says = (mended.stdout + mended.stderr).trim();
+  if ((mended.status ?? 99) > 1) return says;
+  const again = await run(['e2fsck', '-fn', image], { mayFail: true });
+  return again.status === 0 ? null : `${says}\n${again.stdout}`;
+}
+
+async function storagePid(fabric: Fabric): Promise<number> {
+  return eventually(
+    'weft-storage to be up',
+    async () => ((await fabric.pids().catch(() => ({}))) as Record<string, number | null>)['storage'] ?? null,
+  );
+}
+
+/** Until the disk has acknowledged something that it had not before. */
+async function getsOn(guest: Guest, after: number): Promise<number> {
+  return eventually(
+    `${guest.name} to write beyond ${after}`,
+    () => {
+      const now = guest.acknowledged();
+      return now > after ? now : null;
+    },
+    { timeout_ms: 60_000, every_ms: 50 },
+  );
+}
+
+/** What the guest finds when it is booted anew. */
+async function verifies(t: Test, fabric: Fabric, guest: Guest, boots: number): Promise<void> {
+  await fabric.weft(['machine', 'reset', guest.name]);
+  const found = await guest.waitFor(
+    `what it found at boot ${boots}`,
+    fact => fact.fact === 'disk' && fact['boots'] === boots,
+  );
+  t.match(found, { intact: true, new: false });
+  const said = guest.facts();
+  const from = said.findIndex(fact => fact.fact === 'disk' && fact['boots'] === boots);
+  const upto = Number(said.slice(0, from).findLast(fact => fact.fact === 'written')?.['upto'] ?? 0);
+  const verified = await guest.waitFor('what it verified', fact => fact.fact === 'verified', { from });
+  t.equal(verified['bad'], 0, 'no record is damaged');
+  t.ok(Number(verified['upto']) >= upto, `acknowledged ${upto}, found ${String(verified['upto'])}`);
+}
+
+await t.test(`${KILLS} times kill -9 of weft-storage under a guest`, { skip: missing(needs) }, async t => {
+  const lab = Lab.open('/var/tmp');
+  t.teardown(() => lab.close());
+  const fabric = new Fabric(lab);
+  const image = lab.path('disk.img');
+  await makeDisk(lab, image);
+  const file = lab.path('guest.yaml');
+  writeFileSync(
+    file,
+    `
+pool: { main: {} }
+image: { tiny: { tiny: {} }, formatted: { disk: ${image}, format: raw } }
+volume: { disk: { pool: main, size: 64MiB, image: formatted } }
+machine:
+  writer: { image: tiny, memory: 128MiB, disks: [{ volume: disk }], cmdline: weft.disk=/dev/vda weft.work=disk }
+`,
+  );
+  await fabric.up(file);
+  const guest = fabric.guest('writer');
+  const first = await guest.waitFor('its disk', fact => fact.fact === 'disk');
+  t.match(first, { formatted: true, new: false, boots: 1, intact: true }, 'it took the file system as it is');
+  await getsOn(guest, 0);
+
+  const { status, text } = await ask(fabric.socket, 'POST', '/v1/snapshots', {
+    name: 'begun',
+    volumes: [{ pool: 'main', volume: 'disk' }],
+  });
+  const snapshots = status === 200;
+  if (!snapshots)
+    t.pass('snapshots, and e2fsck after each kill', { skip: `weft-storage knows none: ${text}` });
+
+  for (let kill = 1; kill <= KILLS; kill++) {
+    const before = guest.acknowledged();
+    const pid = await storagePid(fabric);
+    const snapshot = snapshots
+      ? fabric.weft(['volume', 'snapshot', `main/disk@s${kill}`], { mayFail: true })
+      : null;
+    // At another moment of its work each time; sometimes in the middle of the snapshot.
+    await new Promise(resolve => setTimeout(resolve, (kill * 37) % 300));
+    killSync(pid);
+    await snapshot;
+    const now = await getsOn(guest, Math.max(before, guest.acknowledged()));
+    t.ok(now > before, `kill ${kill}: acknowledged ${before}, then ${now}`);
+    if (!snapshots) continue;
+    const copy = lab.path('copy.raw');
+    const exported = await fabric.weft(['volume', 'export', 'main/disk', copy, '--force'], { mayFail: true });
+    t.equal(exported.status, 0, exported.stderr);
+    t.equal(await fsck(copy), null, `kill ${kill}: e2fsck is content`);
+    if (kill % 2 === 0)
+      await fabric.weft(['volume', 'delete-snapshot', `main/disk@s${kill}`], { mayFail: true });
+  }
+  await verifies(t, fabric, guest, 2);
+  const wrong = guest.said('verified').filter(fact => fact['bad'] !== 0);
+  t.same(wrong, [], 'nor was any at any other time');
+  t.same(guest.said('write-failed'), [], 'the guest never saw an error');
+
+  if (snapshots) {
+    // What it was at the beginning, given to another machine.
+    await fabric.weft(['volume', 'clone', 'main/disk@begun', 'copy']);
+    writeFileSync(
+      lab.path('second.yaml'),
+      `
+volume: { copy: { pool: main, size: 64MiB } }
+machine:
+  reader: { image: tiny, memory: 128MiB, disks: [{ volume: copy }], cmdline: weft.disk=/dev/vda weft.work=disk }
+`,
+    );
+    await fabric.up(lab.path('second.yaml'));
+    const reader = fabric.guest('reader');
+    t.match(await reader.waitFor('its disk', fact => fact.fact === 'disk'), { boots: 2, intact: true });
+    t.match(await reader.waitFor('what it verified', fact => fact.fact === 'verified'), { bad: 0 });
+  }
+
+  await fabric.weft(['machine', 'kill', 'writer']);
+  await fabric.down();
+  t.same(fabric.processes(), []);
+});
