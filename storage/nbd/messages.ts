@@ -13,8 +13,9 @@ export type ToLoop =
    * written after is above, for all of them at one instant.
    *   snapshot  the new chains are the old ones with an empty layer on top. Done when what the frozen layers hold is
    *             durable and their maps are closed
-   *   replace   the same content by other layers (some were merged). Done when no fd of a layer that is in no new
-   *             chain is used any more
+   *   replace   the same content by other layers (some were merged). The layer that took up another keeps its uuid and has
+   *             another map now: what is remembered of frozen layers' maps and of who has a block is read again. Done when
+   *             no fd of a layer that is in no new chain is used any more
    *   content   other content (rollback): the sender has seen to it that no client is connected. Done likewise
    */
   | {
