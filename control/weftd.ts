@@ -17,7 +17,7 @@ import {
   StorageStatus,
   VolumeStatus,
 } from '../storage/contract.js';
-import type { StorageConfig } from '../storage/contract.js';
+import type { JobStatus, StorageConfig } from '../storage/contract.js';
 import { z } from 'zod';
 import type { Doctor, ShutdownRequest } from './api/contract.js';
 import type { System } from './api/system.js';
@@ -282,6 +282,20 @@ export class Weftd {
     });
   }
 
+  /** The end of a job that somebody asked for, or that found something or failed. */
+  #noteJob({ id, request, state, message, findings, endedAt_ms }: JobStatus): void {
+    if (endedAt_ms === null || (request.kind === 'merge' && state !== 'failed')) return;
+    const found =
+      findings.length === 0 ? '' : `; ${findings.length} damaged places found, see weft job watch ${id}`;
+    this.#journal.add({
+      level: state === 'failed' || findings.length > 0 ? 'warning' : 'info',
+      kind: 'pool' in request ? 'pool' : 'backup',
+      name: 'pool' in request ? request.pool : request.source.directory,
+      reason: `Job${reasonOf(state)}`,
+      message: `${request.kind}${'volume' in request && request.volume !== undefined ? ` of ${request.volume}` : ''} (job ${id}) ${state}${message === null ? '' : `: ${message}`}${found}`,
+    });
+  }
+
   #makeStorage(): StoragePlane {
     const words = {
       health: StorageHealth,
@@ -292,7 +306,10 @@ export class Weftd {
     return new Plane(
       { ...this.#planeSpec('storage', this.#parts.layout.storageSocket), words },
       this.#parts.clock,
-      this.#listener('storage', () => this.#reconciler.wake()),
+      this.#listener('storage', event => {
+        if (event.type === 'job') this.#noteJob(event.job);
+        else this.#reconciler.wake();
+      }),
     );
   }
 
