@@ -9,7 +9,9 @@ export interface TarMember {
   size_bytes: number;
 }
 
+/** A range that is wanted, and as much of it as there is. */
 export type ReadAt = (offset_bytes: number, length_bytes: number) => Promise<Uint8Array>;
+type Walk = Generator<readonly [offset_bytes: number, length_bytes: number], TarMember[], Uint8Array>;
 
 /** Our constants. */
 const MEMBERS_MAX = 1000;
@@ -32,13 +34,21 @@ export function isTar(head: Uint8Array): boolean {
 
 /** Regular files, in order. Throws TarError for what is no whole tar. */
 export async function listTar(readAt: ReadAt, file_bytes: number): Promise<TarMember[]> {
+  const walk = walkTar(file_bytes);
+  let step = walk.next();
+  while (step.done !== true) step = walk.next(await readAt(...step.value));
+  return step.value;
+}
+
+/** The same without an edge: says what it wants to read, is given that, and returns the members. */
+export function* walkTar(file_bytes: number): Walk {
   const members: TarMember[] = [];
   let at_bytes = 0;
   let longName: string | undefined;
   let longSize: number | undefined;
   for (let headers = 0; ; headers++) {
     if (headers > 3 * MEMBERS_MAX) throw new TarError(`it has more than ${MEMBERS_MAX} members`);
-    const head = await readAt(at_bytes, BLOCK_BYTES);
+    const head = yield [at_bytes, BLOCK_BYTES];
     // Two blocks of zeroes end it; some writers leave them out.
     if (head.every(byte => byte === 0)) return members;
     if (head.length < BLOCK_BYTES) throw new TarError('it is cut off in a header');
@@ -52,7 +62,7 @@ export async function listTar(readAt: ReadAt, file_bytes: number): Promise<TarMe
       throw new TarError(`it is cut off: a member ends at ${end_bytes} of ${file_bytes} bytes`);
     if (isOfNext) {
       if (size_bytes > EXTENDED_MAX_BYTES) throw new TarError('an extended header is too long');
-      const body = await readAt(offset_bytes, size_bytes);
+      const body = yield [offset_bytes, size_bytes];
       if (type === 'L') longName = text(body, 0, body.length);
       else {
         const pax = parsePax(body);
