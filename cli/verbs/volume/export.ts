@@ -11,16 +11,22 @@ import { formatBytes } from '../../format.js';
 import type { Session } from '../../session.js';
 import { parseTarget } from '../../storage/names.js';
 import { takeLease } from '../../transfer/lease.js';
+import { writeOva } from '../../transfer/ovaWriter.js';
 import { EXPORT_FORMATS, copyOut, type ExportFormat } from '../../transfer/qemuImg.js';
 import { withBar } from './import.js';
 
+/** An OVA is not qemu-img's to make. */
+const FORMATS = [...EXPORT_FORMATS, 'ova'] as const;
+type Format = ExportFormat | 'ova';
+
 interface Options {
-  format?: ExportFormat;
+  format?: Format;
   compress: boolean;
   force: boolean;
 }
 
-const BY_EXTENSION: Readonly<Record<string, ExportFormat>> = {
+const BY_EXTENSION: Readonly<Record<string, Format>> = {
+  '.ova': 'ova',
   '.qcow2': 'qcow2',
   '.raw': 'raw',
   '.img': 'raw',
@@ -28,7 +34,7 @@ const BY_EXTENSION: Readonly<Record<string, ExportFormat>> = {
   '.vhdx': 'vhdx',
   '.vdi': 'vdi',
 };
-const COMPRESSES: readonly ExportFormat[] = ['qcow2', 'vmdk'];
+const COMPRESSES: readonly Format[] = ['qcow2', 'vmdk'];
 
 export function registerExport(group: Command, session: Session): void {
   group
@@ -36,9 +42,7 @@ export function registerExport(group: Command, session: Session): void {
     .description('write a volume, or one of its snapshots, into a disk image')
     .argument('<volume>', 'as POOL/VOLUME, as it is now, or POOL/VOLUME@SNAPSHOT')
     .argument('<file>', 'the image; its ending says the format')
-    .addOption(
-      new Option('--format <format>', 'of the image; default: by its ending').choices(EXPORT_FORMATS),
-    )
+    .addOption(new Option('--format <format>', 'of the image; default: by its ending').choices(FORMATS))
     .option('--compress', 'smaller and slower: of qcow2 and vmdk', false)
     .option('--force', 'replace a file that is there', false)
     .action(async (target: string, file: string, options: Options, command: Command) => {
@@ -68,11 +72,12 @@ async function writeFile(
   session: Session,
   command: Command,
   from: { pool: string; volume: string; snapshot?: string },
-  to: { path: string; format: ExportFormat; compress: boolean },
+  to: { path: string; format: Format; compress: boolean },
 ): Promise<number> {
   const interrupted = new AbortController();
   const off = session.io.onSignal(() => interrupted.abort());
   const partial = join(dirname(to.path), `.${basename(to.path).slice(0, 200)}.${process.pid}.part`);
+  const parts = [partial];
   const lease = await takeLease(session.client(command), { kind: 'export', ...from }).catch(
     (error: unknown) => {
       off();
@@ -84,16 +89,31 @@ async function writeFile(
     await (await open(partial, 'wx', 0o600)).close();
     const title = `exporting ${from.pool}/${from.volume}${from.snapshot === undefined ? '' : `@${from.snapshot}`}`;
     const signal = AbortSignal.any([interrupted.signal, lease.lost]);
-    await withBar(session, title, lease.size_bytes, show =>
-      copyOut(lease, { ...to, path: partial }, show, signal),
-    );
+    const { format } = to;
+    if (format === 'ova') {
+      const disk = `${partial}-disk`;
+      parts.push(disk);
+      await (await open(disk, 'wx', 0o600)).close();
+      await withBar(session, title, lease.size_bytes, show =>
+        copyOut(lease, { path: disk, format: 'vmdk', compress: true }, show, signal),
+      );
+      const { size } = await stat(disk);
+      const about = { path: disk, name: from.volume, capacity_bytes: lease.size_bytes, now_ms: Date.now() };
+      await withBar(session, `packing ${basename(to.path)}`, size, show =>
+        writeOva(partial, about, show, signal),
+      );
+      await rm(disk);
+    } else
+      await withBar(session, title, lease.size_bytes, show =>
+        copyOut(lease, { path: partial, format, compress: to.compress }, show, signal),
+      );
     await sync(partial);
     const { blocks } = await stat(partial);
     await rename(partial, to.path);
     await sync(dirname(to.path));
     return blocks * 512;
   } catch (error) {
-    await rm(partial, { force: true });
+    for (const part of parts) await rm(part, { force: true });
     if (interrupted.signal.aborted)
       throw new CliError('INTERRUPTED', `interrupted: ${to.path} was not written`, { exit: 130 });
     if (lease.lost.aborted)

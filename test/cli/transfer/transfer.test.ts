@@ -283,6 +283,27 @@ await t.test('export', { skip }, async t => {
       );
     });
 
+  await t.test('ova', async t => {
+    const here = await place(t);
+    const { raw } = makeImage(here.directory, 'raw');
+    writeFileSync(here.image(0), raw);
+    const file = join(here.directory, 'out.ova');
+    const { code, stderr } = await runCli(['volume', 'export', 'main/web', file], { state: here.api.state });
+    t.equal(code, 0, stderr);
+    const listed = execFileSync('tar', ['-tf', file], { encoding: 'utf8' });
+    t.equal(listed, 'web.ovf\nweb.mf\nweb-disk1.vmdk\n', 'as tar sees it');
+    t.ok(statSync(file).size < 4 * MIB);
+    // Its manifest is compared on the way back.
+    const back = await runCli(['volume', 'import', file, 'main/again'], { state: here.api.state });
+    t.equal(back.code, 0, back.stderr);
+    t.match(back.stderr, /comparing .* with its manifest/);
+    t.equal(sum(readFileSync(here.image(1))), sum(raw));
+    t.same(
+      readdirSync(here.directory).filter(name => name.includes('.part')),
+      [],
+    );
+  });
+
   await t.test('compressed; a file that is there; an ending that says nothing', async t => {
     const here = await place(t);
     writeFileSync(here.image(0), Buffer.alloc(8 * MIB, 'weft'));
