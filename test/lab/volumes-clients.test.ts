@@ -12,7 +12,7 @@ import type { Diff, JobStatus, SnapshotStatus, VolumeStatus } from '../../storag
 import { ask, askJson } from './harness/http.js';
 import { Lab } from './harness/lab.js';
 import { missing } from './harness/needs.js';
-import { eventually, run } from './harness/processes.js';
+import { eventually, killSync, run } from './harness/processes.js';
 import { Storage } from './harness/weft.js';
 
 // Each part has an end of its own; on a busy machine they are far apart.
@@ -30,7 +30,7 @@ const PYTHON = { env: { PATH: `/usr/bin:${process.env['PATH'] ?? ''}` } };
 /** A pool, and an export of whatever is named, each at a socket of its own. */
 class House {
   readonly lab: Lab;
-  readonly plane: Storage;
+  plane: Storage;
   readonly #exports: Config['exports'] = [];
   #pools: Config['pools'];
   #volumes: NonNullable<Config['volumes']> = [];
@@ -58,6 +58,14 @@ class House {
   async openedAs(volumes: NonNullable<Config['volumes']>, more: Config['pools'] = []): Promise<void> {
     this.#volumes = volumes;
     this.#pools = [...this.#pools, ...more];
+    await this.#configure();
+  }
+
+  /** SIGKILL, and a new one that is told the same. */
+  async killAndRestart(): Promise<void> {
+    killSync(this.plane.pid);
+    await this.plane.program.ended;
+    this.plane = await Storage.start(this.lab);
     await this.#configure();
   }
 
@@ -219,6 +227,59 @@ print("same")
   );
   const { stdout, stderr } = await run(nbdsh(script), { mayFail: true, timeout_ms: 120_000, ...PYTHON });
   t.match(stdout, /^same$/m, stderr);
+});
+
+await t.test('what was answered is there after kill -9, flushed or not', { skip: skip('nbdsh') }, async t => {
+  const house = await House.open(t);
+  const uri = await house.export('v');
+  const [script, model] = [house.lab.path('writer.py'), house.lab.path('model')];
+  const seed = Date.now() % 1_000_000;
+  t.comment(`seed ${seed}`);
+  // One request at a time: when it ends there is none without an answer, but the last of which nothing is said.
+  writeFileSync(
+    script,
+    `
+import random, nbd, sys, time
+r = random.Random(${seed} + int(open("${model}.turn").read()))
+SIZE = 16 << 20
+try:
+    model = bytearray(open("${model}", "rb").read())
+except FileNotFoundError:
+    model = bytearray(SIZE)
+h = nbd.NBD()
+h.connect_uri("${uri}")
+assert h.pread(SIZE, 0) == bytes(model), "what was there before"
+until = time.time() + 1.5
+while time.time() < until:
+    unit = r.choice((1, 4096, 4096, 65536))
+    at = r.randrange(0, SIZE // unit) * unit
+    n = min(r.randrange(1, 20) * unit, SIZE - at)
+    what = r.choice(("write", "write", "write", "zero", "flush" if r.random() < 0.05 else "write"))
+    if what == "write":
+        data = r.randbytes(n)
+        h.pwrite(data, at)
+        model[at:at + n] = data
+    elif what == "zero":
+        h.zero(n, at)
+        model[at:at + n] = bytes(n)
+    else:
+        h.flush()
+open("${model}", "wb").write(model)
+print("written", flush=True)
+time.sleep(600)
+`,
+  );
+  for (let turn = 0; turn < 4; turn++) {
+    writeFileSync(`${model}.turn`, String(turn));
+    const writer = house.lab.start(nbdsh(script), PYTHON);
+    await writer.waitForOutput(stdout => (stdout.includes('written') ? true : null));
+    await house.killAndRestart();
+    writer.signal('SIGKILL');
+    await writer.ended;
+    // New layers over what was written, when there are such things.
+    if (await house.answers('/snapshots')) await house.snapshot(`s${turn}`);
+    t.pass(`turn ${turn}`);
+  }
 });
 
 const FUSE = missing({ programs: ['nbdfuse', 'mkfs.ext4', 'e2fsck', 'fusermount3'], paths: ['/dev/fuse'] });
