@@ -17,7 +17,7 @@ import type { Ended, RunningProgram } from './processes.js';
 
 /** From dist/test/lab/harness/. */
 const PROJECT = new URL('../../../../', import.meta.url);
-const WEFT = fileURLToPath(new URL('bin/weft.js', PROJECT));
+export const WEFT = fileURLToPath(new URL('bin/weft.js', PROJECT));
 export const PROJECT_DIRECTORY = fileURLToPath(PROJECT);
 export const configFile = (name: string): string => fileURLToPath(new URL(`configs/${name}`, PROJECT));
 
