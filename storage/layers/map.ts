@@ -17,6 +17,12 @@
  * written over, and closed lazily: data synced, checksum page written and synced, then the mark is taken away with the sum
  * of that page. After a crash the blocks of an open region have no known checksum until they are read and summed again.
  *
+ * A soft page is what makes an answered write survive the death of the process (not of the machine) before its flush: the
+ * states as they are in RAM, put unsynced where the next commit will go, with the kernel's boot id. While that boot lasts,
+ * the page cache has it and the data it speaks of; after another boot it counts as never written.
+ *
+ *   soft page    as a state page, but magic "WSFT", no checksum, and at 96 the boot id (16)
+ *
  * All numbers little-endian.
  */
 
@@ -43,7 +49,10 @@ const AT_CHECKSUM = 4;
 const AT_SEQUENCE = 8;
 const AT_GROUP = 16;
 const AT_REGIONS = 32;
-const AT_STATES = 2048;
+const AT_BOOT = 96;
+export const AT_STATES = 2048;
+const SOFT_MAGIC = 0x54465357;
+export const BOOT_ID_BYTES = 16;
 const STATE_BYTES = GROUP_BLOCKS / 4;
 
 /** Blocks that a volume of this size has; the last one may be cut short only in a plain layer. */
@@ -138,18 +147,112 @@ export function parseStatePage(
   v.setUint32(AT_CHECKSUM, 0, true);
   const found = sum(page);
   v.setUint32(AT_CHECKSUM, wanted, true);
+  if (found !== wanted || !parseBody(page, v, group, into)) return 'damaged';
+  return 'ok';
+}
+
+/** The states as they are, for the time until the next commit; see the head. */
+export function emitSoftPage(page: Uint8Array, group: number, state: GroupState, bootId: Uint8Array): void {
+  emitStatePage(page, group, state, () => 0);
+  new DataView(page.buffer, page.byteOffset, PAGE_BYTES).setUint32(0, SOFT_MAGIC, true);
+  page.set(bootId, AT_BOOT);
+}
+
+/** True: a soft page of this boot; `into` is filled. */
+export function parseSoftPage(
+  page: Uint8Array,
+  group: number,
+  into: GroupState,
+  bootId: Uint8Array,
+): boolean {
+  const v = new DataView(page.buffer, page.byteOffset, PAGE_BYTES);
+  if (v.getUint32(0, true) !== SOFT_MAGIC) return false;
+  for (let i = 0; i < BOOT_ID_BYTES; i++) if (page[AT_BOOT + i] !== bootId[i]) return false;
+  return parseBody(page, v, group, into);
+}
+
+function parseBody(page: Uint8Array, v: DataView, group: number, into: GroupState): boolean {
   const high = v.getUint32(AT_SEQUENCE + 4, true);
-  if (found !== wanted || v.getUint32(AT_GROUP, true) !== group || high >= 2 ** 21) return 'damaged';
+  if (v.getUint32(AT_GROUP, true) !== group || high >= 2 ** 21) return false;
   const states = page.subarray(AT_STATES, AT_STATES + STATE_BYTES);
   // 3 is no state: two neighbouring bits set, the lower one at an even place.
-  for (let i = 0; i < STATE_BYTES; i++) if ((states[i]! & (states[i]! >>> 1) & 0x55) !== 0) return 'damaged';
+  for (let i = 0; i < STATE_BYTES; i++) if ((states[i]! & (states[i]! >>> 1) & 0x55) !== 0) return false;
   into.sequence = high * 2 ** 32 + v.getUint32(AT_SEQUENCE, true);
   for (let i = 0; i < GROUP_REGIONS; i++) {
     into.flags[i] = v.getUint32(AT_REGIONS + i * 8, true);
     into.pageSums[i] = v.getUint32(AT_REGIONS + i * 8 + 4, true);
   }
   into.states.set(states);
-  return 'ok';
+  return true;
+}
+
+/** Two state pages as they lie in the map file, and what they say. */
+export interface LoadedGroup {
+  /** As committed. */
+  readonly committed: GroupState;
+  /** Where the newest committed page lies; -1: none was ever. */
+  which: number;
+  /** The other page holds the same, so one may rot. */
+  alike: boolean;
+  /** A soft page of this boot says more: `soft` is filled. */
+  hasSoft: boolean;
+  readonly soft: GroupState;
+}
+
+export function newLoadedGroup(): LoadedGroup {
+  return {
+    committed: newGroupState(),
+    which: -1,
+    alike: true,
+    hasSoft: false,
+    soft: newGroupState(),
+  };
+}
+
+const other = newGroupState();
+
+/** `pages` are both, 8192 bytes. False: damaged, see newestOf. */
+export function loadGroup(
+  pages: Uint8Array,
+  group: number,
+  into: LoadedGroup,
+  sum: PageSum,
+  bootId: Uint8Array,
+): boolean {
+  const a = pages.subarray(0, PAGE_BYTES);
+  const b = pages.subarray(PAGE_BYTES, 2 * PAGE_BYTES);
+  into.hasSoft = false;
+  const first = parseStatePage(a, group, into.committed, sum);
+  const second = parseStatePage(b, group, other, sum);
+  const which = newestOf(first, into.committed.sequence, second, other.sequence);
+  if (which === 'damaged') return false;
+  into.which = which === 'blank' ? -1 : which;
+  into.alike = first === second && first !== 'damaged' && equal(a, b);
+  if (which === 1) copyGroupState(other, into.committed);
+  else if (which === 'blank') clearGroupState(into.committed);
+  const soft = which === 0 ? b : a;
+  if (parseSoftPage(soft, group, into.soft, bootId))
+    into.hasSoft = into.soft.sequence === into.committed.sequence + 1;
+  return true;
+}
+
+export function copyGroupState(from: GroupState, to: GroupState): void {
+  to.sequence = from.sequence;
+  to.flags.set(from.flags);
+  to.pageSums.set(from.pageSums);
+  to.states.set(from.states);
+}
+
+function clearGroupState(state: GroupState): void {
+  state.sequence = 0;
+  state.flags.fill(0);
+  state.pageSums.fill(0);
+  state.states.fill(0);
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < PAGE_BYTES; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /**

@@ -45,7 +45,10 @@ export {
   FALLOC_FL_ZERO_RANGE,
   RWF_NOWAIT,
   SEEK_DATA,
+  SEEK_END,
   SEEK_HOLE,
+  fallocate,
+  fdatasync,
   isUnsupported,
   lseek,
   pread,
@@ -93,6 +96,18 @@ export function replaceFile(file: string, text: string): void {
 export function readSmall(file: string): string {
   if (fs.statSync(file).size > SMALL_LIMIT_BYTES) return '';
   return fs.readFileSync(file, 'utf8');
+}
+
+/** Of this boot of the kernel, 16 bytes. Where it cannot be told: one that no other process will have. */
+export function bootId(): Uint8Array {
+  try {
+    const text = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
+    const bytes = Buffer.from(text.trim().replaceAll('-', ''), 'hex');
+    if (bytes.length === 16) return new Uint8Array(bytes);
+  } catch {
+    // As below.
+  }
+  return crypto.getRandomValues(new Uint8Array(16));
 }
 
 /** Where io_uring is not to be had: the calls themselves, answered a turn later. Everyone waits meanwhile. */
