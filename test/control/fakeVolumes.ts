@@ -24,6 +24,8 @@ export class FakeVolumes {
   readonly volumes = new Map<string, FakeVolume>();
   readonly leases = new Map<string, Lease>();
   readonly jobs = new Map<string, JobStatus>();
+  /** A test that wants bytes behind a lease serves them. */
+  onLease: ((name: string, lease: Lease | null) => Promise<void> | void) | undefined;
   /** What was done to volumes, in order. */
   readonly done: string[] = [];
   readonly #isExported: (key: string) => boolean;
@@ -140,9 +142,14 @@ export class FakeVolumes {
   }
 
   #lease(method: string, name: string, lease: Lease): Answer {
-    if (method === 'DELETE') return this.leases.delete(name) ? { body: {} } : refused(404, 'LEASE_UNKNOWN');
+    if (method === 'DELETE') {
+      if (!this.leases.delete(name)) return refused(404, 'LEASE_UNKNOWN');
+      void this.onLease?.(name, null);
+      return { body: {} };
+    }
     if (!this.volumes.has(`${lease.pool}/${lease.volume}`)) return refused(404, 'VOLUME_UNKNOWN');
     this.leases.set(name, lease);
+    void this.onLease?.(name, lease);
     return { body: {} };
   }
 
