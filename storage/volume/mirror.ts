@@ -1,0 +1,621 @@
+/**
+ * Two volumes kept the same. Read mirrorJournal.ts first: what is on disk about them, and why it is true.
+ *
+ *            in-sync  --it fails, or is too short-->  out  --it is well again-->  resyncing  --all copied, flushed--> in-sync
+ *   one side:                                          ^------ it fails again --------'
+ *
+ * The other side is `good` then: nothing is answered without it, and it is never taken out while the first is not in-sync.
+ * If both fail, the client gets the error. Which side is good changes only while both are in-sync, and is durable in the
+ * journal before an answer rests on it, so a crash never makes the wrong side the good one.
+ *
+ *   write, zero, trim   lock of the range (shared) -> regions marked durably -> both sides -> answer when both have it
+ *   read                the good side, or the first while both are the same; after an error there the other, and the blocks
+ *                       are written back where they could not be read (repairs)
+ *   flush               both sides
+ *   copying             one chunk at a time under an exclusive lock (mirrorCopier.ts): repairs, then what may differ
+ *
+ * `stale` are the regions in which the side that is not good may differ: all that are marked when it goes out, those
+ * written while it is out, those marked when the mirror is opened after a crash. Marks are cleared by
+ * mirrorCleaner.ts some seconds after the last write.
+ *
+ * A trim is a hint to both; a side that has come back, or that has taken over, may show trimmed blocks as they were.
+ */
+import type { Later } from './later.js';
+import { MirrorCleaner } from './mirrorCleaner.js';
+import { MirrorCopier } from './mirrorCopier.js';
+import { Bits, JOURNAL_BYTES, MirrorJournal, regionBytesOf, type JournalCopy } from './mirrorJournal.js';
+import { RangeLock, type LockWaiter } from './rangeLock.js';
+import type { SlowIo } from './slowIo.js';
+import {
+  ERRNO,
+  EXTENT_DATA,
+  pushExtent,
+  type BlockMeta,
+  type ExtentList,
+  type Memory,
+  type Volume,
+  type VolumeState,
+  type Waiter,
+  type ZeroHow,
+} from './volume.js';
+
+export interface MirrorLeg extends Volume {
+  readonly busy?: boolean;
+  grow?(size_bytes: number): void;
+  tick?(now_ms: number): void;
+  close?(): void;
+}
+
+export interface MirrorParts {
+  readonly first: MirrorLeg;
+  readonly second: MirrorLeg;
+  readonly journalFd: number;
+  readonly io: SlowIo;
+  readonly allocate: (length_bytes: number) => Memory & { unmap(): void };
+  readonly later: Later;
+  readonly now_ms: () => number;
+  readonly onState: (volume: MirrorVolume) => void;
+}
+
+export interface MirrorStatus {
+  readonly state: 'in-sync' | 'resyncing' | 'degraded';
+  readonly left_bytes: number;
+  readonly reason: string | null;
+}
+
+const RETRY_FIRST_MS = 1000;
+const RETRY_LIMIT_MS = 60_000;
+
+const READ = 0;
+const WRITE = 1;
+const ZERO = 2;
+const TRIM = 3;
+const FLUSH = 4;
+const NAMES = ['first', 'second'] as const;
+
+interface Operation {
+  kind: number;
+  offset: number;
+  length: number;
+  memory: Memory | null;
+  at: number;
+  how: ZeroHow | null;
+  waiter: Waiter;
+  token: number;
+  lock: number;
+  /** Sides that have not answered. */
+  open: number;
+  /** Of each side: 0, -errno, or 1: was not asked. */
+  results: [number, number];
+  /** Answered when the journal says who is good. */
+  waitsForGood: boolean;
+}
+
+export interface Leg {
+  readonly volume: MirrorLeg;
+  state: 'in-sync' | 'resyncing' | 'out';
+  reason: string | null;
+  retryAt_ms: number;
+  retry_ms: number;
+}
+
+export class MirrorVolume implements Volume, Waiter, LockWaiter {
+  size_bytes: number;
+  state: VolumeState = 'ok';
+  reason: string | null = null;
+  readonly legs: readonly [Leg, Leg];
+  readonly locks = new RangeLock();
+  readonly journal: MirrorJournal;
+  readonly stale = new Bits();
+  /** Reads that the other side served, and blocks written back. */
+  readErrors = 0;
+  repairs = 0;
+  copied_bytes = 0;
+  /** Operations of clients that ended; the copier makes way when it grows. */
+  clientCount = 0;
+  #parts: MirrorParts;
+  #ready = false;
+  #failed: string | null = null;
+  #operations: (Operation | null)[] = [];
+  #free: number[] = [];
+  /** Until the journal has been read. */
+  #before: number[] = [];
+  #forJournal: number[] = [];
+  #byLock = new Map<number, number>();
+  /** Which side is good is not known: nothing is read. */
+  #blind = false;
+  #cleaner: MirrorCleaner;
+  #copier: MirrorCopier;
+  #chunk: Memory & { unmap(): void };
+  #journalChunk: Memory & { unmap(): void };
+
+  constructor(parts: MirrorParts) {
+    this.#parts = parts;
+    this.size_bytes = parts.first.size_bytes;
+    const leg = (volume: MirrorLeg): Leg => ({
+      volume,
+      state: 'in-sync',
+      reason: null,
+      retryAt_ms: 0,
+      retry_ms: RETRY_FIRST_MS,
+    });
+    this.legs = [leg(parts.first), leg(parts.second)];
+    this.#journalChunk = parts.allocate(JOURNAL_BYTES);
+    this.journal = new MirrorJournal(parts.io, parts.journalFd, this.#journalChunk, this);
+    this.#chunk = parts.allocate(MirrorCopier.CHUNK_BYTES);
+    this.#copier = new MirrorCopier(this, this.#chunk, parts.now_ms);
+    this.#cleaner = new MirrorCleaner(this, parts.now_ms());
+    this.journal.load();
+  }
+
+  get busy(): boolean {
+    const asked = this.#free.length < this.#operations.length;
+    return (
+      !this.#ready ||
+      asked ||
+      this.journal.busy ||
+      this.#copier.busy ||
+      this.legs.some(leg => leg.volume.busy === true)
+    );
+  }
+
+  /** The side that nothing is answered without. */
+  get good(): 0 | 1 {
+    return this.journal.good === 'second' ? 1 : 0;
+  }
+
+  get mirrorStatus(): MirrorStatus {
+    const other = this.legs[this.good === 0 ? 1 : 0];
+    const left_bytes = Math.min(this.stale.count() * this.journal.region_bytes, this.size_bytes);
+    const state = other.state === 'in-sync' ? 'in-sync' : other.state === 'out' ? 'degraded' : 'resyncing';
+    return {
+      state: this.#failed === null ? state : 'degraded',
+      left_bytes,
+      reason: this.#failed ?? other.reason,
+    };
+  }
+
+  get meta(): BlockMeta | null {
+    return this.good === 0 ? (this.legs[0].volume.meta ?? null) : null;
+  }
+
+  // ---- what clients ask ----
+
+  tryRead(offset: number, length: number, memory: Memory, at: number): number {
+    if (!this.#ready || this.#blind) return -ERRNO.EAGAIN;
+    // Whatever it is, read() deals with it.
+    return this.legs[this.#readable].volume.tryRead(offset, length, memory, at) === 0 ? 0 : -ERRNO.EAGAIN;
+  }
+  tryWrite(): number {
+    return -ERRNO.EAGAIN;
+  }
+  read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
+    this.#begin(READ, offset, length, memory, at, null, waiter, token);
+  }
+  write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
+    this.#begin(WRITE, offset, length, memory, at, null, waiter, token);
+  }
+  zero(offset: number, length: number, how: ZeroHow, waiter: Waiter, token: number): void {
+    this.#begin(ZERO, offset, length, null, 0, how, waiter, token);
+  }
+  trim(offset: number, length: number, waiter: Waiter, token: number): void {
+    this.#begin(TRIM, offset, length, null, 0, null, waiter, token);
+  }
+  flush(waiter: Waiter, token: number): void {
+    this.#begin(FLUSH, 0, 0, null, 0, null, waiter, token);
+  }
+  cache(offset: number, length: number, waiter: Waiter, token: number): void {
+    this.legs[this.#readable].volume.cache(offset, length, waiter, token);
+  }
+  extents(offset: number, length: number, into: ExtentList): number {
+    if (this.#ready && !this.#blind) return this.legs[this.#readable].volume.extents(offset, length, into);
+    into.count = 0;
+    pushExtent(into, length, EXTENT_DATA);
+    return 0;
+  }
+  sendableFrom(offset: number, length: number): number {
+    return this.#ready && !this.#blind ? this.legs[this.#readable].volume.sendableFrom(offset, length) : -1;
+  }
+  sendFailed(): void {
+    this.legs[this.#readable].volume.sendFailed();
+  }
+
+  grow(size_bytes: number): void {
+    if (size_bytes <= this.size_bytes) return;
+    const before_bytes = this.size_bytes;
+    for (const { volume } of this.legs) volume.grow?.(size_bytes);
+    this.size_bytes = size_bytes;
+    if (!this.#ready) return;
+    this.journal.grow(size_bytes, this.stale);
+    this.#cleaner.regionsChanged();
+    this.#spoil(before_bytes, size_bytes - before_bytes);
+    this.journal.commit();
+    this.#checkSizes();
+    this.#resumeResync();
+  }
+
+  /** A few times a second. */
+  tick(now_ms: number): void {
+    for (const { volume } of this.legs) volume.tick?.(now_ms);
+    if (!this.#ready || this.#failed !== null) return;
+    const otherIndex = this.good === 0 ? 1 : 0;
+    const other = this.legs[otherIndex];
+    const well = other.volume.state === 'ok' || other.volume.state === 'full';
+    if (other.state === 'out' && well && now_ms >= other.retryAt_ms) {
+      if (other.volume.size_bytes < this.size_bytes) this.#checkSizes();
+      else this.#resumeResync();
+    }
+    this.#cleaner.tick(now_ms);
+    this.#copier.proceed();
+    this.#tell();
+  }
+
+  close(): void {
+    for (const { volume } of this.legs) volume.close?.();
+    this.#copier.stop();
+    if (this.busy) return;
+    this.#chunk.unmap();
+    this.#journalChunk.unmap();
+  }
+
+  // ---- the journal ----
+
+  journalLoaded(found: JournalCopy | 'new' | 'damaged' | 'unreadable'): void {
+    this.#ready = true;
+    if (found === 'damaged' || found === 'unreadable') {
+      this.#blind = true;
+      this.#fail(
+        `the mirror's journal is ${found}, so which side is good is not known; without the file the first one is taken`,
+      );
+    } else if (found === 'new') this.#adoptNew();
+    else if (found.size_bytes > this.size_bytes && found.good === 'second')
+      this.#fail(`the mirror's good side has ${found.size_bytes} bytes, the first has ${this.size_bytes}`);
+    else this.#adopt(found);
+    const before = this.#before;
+    this.#before = [];
+    for (const index of before) this.#start(index);
+  }
+
+  #adoptNew(): void {
+    const region_bytes = regionBytesOf(this.size_bytes);
+    const marks = new Bits();
+    for (let i = 0; i < this.size_bytes / region_bytes; i++) marks.set(i);
+    this.#adopt({
+      sequence: 0,
+      size_bytes: this.size_bytes,
+      region_bytes,
+      good: 'first',
+      marks: marks.bytes,
+    });
+  }
+
+  #adopt(copy: JournalCopy): void {
+    const { journal } = this;
+    journal.adopt(copy);
+    this.stale.bytes.set(copy.marks);
+    if (this.size_bytes > copy.size_bytes) {
+      journal.grow(this.size_bytes, this.stale);
+      this.#spoil(copy.size_bytes, this.size_bytes - copy.size_bytes);
+    }
+    journal.size_bytes = this.size_bytes;
+    journal.commit();
+    const other = this.legs[this.good === 0 ? 1 : 0];
+    if (this.stale.next(0) >= 0 || copy.good !== 'both') other.state = 'resyncing';
+    this.#checkSizes();
+    this.#tell();
+    this.#copier.proceed();
+  }
+
+  journalCommitted(): void {
+    if (this.journal.failed) this.#fail("the mirror's journal could not be written");
+    const waiting = this.#forJournal;
+    this.#forJournal = [];
+    for (const index of waiting) {
+      const operation = this.#operations[index]!;
+      if (operation.waitsForGood) this.#answerWhenGood(index);
+      else this.#markAndIssue(index);
+    }
+    this.#copier.journalCommitted();
+  }
+
+  // ---- operations ----
+
+  /** Both the same: the first. */
+  get #readable(): 0 | 1 {
+    return this.legs[0].state === 'in-sync' ? 0 : this.good;
+  }
+
+  #begin(
+    kind: number,
+    offset: number,
+    length: number,
+    memory: Memory | null,
+    at: number,
+    how: ZeroHow | null,
+    waiter: Waiter,
+    token: number,
+  ): void {
+    let index = this.#free.pop();
+    if (index === undefined) index = this.#operations.push(null) - 1;
+    this.#operations[index] = {
+      kind,
+      offset,
+      length,
+      memory,
+      at,
+      how,
+      waiter,
+      token,
+      lock: -1,
+      open: 0,
+      results: [1, 1],
+      waitsForGood: false,
+    };
+    if (this.#ready) this.#start(index);
+    else this.#before.push(index);
+  }
+
+  #start(index: number): void {
+    const operation = this.#operations[index]!;
+    const { kind, offset, length } = operation;
+    if (this.#failed !== null && (kind !== READ || this.#blind)) return this.#later(index, -ERRNO.EIO);
+    if (kind === READ) return this.#read(index, this.#readable);
+    if (kind === FLUSH) return this.#issue(index);
+    const lock = this.locks.acquire(offset, offset + length, false, this);
+    operation.lock = lock;
+    this.#byLock.set(lock, index);
+    if (this.locks.held(lock)) this.#markAndIssue(index);
+  }
+
+  granted(lock: number): void {
+    this.#markAndIssue(this.#byLock.get(lock)!);
+  }
+
+  #markAndIssue(index: number): void {
+    const { offset, length } = this.#operations[index]!;
+    if (this.#failed !== null) return this.#later(index, -ERRNO.EIO);
+    this.touchRegions(offset, length);
+    if (!this.journal.mark(offset, length) || !this.journal.goodIsDurable) {
+      this.#forJournal.push(index);
+      return;
+    }
+    if (this.legs[0].state === 'out' || this.legs[1].state === 'out') this.#spoil(offset, length);
+    this.#issue(index);
+  }
+
+  #issue(index: number): void {
+    const operation = this.#operations[index]!;
+    operation.open = 0;
+    for (const leg of [0, 1] as const) if (this.legs[leg].state !== 'out') operation.open++;
+    // `open` is complete before the first may answer.
+    const asked = this.legs.map(leg => leg.state !== 'out');
+    for (const leg of [0, 1] as const) if (asked[leg] === true) this.#askLeg(index, leg);
+  }
+
+  #askLeg(index: number, leg: 0 | 1): void {
+    const { kind, offset, length, memory, at, how } = this.#operations[index]!;
+    const { volume } = this.legs[leg];
+    const token = index * 2 + leg;
+    if (kind === WRITE) {
+      const tried = volume.tryWrite(offset, length, memory!, at);
+      if (tried === -ERRNO.EAGAIN) volume.write(offset, length, memory!, at, this, token);
+      else this.#parts.later.answer(this, token, tried);
+    } else if (kind === ZERO) volume.zero(offset, length, how!, this, token);
+    else if (kind === TRIM) volume.trim(offset, length, this, token);
+    else volume.flush(this, token);
+  }
+
+  #read(index: number, leg: 0 | 1): void {
+    const { offset, length, memory, at } = this.#operations[index]!;
+    this.#operations[index]!.open = 1;
+    this.legs[leg].volume.read(offset, length, memory!, at, this, index * 2 + leg);
+  }
+
+  completed(token: number, result: number): void {
+    const index = Math.floor(token / 2);
+    const leg = (token % 2) as 0 | 1;
+    const operation = this.#operations[index]!;
+    operation.results[leg] = result;
+    if (--operation.open > 0) return;
+    if (operation.kind === READ) this.#haveRead(index, leg, result);
+    else this.#haveAll(index);
+  }
+
+  #haveRead(index: number, leg: 0 | 1, result: number): void {
+    const operation = this.#operations[index]!;
+    const other = leg === 0 ? 1 : 0;
+    if (result === 0) {
+      const wasBad = operation.results[other] < 0;
+      if (wasBad && this.#failed === null) this.#copier.repair(other, operation.offset, operation.length);
+      return this.#answer(index, 0);
+    }
+    this.readErrors++;
+    // A side that may differ there is not asked.
+    const second = operation.results[other] < 0;
+    if (second || !this.readableThere(other, operation.offset, operation.length))
+      return this.#answer(index, second ? operation.results[other] : result);
+    this.#read(index, other);
+  }
+
+  /** That side has there what a client may see. */
+  readableThere(leg: 0 | 1, offset: number, length: number): boolean {
+    if (this.legs[leg].state === 'in-sync' || leg === this.good) return true;
+    if (this.legs[leg].state === 'out') return false;
+    const { region_bytes } = this.journal;
+    const last = Math.floor((offset + length - 1) / region_bytes);
+    for (let region = Math.floor(offset / region_bytes); region <= last; region++)
+      if (this.stale.has(region)) return false;
+    return true;
+  }
+
+  /** All sides that were asked have answered a change or a flush. */
+  #haveAll(index: number): void {
+    const operation = this.#operations[index]!;
+    const { kind, results } = operation;
+    if (kind === ZERO && this.#zeroAgain(index)) return;
+    const failed = ([0, 1] as const).filter(leg => results[leg] < 0);
+    const { good } = this;
+    const other = good === 0 ? 1 : 0;
+    if (kind !== FLUSH) this.touchRegions(operation.offset, operation.length);
+    if (failed.length === 0) return this.#answerWhenGood(index);
+    if (
+      failed.length === 2 ||
+      (failed.includes(good) && (results[other] === 1 || this.legs[other].state !== 'in-sync'))
+    ) {
+      // Nobody has it for sure, or only who is not good: they may differ there now.
+      const refused = failed.every(leg => results[leg] === -ERRNO.EOPNOTSUPP);
+      if (kind !== FLUSH && !refused) {
+        this.#spoil(operation.offset, operation.length);
+        if (this.legs[other].state === 'in-sync') this.legs[other].state = 'resyncing';
+      }
+      if (kind === FLUSH && this.legs[good].volume.state === 'failed') this.#tell();
+      this.#answer(index, results[good] < 0 ? results[good] : results[other]);
+      this.#copier.proceed();
+      return;
+    }
+    const leg = failed[0]!;
+    const what = kind === FLUSH ? 'a flush' : kind === WRITE ? 'a write' : 'zeroing';
+    this.takeOut(leg, `${what} failed there with errno ${-results[leg]}`);
+    this.#answerWhenGood(index);
+  }
+
+  /** Where one side has zeroed and the other has no fast way, the other takes the slow one. */
+  #zeroAgain(index: number): boolean {
+    const operation = this.#operations[index]!;
+    const { results, how } = operation;
+    const refused = ([0, 1] as const).find(leg => results[leg] === -ERRNO.EOPNOTSUPP);
+    if (refused === undefined || how?.fastOnly !== true || results[refused === 0 ? 1 : 0] !== 0) return false;
+    operation.open = 1;
+    operation.how = { mayUnmap: how.mayUnmap, fastOnly: false };
+    this.#askLeg(index, refused);
+    return true;
+  }
+
+  #answerWhenGood(index: number): void {
+    const operation = this.#operations[index]!;
+    if (this.#failed !== null) return this.#answer(index, -ERRNO.EIO);
+    if (!this.journal.goodIsDurable) {
+      operation.waitsForGood = true;
+      this.#forJournal.push(index);
+      return;
+    }
+    this.#answer(index, 0);
+  }
+
+  #later(index: number, result: number): void {
+    const { waiter, token } = this.#operations[index]!;
+    this.#end(index);
+    this.#parts.later.answer(waiter, token, result);
+  }
+
+  #answer(index: number, result: number): void {
+    const { waiter, token } = this.#operations[index]!;
+    this.#end(index);
+    this.clientCount++;
+    waiter.completed(token, result);
+    this.#copier.proceed();
+  }
+
+  #end(index: number): void {
+    const { lock } = this.#operations[index]!;
+    this.#operations[index] = null;
+    this.#free.push(index);
+    if (lock < 0) return;
+    this.#byLock.delete(lock);
+    this.locks.release(lock);
+  }
+
+  // ---- sides ----
+
+  /** Not both: the caller has seen to it that the other is good, or becomes it. */
+  takeOut(leg: 0 | 1, why: string): void {
+    const it = this.legs[leg];
+    const other = leg === 0 ? 1 : 0;
+    if (leg === this.good && this.legs[other].state !== 'in-sync') return;
+    const now_ms = this.#parts.now_ms();
+    if (it.state !== 'out') it.retry_ms = Math.min(it.retry_ms * 2, RETRY_LIMIT_MS);
+    it.state = 'out';
+    it.reason = `the ${NAMES[leg]} side is left out: ${it.volume.reason ?? why}`;
+    it.retryAt_ms = now_ms + it.retry_ms;
+    // All that was being written may have got there or not.
+    for (let i = 0; i < this.stale.bytes.length; i++) this.stale.bytes[i]! |= this.journal.marks.bytes[i]!;
+    this.#cleaner.cancel();
+    this.#copier.restart();
+    const good = other === 0 ? 'first' : 'second';
+    if (this.journal.good !== good) this.journal.setGood(good);
+    this.#tell();
+  }
+
+  #checkSizes(): void {
+    for (const leg of [0, 1] as const) {
+      const { size_bytes } = this.legs[leg].volume;
+      if (size_bytes >= this.size_bytes) continue;
+      const why = `it has ${size_bytes} bytes, the mirror has ${this.size_bytes}`;
+      if (leg === this.good && this.legs[leg === 0 ? 1 : 0].state !== 'in-sync')
+        this.#fail(`the ${NAMES[leg]} side is the good one, and too short: ${why}`);
+      else {
+        this.takeOut(leg, why);
+        this.legs[leg].reason = `the ${NAMES[leg]} side is left out: ${why}`;
+      }
+    }
+  }
+
+  #resumeResync(): void {
+    const other = this.legs[this.good === 0 ? 1 : 0];
+    if (this.#failed !== null || other.volume.size_bytes < this.size_bytes) return;
+    other.state = 'resyncing';
+    this.#copier.proceed();
+    this.#tell();
+  }
+
+  /** Nothing is stale any more: flushed on both, then the journal, then it is so. */
+  resynced(): void {
+    const other = this.legs[this.good === 0 ? 1 : 0];
+    other.state = 'in-sync';
+    other.reason = null;
+    other.retry_ms = RETRY_FIRST_MS;
+    if (this.journal.good !== 'both') this.journal.setGood('both');
+    this.#tell();
+  }
+
+  #spoil(offset: number, length: number): void {
+    this.#copier.restart();
+    this.journal.spread(this.stale, offset, length);
+    this.journal.spread(this.journal.marks, offset, length);
+  }
+
+  /** Something is being written there, or was until now. */
+  touchRegions(offset: number, length: number): void {
+    this.#cleaner.wrote(offset, length);
+  }
+
+  eachChange(tell: (offset: number, length: number) => void): void {
+    for (const operation of this.#operations)
+      if (operation !== null && operation.kind !== READ && operation.kind !== FLUSH)
+        tell(operation.offset, operation.length);
+    this.#copier.eachChange(tell);
+  }
+
+  #fail(why: string): void {
+    this.#failed ??= why;
+    this.#tell();
+  }
+
+  #tell(): void {
+    const { state, reason } =
+      this.#failed === null ? this.#stateOfSides() : { state: 'failed' as const, reason: this.#failed };
+    if (state === this.state && reason === this.reason) return;
+    this.state = state;
+    this.reason = reason;
+    this.#parts.onState(this);
+  }
+
+  #stateOfSides(): { state: VolumeState; reason: string | null } {
+    const good = this.legs[this.good];
+    const other = this.legs[this.good === 0 ? 1 : 0];
+    if (good.volume.state !== 'ok') return { state: good.volume.state, reason: good.volume.reason };
+    if (other.state === 'in-sync') return { state: 'ok', reason: null };
+    const copying = `the ${NAMES[this.good === 0 ? 1 : 0]} side is being made the same again`;
+    return { state: 'degraded', reason: other.state === 'out' ? other.reason : copying };
+  }
+}
