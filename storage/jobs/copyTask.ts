@@ -1,0 +1,227 @@
+/**
+ * What merge and flatten do with files: blocks are copied from one layer into another with the checksums they have. Each is
+ * verified while it is read; one that is wrong is copied with its old word, so it stays wrong, and is told.
+ */
+import { BLOCK_BYTES, DATA, GROUP_BLOCKS, REGION_BLOCKS, ZERO, ABSENT } from '../layers/map.js';
+import { groupsOf, newResolvedGroup, resolveGroup } from './extents.js';
+import { copyAt, readFilled } from './file.js';
+import type { LayerFile } from './layerFile.js';
+import {
+  COPY,
+  KEEP,
+  MAKE_ZERO,
+  blocksIn,
+  chooseWay,
+  planPull,
+  planPush,
+  type MergeCost,
+  type MergeGroup,
+} from './mergePlan.js';
+import { SLICE_BYTES, type Slices } from './slices.js';
+
+const SLICE_BLOCKS = SLICE_BYTES / BLOCK_BYTES;
+
+/** Groups of one batch: its syncs are shared by so much at most. */
+const BATCH_BLOCKS = 16_384;
+
+/** Copies blocks of several layers into one, batch by batch. */
+class Copier {
+  #into: LayerFile;
+  #buffer: Uint8Array;
+  #slices: Slices;
+  #batch: { group: number; steps: Uint8Array; sources: readonly LayerFile[]; owners: Uint16Array | null }[] =
+    [];
+  #blocks = 0;
+
+  constructor(into: LayerFile, buffer: Uint8Array, slices: Slices) {
+    this.#into = into;
+    this.#buffer = buffer;
+    this.#slices = slices;
+  }
+
+  /** `owners` null: all from the first source. The arrays are kept until the batch is done. */
+  async add(
+    group: number,
+    steps: Uint8Array,
+    sources: readonly LayerFile[],
+    owners: Uint16Array | null,
+  ): Promise<void> {
+    this.#batch.push({ group, steps, sources, owners });
+    for (const step of steps) if (step === COPY) this.#blocks++;
+    if (this.#blocks >= BATCH_BLOCKS || this.#batch.length >= 64) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    if (this.#batch.length === 0) return;
+    const regions = new Set<number>();
+    for (const { group, steps } of this.#batch)
+      for (let i = 0; i < GROUP_BLOCKS; i++)
+        if (steps[i] !== KEEP) regions.add(Math.floor((group * GROUP_BLOCKS + i) / REGION_BLOCKS));
+    this.#into.begin([...regions]);
+    for (const { group, steps, sources, owners } of this.#batch)
+      await this.#copyGroup(group, steps, sources, owners);
+    this.#into.commit();
+    this.#batch = [];
+    this.#blocks = 0;
+    await this.#slices.moved(0);
+  }
+
+  async #copyGroup(
+    group: number,
+    steps: Uint8Array,
+    sources: readonly LayerFile[],
+    owners: Uint16Array | null,
+  ): Promise<void> {
+    const first = group * GROUP_BLOCKS;
+    for (let i = 0; i < GROUP_BLOCKS;) {
+      const step = steps[i]!;
+      if (step !== COPY) {
+        if (step !== KEEP) this.#into.setEmpty(first + i, step === MAKE_ZERO ? ZERO : ABSENT);
+        i++;
+        continue;
+      }
+      const owner = owners === null ? 0 : owners[i]!;
+      // A run ends with its region, so that it has one page of words.
+      const limit = Math.min(i + SLICE_BLOCKS, (Math.floor(i / REGION_BLOCKS) + 1) * REGION_BLOCKS);
+      let end = i + 1;
+      while (end < limit && steps[end] === COPY && (owners === null || owners[end] === owner)) end++;
+      this.#copyRun(sources[owner]!, first + i, end - i);
+      await this.#slices.moved((end - i) * BLOCK_BYTES);
+      i = end;
+    }
+  }
+
+  #copyRun(from: LayerFile, block: number, count: number): void {
+    const into = this.#into;
+    const bytes = this.#buffer.subarray(0, count * BLOCK_BYTES);
+    const region = Math.floor(block / REGION_BLOCKS);
+    readFilled(from.dataFd, bytes, block * BLOCK_BYTES);
+    const known = from.checksums && !from.isOpen(region) ? this.#wordsOf(from, region) : null;
+    for (let i = 0; i < count; i++) {
+      const kept = known === null ? 0 : known[(block + i) % REGION_BLOCKS]!;
+      if (kept === 0 && !into.checksums) {
+        into.setData(block + i, 0);
+        continue;
+      }
+      const found = from.wordOf(bytes, i * BLOCK_BYTES, block + i);
+      if (kept !== 0 && kept !== found)
+        this.#slices.found(
+          `layer ${from.uuid}: a block does not match its checksum; it is kept as it is, with the checksum`,
+          (block + i) * BLOCK_BYTES,
+          BLOCK_BYTES,
+        );
+      into.setData(block + i, kept === 0 ? found : kept);
+    }
+    copyAt(from.dataFd, into.dataFd, bytes, block * BLOCK_BYTES);
+  }
+
+  #lastWords: { uuid: string; region: number; words: Uint32Array | null } | null = null;
+  #wordsOf(from: LayerFile, region: number): Uint32Array | null {
+    if (this.#lastWords?.uuid === from.uuid && this.#lastWords.region === region)
+      return this.#lastWords.words;
+    const words = from.words(region);
+    if (words === null)
+      this.#slices.found(
+        `layer ${from.uuid}: the checksums of a region are damaged; its blocks are copied unverified`,
+        region * REGION_BLOCKS * BLOCK_BYTES,
+        REGION_BLOCKS * BLOCK_BYTES,
+      );
+    this.#lastWords = { uuid: from.uuid, region, words };
+    return words;
+  }
+}
+
+export interface Merged {
+  readonly kept: 'lower' | 'upper';
+  readonly size_bytes: number;
+  readonly inherits_bytes: number;
+  readonly copied_bytes: number;
+}
+
+/** Durable when it resolves; what is not kept can go once the catalogue says so. `way`: for tests; else whichever moves less. */
+export async function mergeLayers(
+  lower: LayerFile,
+  upper: LayerFile,
+  lowest: boolean,
+  buffer: Uint8Array,
+  slices: Slices,
+  way?: 'pull' | 'push',
+): Promise<Merged> {
+  const { size_bytes } = upper;
+  const inherits_bytes = Math.min(upper.inherits_bytes, lower.inherits_bytes);
+  const steps = new Uint8Array(GROUP_BLOCKS);
+  const [lowerBlocks, upperBlocks] = [blocksIn(lower.size_bytes), blocksIn(upper.size_bytes)];
+  const inheritsBlocks = blocksIn(upper.inherits_bytes);
+  /** A layer gives its states in memory of its own; ours are copies, as groups wait for their batch. */
+  const partsOf = (group: number): MergeGroup => ({
+    group,
+    lower: lower.states(group),
+    upper: upper.states(group),
+    lowerBlocks,
+    upperBlocks,
+    inheritsBlocks,
+    lowest,
+  });
+  const cost: MergeCost = { pull_bytes: 0, push_bytes: 0 };
+  for (const group of writtenGroups([lower, upper])) {
+    const parts = partsOf(group);
+    cost.pull_bytes += planPull(parts, steps) * BLOCK_BYTES;
+    cost.push_bytes += planPush(parts, steps) * BLOCK_BYTES;
+  }
+  const losesChecksums = upper.checksums && !lower.checksums;
+  const chosen = way ?? chooseWay(cost, losesChecksums);
+  const copied_bytes = chosen === 'pull' ? cost.pull_bytes : cost.push_bytes;
+  slices.expect(copied_bytes);
+  const [from, into] = chosen === 'pull' ? [lower, upper] : [upper, lower];
+  if (chosen === 'push') lower.growFiles(size_bytes);
+  const copier = new Copier(into, buffer, slices);
+  for (const group of writtenGroups([lower, upper])) {
+    const mine = new Uint8Array(GROUP_BLOCKS);
+    (chosen === 'pull' ? planPull : planPush)(partsOf(group), mine);
+    if (mine.some(step => step !== KEEP)) await copier.add(group, mine, [from], null);
+  }
+  await copier.flush();
+  into.finish();
+  if (chosen === 'push' && lower.size_bytes !== size_bytes) {
+    lower.resize(size_bytes);
+    lower.finish();
+  }
+  return { kept: chosen === 'pull' ? 'upper' : 'lower', size_bytes, inherits_bytes, copied_bytes };
+}
+
+/** Copies what a chain reads as, up to `reach_bytes`, into an empty layer. */
+export async function copyChain(
+  chain: readonly LayerFile[],
+  reach_bytes: number,
+  into: LayerFile,
+  buffer: Uint8Array,
+  slices: Slices,
+): Promise<number> {
+  const resolved = newResolvedGroup();
+  let total_bytes = 0;
+  const groups = writtenGroups(chain).filter(group => group < groupsOf(reach_bytes));
+  for (const group of groups) {
+    resolveGroup(chain, group, resolved, reach_bytes);
+    total_bytes += resolved.dataCount * BLOCK_BYTES;
+  }
+  slices.expect(total_bytes);
+  const copier = new Copier(into, buffer, slices);
+  for (const group of groups) {
+    resolveGroup(chain, group, resolved, reach_bytes);
+    if (resolved.dataCount === 0) continue;
+    const steps = resolved.states.map(state => (state === DATA ? COPY : KEEP));
+    await copier.add(group, steps, chain, resolved.owners.slice());
+  }
+  await copier.flush();
+  into.finish();
+  return total_bytes;
+}
+
+/** Groups in which any of these layers can have something, in order. */
+export function writtenGroups(layers: readonly LayerFile[]): number[] {
+  const groups = new Set<number>();
+  for (const layer of layers)
+    for (let group = layer.nextGroup(0); group !== Infinity; group = layer.nextGroup(group + 1))
+      groups.add(group);
+  return [...groups].sort((a, b) => a - b);
+}

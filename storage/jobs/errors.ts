@@ -1,0 +1,20 @@
+/** What can go wrong with a job; `code` is for machines and stays, the message is for people. */
+export type JobErrorCode =
+  | 'JOB_UNKNOWN'
+  | 'JOB_CANCELLED'
+  | 'JOB_THREAD_GONE' // the jobs thread ended; what can go on begins again
+  | 'JOB_IO' // a file could not be read or written
+  | 'JOB_DAMAGED' // what was read is not what was written
+  | 'BACKUP_UNKNOWN'
+  | 'BACKUP_DAMAGED'
+  | 'BACKUP_PLACE'; // the directory is not there, or is no place for backups
+
+export class JobError extends Error {
+  readonly code: JobErrorCode;
+
+  constructor(code: JobErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'JobError';
+    this.code = code;
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * A layer's map as a file that nobody else writes: pages in and out, by the codec of layers/map.ts. (The data thread's way to
+ * a map, which has to serve readers while it changes, is layers/.) Blocking; throws JobError.
+ */
+import {
+  ABSENT,
+  GROUP_BYTES,
+  GROUP_MAP_BYTES,
+  GROUP_REGIONS,
+  PAGE_BYTES,
+  REGION_BLOCKS,
+  REGION_OPEN,
+  checksumPageAt,
+  emitStatePage,
+  newGroupState,
+  newestOf,
+  parseStatePage,
+  statePageAt,
+  type GroupState,
+  type PageSum,
+} from '../layers/map.js';
+import { JobError } from './errors.js';
+import { readAt, seekData, writeAt } from './file.js';
+
+/** Groups in memory (2 KiB each); all are forgotten when there are so many. */
+const GROUPS_KEPT = 4096;
+
+export interface MapGroup {
+  readonly state: GroupState;
+  /** Which of the two pages that is; -1: neither was ever written. */
+  which: number;
+}
+
+export class MapFile {
+  #fd: number;
+  #layer: string;
+  #sum: PageSum;
+  #groups = new Map<number, MapGroup>();
+  #page = new Uint8Array(PAGE_BYTES);
+
+  /** `layer`: its uuid, for messages. */
+  constructor(fd: number, layer: string, sum: PageSum) {
+    this.#fd = fd;
+    this.#layer = layer;
+    this.#sum = sum;
+  }
+
+  /** Throws JOB_DAMAGED when both pages are lost. */
+  group(index: number): MapGroup {
+    const known = this.#groups.get(index);
+    if (known !== undefined) return known;
+    if (this.#groups.size >= GROUPS_KEPT) this.#groups.clear();
+    const group = this.#load(index);
+    this.#groups.set(index, group);
+    return group;
+  }
+
+  isOpen(region: number): boolean {
+    const { state } = this.group(Math.floor(region / GROUP_REGIONS));
+    return (state.flags[region % GROUP_REGIONS]! & REGION_OPEN) !== 0;
+  }
+
+  /** 0 where nothing is known of a block. null: the page is damaged, or the region is open. */
+  words(region: number): Uint32Array | null {
+    if (this.isOpen(region)) return null;
+    const sum = this.group(Math.floor(region / GROUP_REGIONS)).state.pageSums[region % GROUP_REGIONS]!;
+    if (sum === 0) return new Uint32Array(REGION_BLOCKS);
+    const n = readAt(this.#fd, this.#page, checksumPageAt(region));
+    if (n !== PAGE_BYTES || this.#sumOf() !== sum) return null;
+    const view = new DataView(this.#page.buffer);
+    return Uint32Array.from({ length: REGION_BLOCKS }, (_, i) => view.getUint32(4 * i, true));
+  }
+
+  /** Returns the page's sum, for the group's state. Not durable yet. */
+  writeWords(region: number, words: Uint32Array): number {
+    const view = new DataView(this.#page.buffer);
+    for (let i = 0; i < REGION_BLOCKS; i++) view.setUint32(4 * i, words[i]!, true);
+    writeAt(this.#fd, this.#page, checksumPageAt(region));
+    return this.#sumOf();
+  }
+
+  /** The group's state into the page that is not the newest. Synced by the caller before this is called for it again. */
+  writePage(index: number): void {
+    const group = this.group(index);
+    group.state.sequence++;
+    const which = group.which === 0 ? 1 : 0;
+    this.#put(index, group.state, which);
+    group.which = which;
+  }
+
+  /** The other page made like the newest, which is durable: so that the loss of one is found and does no harm. */
+  writeTwin(index: number): void {
+    const { state, which } = this.group(index);
+    if (which >= 0) this.#put(index, state, 1 - which);
+  }
+
+  /** The first group from `index` on that was ever written; Infinity: none. */
+  nextWritten(index: number): number {
+    const at = seekData(this.#fd, index * GROUP_MAP_BYTES);
+    return at < 0 ? Infinity : Math.max(index, Math.floor(at / GROUP_MAP_BYTES));
+  }
+
+  #load(index: number): MapGroup {
+    const a = newGroupState();
+    const b = newGroupState();
+    const which = newestOf(this.#parse(index, 0, a), a.sequence, this.#parse(index, 1, b), b.sequence);
+    if (which === 'damaged') {
+      const from = index * GROUP_BYTES;
+      throw new JobError(
+        'JOB_DAMAGED',
+        `layer ${this.#layer}: the map of bytes ${from} to ${from + GROUP_BYTES} is lost; restore what uses it from a backup`,
+      );
+    }
+    if (which !== 'blank') return { state: which === 1 ? b : a, which };
+    const state = newGroupState();
+    state.states.fill(ABSENT);
+    return { state, which: -1 };
+  }
+
+  #parse(index: number, which: number, into: GroupState): 'ok' | 'blank' | 'damaged' {
+    const n = readAt(this.#fd, this.#page, statePageAt(index, which));
+    if (n < PAGE_BYTES) return n === 0 ? 'blank' : 'damaged';
+    return parseStatePage(this.#page, index, into, this.#sum);
+  }
+
+  #put(index: number, state: GroupState, which: number): void {
+    emitStatePage(this.#page, index, state, this.#sum);
+    writeAt(this.#fd, this.#page, statePageAt(index, which));
+  }
+
+  /** Never 0: that says that a region has no page. */
+  #sumOf(): number {
+    return this.#sum(this.#page) || 1;
+  }
+}

@@ -1,0 +1,34 @@
+/**
+ * How fast a job goes: what its next slice has to wait for. Pure; time is handed in.
+ *
+ * With a rate, a slice waits until what was moved before it fits the rate. Without one, the job yields to clients: when a slice
+ * took long, the disk has others to serve, and the job rests as long as that took (at most REST_MAX_MS).
+ */
+
+/** A slice that takes longer found the disk, or the processor, busy. */
+const BUSY_MS = 25;
+const REST_MAX_MS = 500;
+/** What a rate may save up. */
+const SAVED_MS = 100;
+
+export class Pace {
+  #rate_bytes_per_s: number | null;
+  /** When what was moved so far is paid for. */
+  #paid_ms: number;
+
+  constructor(rate_bytes_per_s: number | null, now_ms: number) {
+    this.#rate_bytes_per_s = rate_bytes_per_s;
+    this.#paid_ms = now_ms;
+  }
+
+  /** After a slice: how long to rest before the next one, in ms. */
+  after(moved_bytes: number, began_ms: number, now_ms: number): number {
+    if (this.#rate_bytes_per_s === null) {
+      const took_ms = now_ms - began_ms;
+      return took_ms < BUSY_MS ? 0 : Math.min(took_ms, REST_MAX_MS);
+    }
+    const cost_ms = (moved_bytes / this.#rate_bytes_per_s) * 1000;
+    this.#paid_ms = Math.max(this.#paid_ms, now_ms - SAVED_MS) + cost_ms;
+    return Math.max(0, this.#paid_ms - now_ms);
+  }
+}
