@@ -6,12 +6,16 @@ import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from '
 import { EventFd } from '../../host/eventfd.js';
 import { IoUring } from '../../host/ioUring.js';
 import { setThreadName } from '../../host/process.js';
+import { Checksum } from '../checksum/checksum.js';
+import { KernelIo } from '../layers/kernelIo.js';
+import { RegionBudget } from '../layers/regions.js';
 import { AT_SERVER } from '../nbd/counters.js';
 import { Loop } from '../nbd/loop.js';
 import type { FromLoop, ToLoop } from '../nbd/messages.js';
 import { BlockingIo } from '../pool/file.js';
-import { FileVolume } from '../pool/fileVolume.js';
 import { Later } from '../volume/later.js';
+import type { LayersOpening } from '../volume/opening.js';
+import { Builder, changeLayers, type Built } from './build.js';
 import { RingIo } from './ring.js';
 
 export interface DataThreadStart {
@@ -36,20 +40,28 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
   const ring = uring === null ? null : new RingIo(uring);
   const slow = ring ?? new BlockingIo(later);
 
-  const states = new Map<FileVolume, { volumeId: number; told_ms: number; changed: boolean }>();
-  const tell = (volume: FileVolume, now_ms: number): void => {
-    const entry = states.get(volume);
+  const states = new Map<Built, { told_ms: number; changed: boolean }>();
+  const tell = (built: Built, now_ms: number): void => {
+    const entry = states.get(built);
     if (entry === undefined || !entry.changed || now_ms < entry.told_ms + STATE_INTERVAL_MS) return;
     entry.changed = false;
     entry.told_ms = now_ms;
-    post({ type: 'volumeState', volumeId: entry.volumeId, state: volume.state, reason: volume.reason });
+    const { volumeId, state, reason, checksumErrors } = built;
+    post({ type: 'volumeState', volumeId, state, reason, checksumErrors });
   };
-  const onState = (volume: FileVolume): void => {
-    const entry = states.get(volume);
-    if (entry === undefined) return;
-    entry.changed = true;
-    tell(volume, now_ms());
-  };
+  const builder = new Builder({
+    io: new KernelIo(slow),
+    later,
+    checksum: new Checksum(),
+    budget: new RegionBudget(),
+    now_ms,
+    onState: built => {
+      const entry = states.get(built);
+      if (entry === undefined) return;
+      entry.changed = true;
+      tell(built, now_ms());
+    },
+  });
 
   start.serverCounters[AT_SERVER.ioUring] = ring === null ? 0 : 1;
   const loop = new Loop({
@@ -61,16 +73,24 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     ring,
     ringSignal,
     now_ms,
-    openVolume: (volumeId, { base }) => {
-      if (base.kind !== 'file') throw new Error(`a volume of ${base.kind} cannot be opened yet`);
-      const { fd, size_bytes } = base;
-      const volume = new FileVolume({ fd, size_bytes, slow, later, now_ms, onState });
-      states.set(volume, { volumeId, told_ms: -Infinity, changed: false });
-      return volume;
+    openVolume: (volumeId, opening, reactor) => {
+      const built = builder.open(volumeId, opening, reactor);
+      states.set(built, { told_ms: -Infinity, changed: false });
+      return built;
     },
-    closedVolume: volume => states.delete(volume as FileVolume),
+    closedVolume: held => {
+      const built = held as Built;
+      states.delete(built);
+      built.close();
+    },
+    changeLayers: (how, changes) =>
+      changeLayers(how, changes as readonly { held: Built; base: LayersOpening }[]),
+    limitVolume: () => undefined,
     tick: now => {
-      for (const volume of states.keys()) tell(volume, now);
+      for (const built of states.keys()) {
+        built.tick(now);
+        tell(built, now);
+      }
     },
   });
   post({

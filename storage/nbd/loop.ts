@@ -28,9 +28,9 @@ import type { FromLoop, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
 import type { Later } from '../volume/later.js';
-import type { VolumeOpening } from '../volume/opening.js';
+import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
 import type { Reactor, Settler, Watcher } from '../volume/reactor.js';
-import type { Volume, Waiter } from '../volume/volume.js';
+import type { Volume } from '../volume/volume.js';
 
 const SLEEP_LIMIT_MS = 1000;
 const TICK_MS = 250;
@@ -52,10 +52,21 @@ const RING_TOKEN = 1;
 const FIRST_TOKEN = 2;
 
 /** A volume as the loop keeps it. */
-export interface LoopVolume extends Volume {
-  /** Its fd is with the kernel. */
+export interface HeldVolume {
+  /** What clients are served. */
+  readonly volume: Volume;
+  /** Its fds are with the kernel. */
   readonly busy: boolean;
   grow(size_bytes: number): void;
+  /** Everything durable, as it is before the fds are closed. No client uses it any more. */
+  shut(done: (result: number) => void): void;
+}
+
+/** Layers that are being exchanged. */
+export interface LayersChange {
+  /** 0 or -errno, when it is over. */
+  readonly result: number;
+  over(): boolean;
 }
 
 /** Slow operations with the kernel: RingIo, or nothing. */
@@ -76,8 +87,13 @@ export interface LoopParts {
   readonly ringSignal: Signal | null;
   readonly now_ms: () => number;
   /** `reactor` is this loop, for volumes that live on sockets. */
-  readonly openVolume: (volumeId: number, opening: VolumeOpening, reactor: Reactor) => LoopVolume;
-  readonly closedVolume: (volume: LoopVolume) => void;
+  readonly openVolume: (volumeId: number, opening: VolumeOpening, reactor: Reactor) => HeldVolume;
+  readonly closedVolume: (held: HeldVolume) => void;
+  readonly changeLayers: (
+    how: 'snapshot' | 'replace' | 'content',
+    changes: readonly { held: HeldVolume; base: LayersOpening }[],
+  ) => LayersChange;
+  readonly limitVolume: (held: HeldVolume, limits: LimitsOpening | null) => void;
   /** Once per TICK_MS or so. */
   readonly tick: (now_ms: number) => void;
 }
@@ -151,13 +167,13 @@ export class Loop implements Reactor {
   #freedTokens: number[] = [];
   #clients = new Set<Client>();
   #touched: Client[] = [];
-  #volumes = new Map<number, LoopVolume>();
+  #volumes = new Map<number, HeldVolume>();
   #listeners = new Map<number, Listener>();
   #offered = new Map<number, Offered>();
   /** Who is to be offered on a listener, there already or not. */
   #offersOf = new Map<number, ListenerOffers>();
   /** Conditions that mail waits for. */
-  #waits: { reply: number; over: () => boolean }[] = [];
+  #waits: { reply: number; over: () => boolean; result?: () => number }[] = [];
   #nextTick_ms = 0;
   #stopping = false;
   #stopped = false;
@@ -414,15 +430,14 @@ export class Loop implements Reactor {
         this.#volumes.get(message.volumeId)?.grow(message.size_bytes);
         return;
       case 'changeLayers':
-      case 'limitVolume':
-        throw new Error(`${message.type}: there are no layers yet`);
-      case 'closeVolume': {
-        const volume = this.#volumes.get(message.volumeId);
-        this.#volumes.delete(message.volumeId);
-        if (volume !== undefined) this.#parts.closedVolume(volume);
-        this.#waits.push({ reply: message.reply, over: () => volume?.busy !== true });
+        return this.#changeLayers(message);
+      case 'limitVolume': {
+        const held = this.#volumes.get(message.volumeId);
+        if (held !== undefined) this.#parts.limitVolume(held, message.limits);
         return;
       }
+      case 'closeVolume':
+        return this.#closeVolume(message.volumeId, message.reply);
       case 'listen':
         return this.#listen(message.listenerId, message.fd, message.tcp);
       case 'unlisten':
@@ -434,6 +449,33 @@ export class Loop implements Reactor {
       case 'stop':
         return this.#stop(message.reply);
     }
+  }
+
+  #changeLayers({ how, changes, reply }: Extract<ToLoop, { type: 'changeLayers' }>): void {
+    const held = changes.map(({ volumeId, base }) => {
+      const volume = this.#volumes.get(volumeId);
+      if (volume === undefined) throw new Error(`volume ${volumeId} is not open`);
+      return { held: volume, base };
+    });
+    const change = this.#parts.changeLayers(how, held);
+    this.#waits.push({ reply, over: () => change.over(), result: () => change.result });
+  }
+
+  #closeVolume(volumeId: number, reply: number): void {
+    const held = this.#volumes.get(volumeId);
+    this.#volumes.delete(volumeId);
+    let shut = held === undefined;
+    let result = 0;
+    const over = (): boolean => {
+      if (!shut || held?.busy === true) return false;
+      if (held !== undefined) this.#parts.closedVolume(held);
+      return true;
+    };
+    this.#waits.push({ reply, over, result: () => result });
+    held?.shut(answer => {
+      shut = true;
+      result = answer;
+    });
   }
 
   #listen(listenerId: number, fd: number, tcp: boolean): void {
@@ -459,7 +501,7 @@ export class Loop implements Reactor {
     let offered = this.#offered.get(message.exportId);
     if (offered === undefined) {
       const { exportId: id, nbdName: name, volumeId, readOnly, counters } = message;
-      const volume = this.#volumes.get(volumeId);
+      const volume = this.#volumes.get(volumeId)?.volume;
       if (volume === undefined) throw new Error(`export ${name}: volume ${volumeId} was not opened`);
       offered = new Offered({ id, name, volume, volumeId, readOnly, counters });
       this.#offered.set(id, offered);
@@ -486,13 +528,13 @@ export class Loop implements Reactor {
     this.#stopping = true;
     for (const listenerId of this.#listeners.keys()) this.#unlisten(listenerId, -1);
     this.#drain(-1, () => true);
-    let flushing: Flushing | null = null;
+    let shutting: Shutting | null = null;
     this.#waits.push({
       reply,
       over: () => {
         if (this.#clients.size > 0) return false;
-        flushing ??= new Flushing([...this.#volumes.values()]);
-        if (flushing.left > 0 || [...this.#volumes.values()].some(volume => volume.busy)) return false;
+        shutting ??= new Shutting([...this.#volumes.values()]);
+        if (shutting.left > 0 || [...this.#volumes.values()].some(volume => volume.busy)) return false;
         this.#stopped = true;
         return true;
       },
@@ -511,24 +553,20 @@ export class Loop implements Reactor {
   }
 
   #answerWaits(): void {
-    this.#waits = this.#waits.filter(({ reply, over }) => {
+    this.#waits = this.#waits.filter(({ reply, over, result }) => {
       if (!over()) return true;
-      if (reply >= 0) this.#parts.post({ type: 'done', reply });
+      if (reply >= 0) this.#parts.post({ type: 'done', reply, result: result?.() ?? 0 });
       return false;
     });
   }
 }
 
-/** Flushes each volume once; a failure is told by the volume itself. */
-class Flushing implements Waiter {
+/** Shuts each volume once; a failure is told by the volume itself. */
+class Shutting {
   left: number;
 
-  constructor(volumes: readonly Volume[]) {
+  constructor(volumes: readonly HeldVolume[]) {
     this.left = volumes.length;
-    volumes.forEach((volume, index) => volume.flush(this, index));
-  }
-
-  completed(): void {
-    this.left--;
+    for (const volume of volumes) volume.shut(() => this.left--);
   }
 }

@@ -52,4 +52,10 @@ export type FromLoop =
   | { type: 'ready'; ioUring: boolean; ioUringReason: string | null }
   /** `result`: 0 or -errno, where something could fail. */
   | { type: 'done'; reply: number; result?: number }
-  | { type: 'volumeState'; volumeId: number; state: VolumeState; reason: string | null };
+  | {
+      type: 'volumeState';
+      volumeId: number;
+      state: VolumeState;
+      reason: string | null;
+      checksumErrors: number;
+    };

@@ -20,7 +20,7 @@ import {
   type ServerCounter,
 } from '../../../storage/nbd/counters.js';
 import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS } from '../../../storage/nbd/limits.js';
-import { Loop, type LoopVolume } from '../../../storage/nbd/loop.js';
+import { Loop, type HeldVolume } from '../../../storage/nbd/loop.js';
 import type { FromLoop, ToLoop } from '../../../storage/nbd/messages.js';
 import * as wire from '../../../storage/nbd/wire.js';
 import { FaultyVolume } from '../../../storage/volume/faulty.js';
@@ -56,10 +56,12 @@ class Rig {
           delayTurns: 40,
         })
       : below;
-    const volume = Object.assign(layered, {
+    const held: HeldVolume = {
+      volume: layered,
       busy: false,
-      grow: (size: number) => below.grow(size),
-    }) as LoopVolume;
+      grow: size => below.grow(size),
+      shut: done => layered.flush({ completed: (_, result) => done(result) }, 0),
+    };
     this.loop = new Loop({
       mail: this.mail,
       receiveMail: () => this.#inbox.shift(),
@@ -69,8 +71,10 @@ class Rig {
       ring: null,
       ringSignal: null,
       now_ms: () => this.now_ms,
-      openVolume: () => volume,
+      openVolume: () => held,
       closedVolume: () => undefined,
+      changeLayers: () => ({ result: 0, over: () => true }),
+      limitVolume: () => undefined,
       tick: () => undefined,
     });
     const base = { kind: 'file', fd: -1, size_bytes: SIZE, writable: true } as const;

@@ -1,0 +1,164 @@
+/**
+ * Volumes as the data thread holds them: put together from a VolumeOpening, changed while clients use them, and taken apart.
+ *
+ *   limits( encryption( mirror | layers | file | remote ) )
+ *
+ * A Held is what the loop keeps of a volume; what clients see is its `volume`.
+ */
+import type { Checksum } from '../checksum/checksum.js';
+import type { KernelIo } from '../layers/kernelIo.js';
+import { LayeredVolume } from '../layers/layeredVolume.js';
+import type { RegionBudget } from '../layers/regions.js';
+import type { HeldVolume, LayersChange } from '../nbd/loop.js';
+import { FileVolume } from '../pool/fileVolume.js';
+import type { Later } from '../volume/later.js';
+import type { LayersOpening, SingleOpening, VolumeOpening } from '../volume/opening.js';
+import type { Reactor } from '../volume/reactor.js';
+import type { Volume, VolumeState } from '../volume/volume.js';
+
+export interface BuilderParts {
+  readonly io: KernelIo;
+  readonly later: Later;
+  readonly checksum: Checksum;
+  readonly budget: RegionBudget;
+  readonly now_ms: () => number;
+  /** What is told of a volume changed. */
+  readonly onState: (held: Built) => void;
+}
+
+/** A volume at the bottom: it has a state of its own, and may have work when nobody asks. */
+interface Base extends Volume {
+  readonly busy: boolean;
+  grow(size_bytes: number): void;
+  tick?(now_ms: number): void;
+  shut?(done: (result: number) => void): void;
+  close?(): void;
+}
+
+export class Built implements HeldVolume {
+  readonly volumeId: number;
+  volume!: Volume;
+  /** The layers among it, if there are any. */
+  layered: LayeredVolume | null = null;
+  bases: Base[] = [];
+
+  constructor(volumeId: number) {
+    this.volumeId = volumeId;
+  }
+
+  get busy(): boolean {
+    return this.bases.some(base => base.busy);
+  }
+
+  get state(): VolumeState {
+    return this.volume.state;
+  }
+  get reason(): string | null {
+    return this.volume.reason;
+  }
+  get checksumErrors(): number {
+    return this.layered?.checksumErrors ?? 0;
+  }
+
+  grow(size_bytes: number): void {
+    for (const base of this.bases) base.grow(size_bytes);
+  }
+
+  tick(now_ms: number): void {
+    for (const base of this.bases) base.tick?.(now_ms);
+  }
+
+  shut(done: (result: number) => void): void {
+    let left = this.bases.length;
+    let worst = 0;
+    const one = (result: number): void => {
+      if (result < 0) worst = result;
+      if (--left === 0) done(worst);
+    };
+    for (const base of this.bases) {
+      if (base.shut !== undefined) base.shut(one);
+      else base.flush({ completed: (_, result) => one(result) }, 0);
+    }
+  }
+
+  close(): void {
+    for (const base of this.bases) base.close?.();
+  }
+}
+
+export class Builder {
+  #parts: BuilderParts;
+
+  constructor(parts: BuilderParts) {
+    this.#parts = parts;
+  }
+
+  open(volumeId: number, opening: VolumeOpening, reactor: Reactor): Built {
+    const built = new Built(volumeId);
+    built.volume = this.#base(built, opening.base, reactor);
+    return built;
+  }
+
+  #base(built: Built, base: VolumeOpening['base'], reactor: Reactor): Volume {
+    if (base.kind === 'mirror') throw new Error('a mirror cannot be opened yet');
+    return this.#single(built, base, reactor);
+  }
+
+  #single(built: Built, opening: SingleOpening, _reactor: Reactor): Volume {
+    const base = this.#make(built, opening);
+    built.bases.push(base);
+    return base;
+  }
+
+  #make(built: Built, opening: SingleOpening): Base {
+    const { io, later, now_ms, checksum, budget } = this.#parts;
+    const onState = (): void => this.#parts.onState(built);
+    switch (opening.kind) {
+      case 'file': {
+        const { fd, size_bytes } = opening;
+        return new FileVolume({ fd, size_bytes, slow: io, later, now_ms, onState });
+      }
+      case 'layers': {
+        const volume = new LayeredVolume({ opening, io, later, checksum, budget, now_ms, onState });
+        built.layered ??= volume;
+        return volume;
+      }
+      case 'remote':
+        throw new Error('a remote volume cannot be opened yet');
+    }
+  }
+}
+
+/** See `changeLayers` of nbd/messages.ts. What changes together is held still together. */
+export function changeLayers(
+  how: 'snapshot' | 'replace' | 'content',
+  changes: readonly { held: Built; base: LayersOpening }[],
+): LayersChange {
+  const change = { result: 0, over: () => left === 0 && readers.every(ended => ended()) };
+  /** Volumes that are not still yet; then, layers that are not frozen yet. */
+  let left = changes.length;
+  let readers: (() => boolean)[] = [];
+  const volumes = changes.map(({ held, base }) => {
+    if (held.layered === null) throw new Error(`volume ${held.volumeId} has no layers`);
+    return { volume: held.layered, base };
+  });
+  const frozen = (result: number): void => {
+    if (result < 0) change.result = result;
+    left--;
+  };
+  const exchange = (): void => {
+    if (how === 'snapshot') {
+      left = volumes.length;
+      for (const { volume, base } of volumes) volume.push(base, frozen);
+    } else {
+      readers = volumes.map(({ volume }) => volume.readersOfNow());
+      for (const { volume, base } of volumes) volume.replace(base);
+    }
+    for (const { volume } of volumes) volume.resume();
+  };
+  for (const { volume } of volumes)
+    volume.pause(() => {
+      if (--left === 0) exchange();
+    });
+  return change;
+}

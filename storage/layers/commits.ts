@@ -1,0 +1,247 @@
+/**
+ * What makes a volume's layers durable, one piece of work at a time:
+ *
+ *   flush   fdatasync of data that was written -> state pages of groups that changed -> fdatasync of the map
+ *   open    state pages with the mark -> fdatasync of the map -> the regions may be written over
+ *   close   fdatasync of the data -> checksum pages -> fdatasync of the map -> state pages without the mark -> fdatasync
+ *   freeze  flush, close of all that is open, and both state pages of each group alike
+ *
+ * The order within each is what every crash state is safe by (map.ts); that they do not overlap is what makes two pages a
+ * group enough. `failed` is told once: a sync that failed is never tried again.
+ */
+import { mapAnonymous, type Mapping } from '../pool/file.js';
+import { ERRNO, type Waiter } from '../volume/volume.js';
+import type { LayerIo } from './io.js';
+import type { Layer } from './layer.js';
+import {
+  BLOCK_BYTES,
+  DATA,
+  GROUP_REGIONS,
+  REGION_BLOCKS,
+  REGION_BYTES,
+  REGION_OPEN,
+  blockWord,
+} from './map.js';
+import type { Region } from './regions.js';
+
+/** Regions whose every block must be read to be closed (after a crash): so many at a time. */
+const UNKNOWN_REGIONS_AT_ONCE = 4;
+
+/** A region to close: with the words that its layer has in it, and where it is live the region itself. */
+export interface Closing {
+  readonly index: number;
+  readonly words: Uint32Array;
+  readonly live: Region | null;
+}
+
+export interface CommitsParts {
+  readonly io: LayerIo;
+  readonly sum: (memory: Mapping, at: number) => number;
+  /** Everything that may have to be flushed, the lowest first. */
+  readonly layers: () => readonly Layer[];
+  readonly failed: (result: number) => void;
+}
+
+type Done = (result: number) => void;
+type Step = () => void;
+
+let scratch: Mapping | null = null;
+
+export class Commits implements Waiter {
+  #parts: CommitsParts;
+  #queue: Step[] = [];
+  #running = false;
+  /** What follows when the syncs that are with the kernel have ended. */
+  #next: Step = () => undefined;
+  #done: Done = () => undefined;
+  #syncs = 0;
+  #worst = 0;
+  /** Syncs asked of the kernel. */
+  syncCount = 0;
+
+  constructor(parts: CommitsParts) {
+    this.#parts = parts;
+    scratch ??= mapAnonymous(BLOCK_BYTES);
+  }
+
+  get busy(): boolean {
+    return this.#running;
+  }
+
+  /** `committed` is called between the end and the answer, with what of states is durable now. */
+  flush(done: Done): void {
+    this.#ask(done, () => this.#flush(() => this.#end(0)));
+  }
+
+  /** All these regions are open, durably. `regions` is read when its turn has come. */
+  open(layer: Layer, regions: () => Iterable<number>, done: Done): void {
+    this.#ask(done, () => {
+      const groups = new Set<number>();
+      for (const region of regions()) {
+        layer.open.add(region);
+        groups.add(Math.floor(region / GROUP_REGIONS));
+      }
+      for (const group of groups) if (!this.#page(layer, group, layer.group(group).disk.states)) return;
+      this.#sync([layer.mapFd], () => this.#end(0));
+    });
+  }
+
+  close(layer: Layer, closings: readonly Closing[], done: Done): void {
+    this.#ask(done, () => this.#close(layer, closings, () => this.#end(0)));
+  }
+
+  /** Nobody writes this layer any more, or not now. `closings`: of those regions that are open in memory. */
+  freeze(layer: Layer, closings: readonly Closing[], done: Done): void {
+    if (layer.plain) return this.flush(done);
+    this.#ask(done, () =>
+      this.#flush(() => this.#closeAll(layer, new Map(closings.map(one => [one.index, one])), 0)),
+    );
+  }
+
+  completed(_token: number, result: number): void {
+    if (result < 0) this.#worst = result;
+    if (--this.#syncs > 0) return;
+    if (this.#worst < 0) this.#fail(this.#worst);
+    else this.#next();
+  }
+
+  #ask(done: Done, begin: Step): void {
+    this.#queue.push(() => {
+      this.#done = done;
+      this.#worst = 0;
+      begin();
+    });
+    if (!this.#running) this.#turn();
+  }
+
+  #turn(): void {
+    const begin = this.#queue.shift();
+    this.#running = begin !== undefined;
+    begin?.();
+  }
+
+  #end(result: number): void {
+    const done = this.#done;
+    // Before the answer: whoever asks again from within it is next in line.
+    done(result);
+    this.#turn();
+  }
+
+  #fail(result: number): void {
+    this.#parts.failed(result);
+    this.#end(-ERRNO.EIO);
+  }
+
+  #sync(fds: readonly number[], next: Step): void {
+    if (fds.length === 0) return next();
+    this.#next = next;
+    this.#worst = 0;
+    this.#syncs = fds.length;
+    this.syncCount += fds.length;
+    for (const fd of fds) this.#parts.io.fdatasync(fd, this, 0);
+  }
+
+  /** False: it failed, and that was told. */
+  #page(layer: Layer, group: number, states: Uint8Array): boolean {
+    const result = layer.writePage(group, states);
+    if (result < 0) this.#fail(result);
+    return result === 0;
+  }
+
+  #flush(next: Step): void {
+    const captured: { layer: Layer; group: number; states: Uint8Array }[] = [];
+    const data: number[] = [];
+    for (const layer of this.#parts.layers()) {
+      if (layer.unsynced) data.push(layer.dataFd);
+      layer.unsynced = false;
+      for (const group of layer.dirty)
+        captured.push({ layer, group, states: layer.group(group).current.slice() });
+    }
+    this.#sync(data, () => {
+      const maps = new Set<number>();
+      for (const { layer, group, states } of captured) {
+        if (!this.#page(layer, group, states)) return;
+        maps.add(layer.mapFd);
+      }
+      this.#sync([...maps], () => {
+        for (const { layer, group } of captured) layer.settle(group);
+        next();
+      });
+    });
+  }
+
+  #close(layer: Layer, closings: readonly Closing[], next: Step): void {
+    const writes = closings.map(({ live }) => live?.writes);
+    const untouched = closings.map(
+      ({ live }, i) =>
+        (): boolean =>
+          live === null || (live.writes === writes[i] && live.writers === 0),
+    );
+    layer.unsynced = false;
+    this.#sync([layer.dataFd], () => {
+      const written: { closing: Closing; sum: number; untouched: () => boolean }[] = [];
+      for (const [i, closing] of closings.entries()) {
+        if (!untouched[i]!() || !this.#complete(layer, closing)) continue;
+        const sum = layer.checksums ? layer.writeWords(closing.index, closing.words) : 0;
+        if (sum < 0) return this.#fail(sum);
+        written.push({ closing, sum, untouched: untouched[i]! });
+      }
+      this.#sync([layer.mapFd], () => {
+        const groups = new Set<number>();
+        for (const { closing, sum, untouched: same } of written) {
+          if (!same()) continue;
+          layer.close(closing.index, sum);
+          if (closing.live !== null) closing.live.open = false;
+          groups.add(Math.floor(closing.index / GROUP_REGIONS));
+        }
+        for (const group of groups) if (!this.#page(layer, group, layer.group(group).disk.states)) return;
+        this.#sync(groups.size === 0 ? [] : [layer.mapFd], next);
+      });
+    });
+  }
+
+  /** Sums blocks whose word is not known. False: one of them cannot be read, so the region stays open. */
+  #complete(layer: Layer, { index, words }: Closing): boolean {
+    if (!layer.checksums) return true;
+    const memory = scratch!;
+    for (let i = 0; i < REGION_BLOCKS; i++) {
+      if (layer.state(index, i) !== DATA) words[i] = 0;
+      else if (words[i] === 0) {
+        const at = index * REGION_BYTES + i * BLOCK_BYTES;
+        if (this.#parts.io.pread(layer.dataFd, memory.address, BLOCK_BYTES, at) !== BLOCK_BYTES) return false;
+        words[i] = blockWord(this.#parts.sum(memory, 0), index * REGION_BLOCKS + i);
+      }
+    }
+    return true;
+  }
+
+  /** Closes from group `from` on, some at a time, those too that an earlier process left open; then makes twins. */
+  #closeAll(layer: Layer, known: ReadonlyMap<number, Closing>, from: number): void {
+    const some: Closing[] = [];
+    let unknown = 0;
+    let group = layer.nextWritten(from);
+    for (; group !== Infinity && unknown < UNKNOWN_REGIONS_AT_ONCE; group = layer.nextWritten(group + 1)) {
+      const { disk } = layer.group(group);
+      for (let i = 0; i < GROUP_REGIONS; i++) {
+        const index = group * GROUP_REGIONS + i;
+        if ((disk.flags[i]! & REGION_OPEN) === 0 && !layer.open.has(index)) continue;
+        const closing = known.get(index);
+        if (closing === undefined) unknown++;
+        some.push(closing ?? { index, words: new Uint32Array(REGION_BLOCKS), live: null });
+      }
+    }
+    const rest = group;
+    if (some.length === 0 && rest === Infinity) return this.#twins(layer);
+    this.#close(layer, some, () =>
+      rest === Infinity ? this.#twins(layer) : this.#closeAll(layer, known, rest),
+    );
+  }
+
+  #twins(layer: Layer): void {
+    for (let group = layer.nextWritten(0); group !== Infinity; group = layer.nextWritten(group + 1)) {
+      const result = layer.writeTwin(group);
+      if (result < 0) return this.#fail(result);
+    }
+    this.#sync([layer.mapFd], () => this.#end(0));
+  }
+}

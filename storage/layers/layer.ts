@@ -1,0 +1,269 @@
+/**
+ * One layer with its map, for whoever reads or writes it: the data thread (layeredVolume.ts), or a job that works on it
+ * alone. Knows what is on disk and what will be; decides nothing about when.
+ *
+ *   group.disk      what the newest page on disk says                     \  flags, page sums, states
+ *   group.current   states as they are for readers; differs while dirty   /
+ *
+ * A page of the map that is not in memory is read with the thread waiting: 4 KiB for 32 MiB of the volume (states) or for
+ * 4 MiB (checksums).
+ */
+import { mapAnonymous, type Mapping } from '../pool/file.js';
+import type { LayerIo } from './io.js';
+import {
+  ABSENT,
+  DATA,
+  GROUP_BYTES,
+  GROUP_MAP_BYTES,
+  GROUP_REGIONS,
+  PAGE_BYTES,
+  REGION_BLOCKS,
+  REGION_OPEN,
+  checksumPageAt,
+  emitStatePage,
+  newGroupState,
+  newestOf,
+  parseStatePage,
+  setState,
+  stateOf,
+  statePageAt,
+  type GroupState,
+  type PageSum,
+} from './map.js';
+
+/** Of groups in memory, those that are as on disk are forgotten beyond so many (2 KiB each). */
+const GROUPS_KEPT = 2048;
+const SEEK_DATA = 3;
+
+export interface LayerParts {
+  readonly uuid: string;
+  readonly dataFd: number;
+  readonly mapFd: number;
+  readonly size_bytes: number;
+  readonly inherits_bytes: number;
+  readonly checksums: boolean;
+}
+
+export interface Group {
+  readonly disk: GroupState;
+  /** Which of the two pages that is; -1: neither was ever written. */
+  which: number;
+  /** The same array as disk.states until something changes. */
+  current: Uint8Array;
+  dirty: boolean;
+  /** Nothing is known of these blocks. */
+  damaged: boolean;
+}
+
+/** Pages on their way to and from the file; used up within one call. Thread by thread. */
+let pages: Mapping | null = null;
+
+export class Layer {
+  readonly uuid: string;
+  readonly dataFd: number;
+  readonly mapFd: number;
+  readonly inherits_bytes: number;
+  readonly checksums: boolean;
+  size_bytes: number;
+  /** Written since the last fdatasync of the data. */
+  unsynced = false;
+  /** What was found wrong with the map, in words. */
+  damage: string | null = null;
+  /** Groups whose states differ from what the disk says. */
+  readonly dirty = new Set<number>();
+  /** Regions that are marked open with the next page of their group, or are already. */
+  readonly open = new Set<number>();
+  #io: LayerIo;
+  #sum: PageSum;
+  #groups = new Map<number, Group>();
+
+  constructor(parts: LayerParts, io: LayerIo, sum: PageSum) {
+    this.uuid = parts.uuid;
+    this.dataFd = parts.dataFd;
+    this.mapFd = parts.mapFd;
+    this.inherits_bytes = parts.inherits_bytes;
+    this.checksums = parts.checksums;
+    this.size_bytes = parts.size_bytes;
+    this.#io = io;
+    this.#sum = sum;
+    pages ??= mapAnonymous(3 * PAGE_BYTES);
+  }
+
+  get plain(): boolean {
+    return this.mapFd < 0;
+  }
+
+  group(index: number): Group {
+    let group = this.#groups.get(index);
+    if (group !== undefined) return group;
+    if (this.#groups.size >= GROUPS_KEPT) this.#forgetSome();
+    group = this.#load(index);
+    this.#groups.set(index, group);
+    return group;
+  }
+
+  /** State of a block of a region, as readers see it. */
+  state(region: number, block: number): number {
+    const group = this.group(Math.floor(region / GROUP_REGIONS));
+    return stateOf(group.current, (region % GROUP_REGIONS) * REGION_BLOCKS + block);
+  }
+
+  setState(region: number, block: number, state: number): void {
+    const index = Math.floor(region / GROUP_REGIONS);
+    const group = this.group(index);
+    const at = (region % GROUP_REGIONS) * REGION_BLOCKS + block;
+    if (stateOf(group.current, at) === state) return;
+    if (group.current === group.disk.states) group.current = group.disk.states.slice();
+    setState(group.current, at, state);
+    group.dirty = true;
+    this.dirty.add(index);
+  }
+
+  /** Whether the disk says that a block of this region is data: then its old checksum could be believed after a crash. */
+  hasCommittedData(region: number): boolean {
+    const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
+    const first = (region % GROUP_REGIONS) * (REGION_BLOCKS / 4);
+    for (let i = first; i < first + REGION_BLOCKS / 4; i++) if ((disk.states[i]! & 0x55) !== 0) return true;
+    return false;
+  }
+
+  isOpenOnDisk(region: number): boolean {
+    const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
+    return (disk.flags[region % GROUP_REGIONS]! & REGION_OPEN) !== 0;
+  }
+
+  /**
+   * Words of a region's checksum page into `words`, where `wanted` says so for a block; 0 where nothing is known. False: the
+   * page should be good and is not, so nothing was read.
+   */
+  readWords(region: number, words: Uint32Array, wanted: (block: number) => boolean): boolean {
+    if (!this.checksums || this.plain || this.isOpenOnDisk(region)) return true;
+    const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
+    const sum = disk.pageSums[region % GROUP_REGIONS]!;
+    if (sum === 0) return true;
+    const { address, bytes, view } = pages!;
+    const n = this.#io.pread(this.mapFd, address, PAGE_BYTES, checksumPageAt(region));
+    if (n !== PAGE_BYTES || this.#sum(bytes.subarray(0, PAGE_BYTES)) !== sum) {
+      this.damage ??= `the checksums of region ${region} are damaged`;
+      return false;
+    }
+    for (let i = 0; i < REGION_BLOCKS; i++) if (wanted(i)) words[i] = view.getUint32(4 * i, true);
+    return true;
+  }
+
+  /** Writes a region's checksum page; returns its sum, or -errno. Not durable yet. */
+  writeWords(region: number, words: Uint32Array): number {
+    const { address, bytes, view } = pages!;
+    for (let i = 0; i < REGION_BLOCKS; i++) view.setUint32(4 * i, words[i]!, true);
+    const sum = this.#sum(bytes.subarray(0, PAGE_BYTES)) || 1;
+    const n = this.#io.pwrite(this.mapFd, address, PAGE_BYTES, checksumPageAt(region));
+    return n === PAGE_BYTES ? sum : n < 0 ? n : -5;
+  }
+
+  /**
+   * Writes a group's next state page: these states, and the flags and sums that `disk` has by now. 0 or -errno. Not durable
+   * until the map is synced; no other page of this group may be written before.
+   */
+  writePage(index: number, states: Uint8Array): number {
+    const group = this.group(index);
+    const { disk } = group;
+    if (disk.states !== states) disk.states.set(states);
+    for (let i = 0; i < GROUP_REGIONS; i++) {
+      if (!this.open.has(index * GROUP_REGIONS + i)) continue;
+      disk.flags[i] = REGION_OPEN;
+      disk.pageSums[i] = 0;
+    }
+    disk.sequence++;
+    const which = group.which === 0 ? 1 : 0;
+    const result = this.#put(index, disk, which);
+    if (result === 0) group.which = which;
+    return result;
+  }
+
+  /** The checksum page of a region is durable and counts from the next state page on. */
+  close(region: number, pageSum: number): void {
+    this.open.delete(region);
+    const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
+    disk.flags[region % GROUP_REGIONS] = 0;
+    disk.pageSums[region % GROUP_REGIONS] = pageSum;
+  }
+
+  /** The other page made like the newest, which is durable: so that the loss of one is found and does no harm. */
+  writeTwin(index: number): number {
+    const group = this.group(index);
+    return group.which < 0 ? 0 : this.#put(index, group.disk, 1 - group.which);
+  }
+
+  /** The states that were captured are on disk. Those of now may be others. */
+  settle(index: number): void {
+    const group = this.#groups.get(index);
+    if (group === undefined) return;
+    const same = group.current === group.disk.states || equal(group.current, group.disk.states);
+    if (!same) return;
+    // Readers of both see one array again.
+    group.current = group.disk.states;
+    group.dirty = false;
+    this.dirty.delete(index);
+  }
+
+  /** The first group from `index` on whose map was written, on disk or in memory; Infinity: none. */
+  nextWritten(index: number): number {
+    if (this.plain) return index * GROUP_BYTES < this.size_bytes ? index : Infinity;
+    const at = this.#io.seek(this.mapFd, index * GROUP_MAP_BYTES, SEEK_DATA);
+    let next = at < 0 ? Infinity : Math.max(index, Math.floor(at / GROUP_MAP_BYTES));
+    for (const dirty of this.dirty) if (dirty >= index && dirty < next) next = dirty;
+    return next;
+  }
+
+  #forgetSome(): void {
+    let count = GROUPS_KEPT / 4;
+    for (const [index, group] of this.#groups) {
+      if (group.dirty) continue;
+      this.#groups.delete(index);
+      if (--count === 0) return;
+    }
+  }
+
+  #load(index: number): Group {
+    const { address, bytes } = pages!;
+    const n = this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, statePageAt(index, 0));
+    const a = newGroupState();
+    const b = newGroupState();
+    const isWhole = n === 2 * PAGE_BYTES;
+    const aIs = isWhole ? parseStatePage(bytes.subarray(0, PAGE_BYTES), index, a, this.#sum) : 'damaged';
+    const bIs = isWhole
+      ? parseStatePage(bytes.subarray(PAGE_BYTES, 2 * PAGE_BYTES), index, b, this.#sum)
+      : 'damaged';
+    const which = newestOf(aIs, a.sequence, bIs, b.sequence);
+    if (which === 'damaged')
+      this.damage = `the map of bytes ${index * GROUP_BYTES} to ${(index + 1) * GROUP_BYTES} is lost`;
+    const disk = which === 1 ? b : a;
+    if (typeof which === 'string') disk.states.fill(ABSENT);
+    return {
+      disk,
+      which: typeof which === 'string' ? -1 : which,
+      current: disk.states,
+      dirty: false,
+      damaged: which === 'damaged',
+    };
+  }
+
+  #put(index: number, state: GroupState, which: number): number {
+    const { address, bytes } = pages!;
+    emitStatePage(bytes.subarray(0, PAGE_BYTES), index, state, this.#sum);
+    const n = this.#io.pwrite(this.mapFd, address, PAGE_BYTES, statePageAt(index, which));
+    return n === PAGE_BYTES ? 0 : n < 0 ? n : -5;
+  }
+}
+
+export function countData(states: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < states.length; i++)
+    for (let b = 0; b < 4; b++) if (((states[i]! >>> (2 * b)) & 3) === DATA) count++;
+  return count;
+}
+
+function equal(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
+}

@@ -1,0 +1,662 @@
+/**
+ * A volume on a chain of layers: thin, with snapshots below it and checksums of what it reads. Read map.ts for what is on
+ * disk, commits.ts for when, chain.ts and regions.ts for who has a block.
+ *
+ *   tryRead    runs of blocks of one owner, each one preadv2(RWF_NOWAIT); zeroes where nobody has anything; every whole block
+ *              is compared with its word
+ *   tryWrite   whole blocks: pwrite to the top, owner and word in memory. Parts of a block: the block is read, changed, and
+ *              written whole (which is also how a block comes up from a layer below)
+ *   -EAGAIN    slowOps.ts carries it out: the page cache lacks it, a region must be opened first, the disk is slow, or it
+ *              meets an operation that is with the kernel
+ *   trim, zero the state says zero (or nothing, in a lowest layer) at once; the hole is punched when that is durable
+ *
+ * While the chain is one plain layer all goes to a FileVolume, which it then is.
+ *
+ * Lives in the data thread. Time comes from the loop (`tick`).
+ */
+import { FileVolume } from '../pool/fileVolume.js';
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, mapAnonymous, type Mapping } from '../pool/file.js';
+import type { Checksum } from '../checksum/checksum.js';
+import type { Later } from '../volume/later.js';
+import type { LayerOpening, LayersOpening } from '../volume/opening.js';
+import { FlushGate } from '../volume/flushGate.js';
+import {
+  ERRNO,
+  type BlockMeta,
+  type ExtentList,
+  type Memory,
+  type Volume,
+  type VolumeState,
+  type Waiter,
+  type ZeroHow,
+} from '../volume/volume.js';
+import { Chain, LOST } from './chain.js';
+import { Commits, type Closing } from './commits.js';
+import { Extents } from './extents.js';
+import type { LayerIo } from './io.js';
+import { Layer } from './layer.js';
+import { ABSENT, BLOCK_BYTES, DATA, REGION_BLOCKS, REGION_BYTES, ZERO, blockWord } from './map.js';
+import { Regions, type Region, type RegionBudget } from './regions.js';
+import { SlowOps } from './slowOps.js';
+
+/** A region that was not written for so long is closed. */
+const CLOSE_IDLE_MS = 3000;
+const CLOSE_AT_ONCE = 64;
+/** Changes that nobody flushed are committed after so long, so that trimmed space comes back. */
+const COMMIT_AFTER_MS = 5000;
+/** As in pool/fileVolume.ts. */
+const SLOW_WRITE_MS = 5;
+const SLOW_WRITE_PERIOD_MS = 500;
+
+const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+let scratch: Mapping | null = null;
+
+export interface LayeredParts {
+  readonly opening: LayersOpening;
+  readonly io: LayerIo;
+  readonly later: Later;
+  readonly checksum: Checksum;
+  readonly budget: RegionBudget;
+  readonly now_ms: () => number;
+  /** `state`, `reason` or `checksumErrors` changed. */
+  readonly onState: (volume: LayeredVolume) => void;
+}
+
+export class LayeredVolume implements Volume {
+  size_bytes: number;
+  state: VolumeState = 'ok';
+  reason: string | null = null;
+  /** Blocks that were read and not what they should be. */
+  checksumErrors = 0;
+  readonly chain: Chain;
+  readonly regions: Regions;
+  readonly commits: Commits;
+  readonly io: LayerIo;
+  writable: boolean;
+  preallocated: boolean;
+  #parts: LayeredParts;
+  #gate: FlushGate;
+  #slow: SlowOps;
+  #extents: Extents;
+  #quotaLeft_bytes: number;
+  #slowWritesUntil_ms = 0;
+  #checkpoints: LayersOpening['checkpoints'];
+  /** Ranges whose states are zero or absent now, since the last flush began: to be punched when that is durable. */
+  #punches: { layer: Layer; offset: number; length: number }[] = [];
+  #changedAt_ms = Infinity;
+  #closing = false;
+  /** While the chain is one plain layer. */
+  #plain: FileVolume | null = null;
+  /** Changes of layers that are on their way. */
+  #changing = 0;
+
+  constructor(parts: LayeredParts) {
+    const { opening, io, checksum } = parts;
+    this.#parts = parts;
+    this.io = io;
+    this.size_bytes = opening.size_bytes;
+    this.writable = opening.writable;
+    this.preallocated = opening.preallocated;
+    this.#quotaLeft_bytes = opening.quotaLeft_bytes;
+    this.#checkpoints = opening.checkpoints;
+    this.chain = new Chain(opening.layers.map(layer => this.#layerOf(layer)).reverse());
+    this.regions = new Regions(this.chain, parts.budget);
+    this.commits = new Commits({
+      io,
+      sum: (memory, at) => checksum.sum(memory, at),
+      layers: () => this.chain.layers,
+      failed: result => this.#fail(result),
+    });
+    this.#gate = new FlushGate(() => this.#flush());
+    this.#slow = new SlowOps(this, parts.later);
+    this.#extents = new Extents(this);
+    scratch ??= mapAnonymous(BLOCK_BYTES);
+    this.#choosePlain();
+  }
+
+  get busy(): boolean {
+    return (
+      this.#slow.busy ||
+      this.#gate.busy ||
+      this.commits.busy ||
+      this.#changing > 0 ||
+      this.#plain?.busy === true
+    );
+  }
+
+  get meta(): BlockMeta | null {
+    return this.#extents;
+  }
+
+  get checkpoints(): LayersOpening['checkpoints'] {
+    return this.#checkpoints;
+  }
+
+  get later(): Later {
+    return this.#parts.later;
+  }
+
+  tryRead(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+    if (this.#plain !== null) return this.#plain.tryRead(offset_bytes, length_bytes, memory, at);
+    const end = offset_bytes + length_bytes;
+    for (let pos = offset_bytes; pos < end;) {
+      const done = this.readRun(pos, end - pos, memory, at + pos - offset_bytes);
+      if (done < 0) return done;
+      pos += done;
+    }
+    return 0;
+  }
+
+  /** Reads the first run of a range, as far as it has one owner in one region: its length, or -errno. */
+  readRun(pos: number, left: number, memory: Memory, at: number): number {
+    const index = Math.floor(pos / REGION_BYTES);
+    const region = this.regions.get(index);
+    const inRegion = pos - index * REGION_BYTES;
+    const first = Math.floor(inRegion / BLOCK_BYTES);
+    const inBlock = inRegion % BLOCK_BYTES;
+    const owner = region.owners[first]!;
+    if (owner === LOST) return this.#lost();
+    if (owner !== 0 && (inBlock !== 0 || left < BLOCK_BYTES)) {
+      const length = Math.min(BLOCK_BYTES - inBlock, left);
+      if (region.words[first] === 0) {
+        const n = this.io.preadNoWait(this.chain.layer(owner).dataFd, memory.address + at, length, pos);
+        return n === length ? n : short(n);
+      }
+      const result = this.#readBlock(region, first, scratch!, 0);
+      if (result < 0) return result;
+      memory.bytes.set(scratch!.bytes.subarray(inBlock, inBlock + length), at);
+      return length;
+    }
+    const { owners } = region;
+    const whole = Math.min(REGION_BLOCKS, first + Math.max(1, Math.floor((inBlock + left) / BLOCK_BYTES)));
+    let last = first + 1;
+    while (last < whole && owners[last] === owner) last++;
+    const length = Math.min((last - first) * BLOCK_BYTES - inBlock, left);
+    if (owner === 0) {
+      memory.bytes.fill(0, at, at + length);
+      return length;
+    }
+    const n = this.io.preadNoWait(this.chain.layer(owner).dataFd, memory.address + at, length, pos);
+    if (n !== length) return short(n);
+    return this.verify(region, first, last, memory, at) ? length : -ERRNO.EIO;
+  }
+
+  /** Compares whole blocks that were read into memory; one that differs is read once more, since a write may have come between. */
+  verify(region: Region, first: number, last: number, memory: Memory, at: number): boolean {
+    const { checksum } = this.#parts;
+    const { words } = region;
+    for (let i = first; i < last; i++) {
+      const word = words[i]!;
+      if (word === 0) continue;
+      const place = at + (i - first) * BLOCK_BYTES;
+      if (blockWord(checksum.sum(memory, place), region.index * REGION_BLOCKS + i) === word) continue;
+      if (!this.#readAgain(region, i, memory, place)) return false;
+    }
+    return true;
+  }
+
+  #readAgain(region: Region, block: number, memory: Memory, at: number): boolean {
+    const layer = this.chain.layer(region.owners[block]!);
+    const pos = region.index * REGION_BYTES + block * BLOCK_BYTES;
+    const n = this.io.pread(layer.dataFd, memory.address + at, BLOCK_BYTES, pos);
+    const word = region.words[block];
+    if (n === BLOCK_BYTES) {
+      if (word === 0) return true;
+      const found = blockWord(this.#parts.checksum.sum(memory, at), region.index * REGION_BLOCKS + block);
+      if (found === word) return true;
+    }
+    this.checksumErrors++;
+    this.reason ??= `the 4096 bytes at ${pos} are not what was written (layer ${layer.uuid}): the disk has changed them. Restore them from a backup or a mirror; weft pool scrub finds all such places`;
+    this.#parts.onState(this);
+    return false;
+  }
+
+  /** A whole block, verified. */
+  #readBlock(region: Region, block: number, memory: Memory, at: number): number {
+    const owner = region.owners[block]!;
+    if (owner === 0) {
+      memory.bytes.fill(0, at, at + BLOCK_BYTES);
+      return BLOCK_BYTES;
+    }
+    if (owner === LOST) return this.#lost();
+    const pos = region.index * REGION_BYTES + block * BLOCK_BYTES;
+    const n = this.io.preadNoWait(this.chain.layer(owner).dataFd, memory.address + at, BLOCK_BYTES, pos);
+    if (n !== BLOCK_BYTES) return short(n);
+    return this.verify(region, block, block + 1, memory, at) ? BLOCK_BYTES : -ERRNO.EIO;
+  }
+
+  tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+    if (this.#plain !== null) return this.#plain.tryWrite(offset_bytes, length_bytes, memory, at);
+    if (this.#slow.blocks(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
+    const begin_ms = this.#parts.now_ms();
+    if (begin_ms < this.#slowWritesUntil_ms) return -ERRNO.EAGAIN;
+    const result = this.writeNow(offset_bytes, length_bytes, memory, at);
+    const end_ms = this.#parts.now_ms();
+    if (end_ms - begin_ms > SLOW_WRITE_MS) this.#slowWritesUntil_ms = end_ms + SLOW_WRITE_PERIOD_MS;
+    return result;
+  }
+
+  /** Writes, unless something must be waited for: 0, or -errno. */
+  writeNow(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+    const refused = this.mayWrite(offset_bytes, length_bytes);
+    if (refused !== 0) return refused;
+    const end = offset_bytes + length_bytes;
+    const firstWhole = Math.ceil(offset_bytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const endWhole = Math.floor(end / BLOCK_BYTES) * BLOCK_BYTES;
+    if (firstWhole >= endWhole && (firstWhole !== offset_bytes || endWhole !== end)) {
+      // Parts of one block, or of two.
+      const middle = Math.min(end, firstWhole);
+      const head = middle - offset_bytes;
+      const result = head > 0 ? this.#writePart(offset_bytes, head, memory, at) : 0;
+      return result < 0 || middle === end ? result : this.#writePart(middle, end - middle, memory, at + head);
+    }
+    if (firstWhole > offset_bytes) {
+      const result = this.#writePart(offset_bytes, firstWhole - offset_bytes, memory, at);
+      if (result < 0) return result;
+    }
+    if (endWhole < end) {
+      const result = this.#writePart(endWhole, end - endWhole, memory, at + endWhole - offset_bytes);
+      if (result < 0) return result;
+    }
+    return this.#writeBlocks(firstWhole, endWhole - firstWhole, memory, at + firstWhole - offset_bytes);
+  }
+
+  /** Whether these bytes may be written now: 0, -EAGAIN (a region must be opened), or another -errno. */
+  mayWrite(offset_bytes: number, length_bytes: number): number {
+    if (this.state === 'failed') return -ERRNO.EIO;
+    if (!this.writable) return -ERRNO.EPERM;
+    const { top } = this.chain;
+    const last = Math.floor((offset_bytes + length_bytes - 1) / REGION_BYTES);
+    let added = 0;
+    for (let index = Math.floor(offset_bytes / REGION_BYTES); index <= last; index++) {
+      const region = this.regions.get(index);
+      if (top.checksums && !region.open) {
+        if (top.hasCommittedData(index)) return -ERRNO.EAGAIN;
+        // The mark goes to disk with the first states of this region, so it need not be waited for.
+        top.open.add(index);
+        region.open = true;
+      }
+      const { owners } = region;
+      const number = this.chain.layers.length;
+      const from = Math.max(0, Math.floor((offset_bytes - index * REGION_BYTES) / BLOCK_BYTES));
+      const to = Math.min(
+        REGION_BLOCKS,
+        Math.ceil((offset_bytes + length_bytes - index * REGION_BYTES) / BLOCK_BYTES),
+      );
+      for (let i = from; i < to; i++) {
+        if (owners[i] === LOST) return this.#lost();
+        if (owners[i] !== number) added++;
+      }
+    }
+    if (added * BLOCK_BYTES > this.#quotaLeft_bytes) return this.wrote(-ERRNO.EDQUOT);
+    return 0;
+  }
+
+  #writePart(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+    const index = Math.floor(offset_bytes / REGION_BYTES);
+    const region = this.regions.get(index);
+    const block = Math.floor((offset_bytes - index * REGION_BYTES) / BLOCK_BYTES);
+    const result = this.#readBlock(region, block, scratch!, 0);
+    if (result < 0) return result;
+    scratch!.bytes.set(memory.bytes.subarray(at, at + length_bytes), offset_bytes % BLOCK_BYTES);
+    return this.#writeBlocks(index * REGION_BYTES + block * BLOCK_BYTES, BLOCK_BYTES, scratch!, 0);
+  }
+
+  #writeBlocks(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+    const n = this.io.pwrite(this.chain.top.dataFd, memory.address + at, length_bytes, offset_bytes);
+    if (n === length_bytes) {
+      this.written(offset_bytes, length_bytes, memory, at);
+      return this.wrote(0);
+    }
+    this.uncertain(offset_bytes, length_bytes);
+    return this.wrote(n < 0 ? n : -ERRNO.EIO);
+  }
+
+  /** These whole blocks are the top's now, with the bytes in memory; null: with bytes that are not known. */
+  written(offset_bytes: number, length_bytes: number, memory: Memory | null, at: number): void {
+    const { top, layers } = this.chain;
+    const number = layers.length;
+    const { checksum } = this.#parts;
+    const now_ms = this.#parts.now_ms();
+    top.unsynced = true;
+    if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
+    for (let pos = offset_bytes; pos < offset_bytes + length_bytes;) {
+      const index = Math.floor(pos / REGION_BYTES);
+      const region = this.regions.get(index);
+      const first = (pos - index * REGION_BYTES) / BLOCK_BYTES;
+      const count = Math.min(REGION_BLOCKS - first, (offset_bytes + length_bytes - pos) / BLOCK_BYTES);
+      for (let i = first; i < first + count; i++) {
+        if (region.owners[i] !== number || top.state(index, i) !== DATA) {
+          if (region.owners[i] !== number) this.#quotaLeft_bytes -= BLOCK_BYTES;
+          region.owners[i] = number;
+          top.setState(index, i, DATA);
+        }
+        region.words[i] =
+          !top.checksums || memory === null
+            ? 0
+            : blockWord(
+                checksum.sum(memory, at + pos - offset_bytes + (i - first) * BLOCK_BYTES),
+                index * REGION_BLOCKS + i,
+              );
+      }
+      region.writes++;
+      region.lastWrite_ms = now_ms;
+      pos += count * BLOCK_BYTES;
+    }
+  }
+
+  /** These blocks of the top may hold anything now: whoever has them, nothing is known of their bytes. */
+  uncertain(offset_bytes: number, length_bytes: number): void {
+    const number = this.chain.layers.length;
+    for (let pos = offset_bytes; pos < offset_bytes + length_bytes; pos += BLOCK_BYTES) {
+      const index = Math.floor(pos / REGION_BYTES);
+      const region = this.regions.get(index);
+      const block = (pos - index * REGION_BYTES) / BLOCK_BYTES;
+      if (region.owners[block] === number) region.words[block] = 0;
+      region.writes++;
+    }
+    this.chain.top.unsynced = true;
+  }
+
+  read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
+    if (this.#plain !== null) return this.#plain.read(offset, length, memory, at, waiter, token);
+    this.#slow.read(offset, length, memory, at, waiter, token);
+  }
+
+  write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
+    if (this.#plain !== null && this.#changing === 0)
+      return this.#plain.write(offset, length, memory, at, waiter, token);
+    this.#slow.write(offset, length, memory, at, waiter, token);
+  }
+
+  flush(waiter: Waiter, token: number): void {
+    if (this.#plain !== null) return this.#plain.flush(waiter, token);
+    if (this.state === 'failed') return this.later.answer(waiter, token, -ERRNO.EIO);
+    this.#gate.ask(waiter, token);
+  }
+
+  trim(offset: number, length: number, waiter: Waiter, token: number): void {
+    if (this.#plain !== null && this.#changing === 0) return this.#plain.trim(offset, length, waiter, token);
+    const first = Math.ceil(offset / BLOCK_BYTES) * BLOCK_BYTES;
+    const end = Math.floor((offset + length) / BLOCK_BYTES) * BLOCK_BYTES;
+    if (this.preallocated || first >= end) return this.later.answer(waiter, token, 0);
+    this.#slow.clear(first, end - first, waiter, token);
+  }
+
+  zero(offset: number, length: number, how: ZeroHow, waiter: Waiter, token: number): void {
+    if (this.#plain !== null && this.#changing === 0)
+      return this.#plain.zero(offset, length, how, waiter, token);
+    // A zero that is not to become a hole needs its space: it is written.
+    if (this.preallocated || !how.mayUnmap) {
+      if (how.fastOnly) return this.later.answer(waiter, token, -ERRNO.EOPNOTSUPP);
+      return this.#slow.zeroes(offset, length, waiter, token);
+    }
+    this.#slow.zero(offset, length, waiter, token);
+  }
+
+  /** Whole blocks that read as zeroes from now on; 0 or -errno. */
+  clearNow(offset_bytes: number, length_bytes: number): number {
+    if (this.state === 'failed') return -ERRNO.EIO;
+    if (!this.writable) return -ERRNO.EPERM;
+    const { top, layers } = this.chain;
+    const now_ms = this.#parts.now_ms();
+    const state = layers.length === 1 ? ABSENT : ZERO;
+    for (let pos = offset_bytes; pos < offset_bytes + length_bytes;) {
+      const index = Math.floor(pos / REGION_BYTES);
+      const first = (pos - index * REGION_BYTES) / BLOCK_BYTES;
+      const count = Math.min(REGION_BLOCKS - first, (offset_bytes + length_bytes - pos) / BLOCK_BYTES);
+      const region = this.regions.get(index);
+      for (let i = first; i < first + count; i++) {
+        const owner = region.owners[i]!;
+        if (owner === LOST) continue;
+        if (owner === layers.length) this.#quotaLeft_bytes += BLOCK_BYTES;
+        // What reads as zeroes by nobody's word stays so: a map need not grow by trimming what was never written.
+        if (owner !== 0) top.setState(index, i, state);
+        region.owners[i] = 0;
+        region.words[i] = 0;
+      }
+      region.writes++;
+      pos += count * BLOCK_BYTES;
+    }
+    if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
+    this.#punches.push({ layer: top, offset: offset_bytes, length: length_bytes });
+    return 0;
+  }
+
+  cache(offset: number, length: number, waiter: Waiter, token: number): void {
+    if (this.#plain !== null) return this.#plain.cache(offset, length, waiter, token);
+    this.#slow.cache(offset, length, waiter, token);
+  }
+
+  extents(offset_bytes: number, length_bytes: number, into: ExtentList): number {
+    if (this.#plain !== null) return this.#plain.extents(offset_bytes, length_bytes, into);
+    return this.#extents.allocation(offset_bytes, length_bytes, into);
+  }
+
+  sendableFrom(offset_bytes: number, length_bytes: number): number {
+    if (this.#plain !== null) return this.#plain.sendableFrom(offset_bytes, length_bytes);
+    if (offset_bytes % BLOCK_BYTES !== 0 || length_bytes % BLOCK_BYTES !== 0) return -1;
+    let owner = 0;
+    for (let pos = offset_bytes; pos < offset_bytes + length_bytes; pos += BLOCK_BYTES) {
+      const index = Math.floor(pos / REGION_BYTES);
+      const region = this.regions.get(index);
+      const block = (pos - index * REGION_BYTES) / BLOCK_BYTES;
+      // Bytes that are to be compared pass through our hands.
+      if (region.words[block] !== 0 || region.owners[block] === 0 || region.owners[block] === LOST) return -1;
+      if (owner === 0) owner = region.owners[block]!;
+      else if (owner !== region.owners[block]) return -1;
+    }
+    const { dataFd } = this.chain.layer(owner);
+    return this.io.isCached(dataFd, offset_bytes, length_bytes) === 1 ? dataFd : -1;
+  }
+
+  sendFailed(): void {
+    this.#plain?.sendFailed();
+  }
+
+  grow(size_bytes: number): void {
+    this.size_bytes = Math.max(this.size_bytes, size_bytes);
+    this.chain.top.size_bytes = Math.max(this.chain.top.size_bytes, size_bytes);
+    this.#plain?.grow(size_bytes);
+  }
+
+  /** Once in a while, from the loop. */
+  tick(now_ms: number): void {
+    if (this.#plain !== null || !this.writable || this.state === 'failed') return;
+    if (now_ms > this.#changedAt_ms + COMMIT_AFTER_MS && !this.#gate.busy) this.flush(NOBODY, 0);
+    if (this.#closing || this.#changing > 0) return;
+    const closings: Closing[] = [];
+    for (const region of this.regions.loaded()) {
+      if (!region.open || region.busy > 0 || now_ms < region.lastWrite_ms + CLOSE_IDLE_MS) continue;
+      if (closings.push({ index: region.index, words: region.words, live: region }) === CLOSE_AT_ONCE) break;
+    }
+    if (closings.length === 0) return;
+    this.#closing = true;
+    this.commits.close(this.chain.top, closings, () => (this.#closing = false));
+  }
+
+  /** Everything durable and closed, as for a layer that is frozen; then the fds may be closed. */
+  shut(done: (result: number) => void): void {
+    if (this.#plain !== null) return this.#plain.flush({ completed: (_, result) => done(result) }, 0);
+    if (!this.writable || this.state === 'failed') return done(0);
+    this.#changing++;
+    this.#slow.pause(() => {
+      this.commits.freeze(this.chain.top, this.#openRegions(true), result => {
+        this.#changing--;
+        this.#slow.resume();
+        done(result);
+      });
+    });
+  }
+
+  /** Holds back changes until `resume`; `paused` is called when none is with the kernel. */
+  pause(paused: () => void): void {
+    this.#changing++;
+    const go = (): void => this.#slow.pause(paused);
+    if (this.#plain === null) return go();
+    const waitFor = this.#plain;
+    const look: Waiter = { completed: () => (waitFor.busy ? this.later.answer(look, 0, 0) : go()) };
+    look.completed(0, 0);
+  }
+
+  /** Another top, with what was the top frozen; `done` when that is durable. Only while paused. */
+  push(opening: LayersOpening, done: (result: number) => void): void {
+    const old = this.chain.top;
+    const closings = this.#openRegions(false);
+    if (this.#plain !== null) {
+      old.unsynced = true;
+      this.#plain = null;
+    }
+    this.chain.layers.push(this.#layerOf(opening.layers[0]!));
+    for (const region of this.regions.loaded()) region.open = false;
+    this.#take(opening);
+    this.commits.freeze(old, closings, done);
+  }
+
+  /** Other layers. Those that stay are the same objects. Only while paused. */
+  replace(opening: LayersOpening): void {
+    const known = new Map(this.chain.layers.map(layer => [layer.uuid, layer]));
+    this.chain.layers = opening.layers.map(one => known.get(one.uuid) ?? this.#layerOf(one)).reverse();
+    this.regions.clear();
+    this.#take(opening);
+    this.size_bytes = opening.size_bytes;
+    this.#plain = null;
+    this.#choosePlain();
+  }
+
+  /** Whether some block of the top has data there. Whole blocks. */
+  hasData(offset_bytes: number, length_bytes: number): boolean {
+    for (let pos = offset_bytes; pos < offset_bytes + length_bytes; pos += BLOCK_BYTES)
+      if (isData(this.chain.top, pos)) return true;
+    return false;
+  }
+
+  /** How far the bytes from `pos` on lie in one file, and its fd; -1: in none. */
+  ownedRun(pos: number, most_bytes: number): { fd: number; length_bytes: number } {
+    const index = Math.floor(pos / REGION_BYTES);
+    const { owners } = this.regions.get(index);
+    const first = Math.floor((pos - index * REGION_BYTES) / BLOCK_BYTES);
+    const owner = owners[first]!;
+    let last = first + 1;
+    while (last < REGION_BLOCKS && owners[last] === owner) last++;
+    const length_bytes = Math.min(index * REGION_BYTES + last * BLOCK_BYTES - pos, most_bytes);
+    return { fd: owner === 0 || owner === LOST ? -1 : this.chain.layer(owner).dataFd, length_bytes };
+  }
+
+  /** True when nothing that was being read before is read any more. */
+  readersOfNow(): () => boolean {
+    return this.#slow.readersOfNow();
+  }
+
+  resume(): void {
+    this.#changing--;
+    this.#slow.resume();
+  }
+
+  /** Keeps `state` after a write; returns its result. */
+  wrote(result: number): number {
+    if (result === 0) {
+      if (this.state === 'full') this.#become('ok', null);
+    } else if (result === -ERRNO.ENOSPC && this.state === 'ok')
+      this.#become('full', 'the file system under the pool is full: make room there, or move the pool');
+    else if (result === -ERRNO.EDQUOT && this.state === 'ok')
+      this.#become('full', 'its quota is used up: raise the quota, trim, or delete snapshots');
+    return result;
+  }
+
+  #take(opening: LayersOpening): void {
+    this.#checkpoints = opening.checkpoints;
+    this.#quotaLeft_bytes = opening.quotaLeft_bytes;
+    this.writable = opening.writable;
+    this.#extents.changed();
+  }
+
+  #choosePlain(): void {
+    const { layers } = this.chain;
+    if (layers.length !== 1 || !layers[0]!.plain || !this.writable) return;
+    const { io, later, now_ms } = this.#parts;
+    this.#plain = new FileVolume({
+      fd: layers[0]!.dataFd,
+      size_bytes: this.size_bytes,
+      slow: io,
+      later,
+      now_ms,
+      onState: ({ state, reason }) => this.#become(state, reason),
+    });
+  }
+
+  #openRegions(live: boolean): Closing[] {
+    const number = this.chain.layers.length;
+    return [...this.regions.loaded()]
+      .filter(region => region.open)
+      .map(region => ({
+        index: region.index,
+        words: live ? region.words : region.words.map((word, i) => (region.owners[i] === number ? word : 0)),
+        live: live ? region : null,
+      }));
+  }
+
+  #flush(): void {
+    const punches = this.#punches;
+    this.#punches = [];
+    this.#changedAt_ms = Infinity;
+    this.commits.flush(result => {
+      if (result === 0) for (const { layer, offset, length } of punches) this.#punch(layer, offset, length);
+      this.#gate.ended(result);
+    });
+  }
+
+  /** Gives the space back of what is still not data in that layer. */
+  #punch(layer: Layer, offset_bytes: number, length_bytes: number): void {
+    if (layer !== this.chain.top) return;
+    const end = offset_bytes + length_bytes;
+    for (let pos = offset_bytes; pos < end;) {
+      const from = pos;
+      while (pos < end && !isData(layer, pos)) pos += BLOCK_BYTES;
+      if (pos > from) this.#slow.punch(layer.dataFd, PUNCH, from, pos - from);
+      while (pos < end && isData(layer, pos)) pos += BLOCK_BYTES;
+    }
+  }
+
+  #lost(): number {
+    if (this.state !== 'failed' && this.state !== 'damaged') {
+      this.writable = false;
+      this.#become(
+        'damaged',
+        `${this.chain.damage ?? 'its map is damaged'}: that part cannot be read, the rest can; nothing is written any more. Copy it, or restore it from a backup`,
+      );
+    }
+    return -ERRNO.EIO;
+  }
+
+  #fail(result: number): void {
+    if (this.state === 'failed') return;
+    this.#become(
+      'failed',
+      `a sync failed with errno ${-result}: data that was taken may be lost. Check the disk, restart weft-storage, and check the guest file system`,
+    );
+  }
+
+  #layerOf(opening: LayerOpening): Layer {
+    return new Layer(opening, this.#parts.io, this.#parts.checksum.pageSum);
+  }
+
+  #become(state: VolumeState, reason: string | null): void {
+    this.state = state;
+    this.reason = reason;
+    this.#parts.onState(this);
+  }
+}
+
+/** Result of a read that brought less than was asked for. */
+function short(n: number): number {
+  return n >= 0 ? -ERRNO.EAGAIN : n;
+}
+
+function isData(layer: Layer, pos: number): boolean {
+  const region = Math.floor(pos / REGION_BYTES);
+  return layer.state(region, (pos - region * REGION_BYTES) / BLOCK_BYTES) === DATA;
+}
+
+const NOBODY: Waiter = { completed: () => undefined };
