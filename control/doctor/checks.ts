@@ -223,7 +223,7 @@ export function judge(facts: Facts): Doctor {
         'qemu-img',
         programs.qemuImg,
         'warning',
-        'volumes cannot be filled from disk images',
+        'volumes cannot be filled from disk images, imported or exported',
         'qemu-utils',
       ),
       program(

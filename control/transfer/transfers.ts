@@ -10,7 +10,8 @@
  *
  * A transfer lives as long as the client that asked for it holds its answer open (api/transferring.ts), so that a client
  * that is killed leaves nothing. What a weftd that is killed leaves is found by its label and taken away by the next one
- * (`tidy`), before that one begins any of its own. Lease names are few and fixed for the same reason.
+ * (`tidy`), before that one begins any of its own; likewise what could not be taken away because the plane was not there. Lease
+ * names are few and fixed for the same reason.
  */
 import { z } from 'zod';
 import type { StorageStatus, VolumeStatus as VolumeStatusType } from '../../storage/contract.js';
@@ -50,6 +51,7 @@ export interface Transfer {
 
 interface Open extends Transfer {
   readonly slot: number;
+  readonly writes: boolean;
   readonly pool: string;
   readonly volume: string;
   /** How it ends well, and how it ends otherwise; the lease is gone by then. */
@@ -70,6 +72,9 @@ export class Transfers {
   readonly #slots = new Set<number>();
   /** The volumes that are being written: one at a time. */
   readonly #busy = new Set<string>();
+  /** Ids of those that are not over: what has their label is theirs. */
+  readonly #live = new Set<string>();
+  /** undefined: something may be left that has to be taken away. */
   #tidied: Promise<void> | undefined;
 
   constructor(edges: Edges) {
@@ -80,13 +85,18 @@ export class Transfers {
     return this.#open.size;
   }
 
-  /** Takes away what a weftd before this one has left. Again after a failure, when it is next asked for. */
+  /**
+   * Takes away what a weftd before this one has left, or what could not be taken away because the plane was not there. To
+   * be called whenever the plane has come up.
+   */
   tidy(): Promise<void> {
-    this.#tidied ??= this.#tidy().catch((error: unknown) => {
-      this.#tidied = undefined;
+    if (this.#tidied !== undefined) return this.#tidied;
+    const work = this.#tidy().catch((error: unknown) => {
+      if (this.#tidied === work) this.#tidied = undefined;
       throw error;
     });
-    return this.#tidied;
+    this.#tidied = work;
+    return work;
   }
 
   async import(
@@ -179,15 +189,18 @@ export class Transfers {
         'TRANSFER_LIMIT',
         `${TRANSFERS_MAX} imports and exports go on already: wait until one has ended`,
       );
+    const id = this.#edges.newId();
     this.#slots.add(slot);
+    this.#live.add(id);
     if (writes) this.#busy.add(key);
     try {
-      const open = { ...(await make(slot, this.#edges.newId())), slot };
+      const open = { ...(await make(slot, id)), slot };
       this.#open.set(open.id, open);
       return open;
     } catch (error) {
       this.#slots.delete(slot);
-      this.#busy.delete(key);
+      this.#live.delete(id);
+      if (writes) this.#busy.delete(key);
       throw error;
     }
   }
@@ -200,9 +213,13 @@ export class Transfers {
     try {
       await this.#endLease(transfer.slot);
       await how(transfer);
+    } catch (error) {
+      this.#tidied = undefined;
+      throw error;
     } finally {
       this.#slots.delete(transfer.slot);
-      this.#busy.delete(`${transfer.pool}/${transfer.volume}`);
+      this.#live.delete(id);
+      if (transfer.writes) this.#busy.delete(`${transfer.pool}/${transfer.volume}`);
     }
   }
 
@@ -304,7 +321,17 @@ export class Transfers {
       await this.#quietly(ending.abort());
       throw error;
     }
-    return { id, socketPath: path, nbdName, size_bytes, isEmpty, pool, volume: of, ...ending };
+    return {
+      id,
+      socketPath: path,
+      nbdName,
+      size_bytes,
+      isEmpty,
+      writes: writable,
+      pool,
+      volume: of,
+      ...ending,
+    };
   }
 
   async #endLease(slot: number): Promise<void> {
@@ -354,23 +381,25 @@ export class Transfers {
 
   /** For what comes after something that counts more; it is told in the log and found again by `tidy`. */
   async #quietly(work: Promise<unknown>): Promise<void> {
-    await work.catch((error: unknown) =>
-      this.#edges.note(`tidying after a transfer: ${error instanceof Error ? error.message : String(error)}`),
-    );
+    await work.catch((error: unknown) => {
+      this.#tidied = undefined;
+      this.#edges.note(`tidying after a transfer: ${error instanceof Error ? error.message : String(error)}`);
+    });
   }
 
   async #tidy(): Promise<void> {
     const { volumes } = await this.#edges.status();
+    const isLeft = (id: string | undefined): boolean => id !== undefined && !this.#live.has(id);
     const left = volumes.flatMap(({ pool, name, snapshots = [] }) =>
       snapshots
-        .filter(one => one.labels[LABEL] !== undefined)
+        .filter(one => isLeft(one.labels[LABEL]))
         .filter(one => Object.values(SNAPSHOT_PREFIX).some(prefix => one.name.startsWith(prefix)))
         .map(one => ({ pool, volume: name, snapshot: one.name })),
     );
     const half = volumes.filter(
-      ({ name, labels }) => name.startsWith(IMPORT_PREFIX) && labels?.[LABEL] !== undefined,
+      ({ name, labels }) => name.startsWith(IMPORT_PREFIX) && isLeft(labels?.[LABEL]),
     );
-    for (let slot = 0; slot < TRANSFERS_MAX; slot++) await this.#endLease(slot);
+    for (let slot = 0; slot < TRANSFERS_MAX; slot++) if (!this.#slots.has(slot)) await this.#endLease(slot);
     for (const { pool, name } of half) {
       this.#edges.note(`an import into pool ${pool} was broken off: what had come of it is destroyed`);
       await this.#quietly(this.#destroy(pool, name));

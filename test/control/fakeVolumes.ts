@@ -26,6 +26,8 @@ export class FakeVolumes {
   readonly jobs = new Map<string, JobStatus>();
   /** A test that wants bytes behind a lease serves them. */
   onLease: ((name: string, lease: Lease | null) => Promise<void> | void) | undefined;
+  /** Answers that it cannot. */
+  refusing = false;
   /** What was done to volumes, in order. */
   readonly done: string[] = [];
   readonly #isExported: (key: string) => boolean;
@@ -36,6 +38,7 @@ export class FakeVolumes {
 
   /** Undefined: not about volumes. */
   answer(method: string, path: string, query: URLSearchParams, text: string): Answer | undefined {
+    if (this.refusing) return refused(503, 'PLANE_BUSY');
     const parts = path.split('/').slice(1).map(decodeURIComponent);
     const body = text === '' ? {} : (JSON.parse(text) as unknown);
     if (parts[0] === 'pools' && parts[2] === 'volumes' && parts[3] !== undefined) {

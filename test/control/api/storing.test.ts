@@ -186,6 +186,33 @@ await t.test('an export is of a snapshot, which goes with it', async t => {
   );
 });
 
+await t.test('an import that ends while the plane is away is taken away when that is back', async t => {
+  const bench = await Bench.make(t);
+  await bench.apply('pool: { main: {} }');
+  await bench.settled();
+  const { stored } = bench.storage;
+  const asked = {
+    kind: 'import',
+    pool: 'main',
+    volume: 'web',
+    size_bytes: 8 * MIB,
+    overwrite: false,
+  } as const;
+  const one = await hold(bench, asked);
+  const other = await hold(bench, { ...asked, volume: 'other' });
+  stored.refusing = true;
+  one.letGo();
+  await bench.until('it to be told', async () => bench.logged.includes('a transfer could not be ended'));
+  t.equal(stored.volumes.size, 2);
+  stored.refusing = false;
+  await bench.weftd.system.transfers.tidy();
+  t.same([...stored.volumes.keys()], [`main/import.${other.ready.id}`], 'and the other one goes on');
+  t.same([...stored.leases.keys()], ['transfer-1']);
+  t.equal((await bench.ask('POST', `/v1/transfers/${other.ready.id}/commit`)).status, 200);
+  t.same([...stored.volumes.keys()], ['main/other']);
+  other.letGo();
+});
+
 await t.test('what a weftd that was killed has left is taken away by the next', async t => {
   const bench = await Bench.make(t);
   await bench.apply('pool: { main: {} }');
