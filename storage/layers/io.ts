@@ -27,5 +27,5 @@ export interface LayerIo extends SlowIo {
 /** Sums of 4096 bytes: checksum/checksum.ts, or anything in a test. */
 export interface Sums {
   sum(memory: Pick<Memory, 'bytes'>, at: number): number;
-  pageSum(page: Uint8Array): number;
+  readonly pageSum: (page: Uint8Array) => number;
 }

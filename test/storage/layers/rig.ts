@@ -1,0 +1,149 @@
+/**
+ * Layered volumes on the disk of disk.ts: made, changed as the desk would change them, and opened again after a crash.
+ */
+import { Checksum } from '../../../storage/checksum/checksum.js';
+import { LayeredVolume } from '../../../storage/layers/layeredVolume.js';
+import { mapBytesOf } from '../../../storage/layers/map.js';
+import { RegionBudget } from '../../../storage/layers/regions.js';
+import { Later } from '../../../storage/volume/later.js';
+import type { LayerOpening, LayersOpening } from '../../../storage/volume/opening.js';
+import { Disk, type Image } from './disk.js';
+
+export const sums = new Checksum();
+
+export interface Shape {
+  readonly size_bytes: number;
+  readonly checksums: boolean;
+  readonly preallocated?: boolean;
+  readonly quotaLeft_bytes?: number;
+}
+
+/** One volume, and the catalogue that knows its layers: what is in `layers` is durable at once. */
+export class Rig {
+  readonly disk: Disk;
+  readonly later = new Later();
+  readonly shape: Shape;
+  /** The newest first. */
+  layers: LayerOpening[] = [];
+  volume!: LayeredVolume;
+  now_ms = 0;
+  #nextFd = 10;
+
+  constructor(disk: Disk, shape: Shape) {
+    this.disk = disk;
+    this.shape = shape;
+  }
+
+  static make(seed: number, shape: Shape): Rig {
+    const rig = new Rig(new Disk(seed), shape);
+    rig.layers = [rig.newLayer(shape.size_bytes)];
+    rig.open();
+    return rig;
+  }
+
+  /** After a crash: with these files, of which the catalogue knows these layers. */
+  static after(
+    files: ReadonlyMap<number, Image>,
+    layers: readonly LayerOpening[],
+    shape: Shape,
+    seed: number,
+    boot: number,
+    writable = true,
+  ): Rig {
+    const rig = new Rig(new Disk(seed), shape);
+    rig.disk.bootId = new Uint8Array(16).fill(boot);
+    for (const [fd, image] of files) rig.disk.add(fd, image.size, image);
+    rig.#nextFd = Math.max(...files.keys()) + 1;
+    rig.layers = [...layers];
+    rig.open(writable);
+    return rig;
+  }
+
+  newLayer(size_bytes: number, inherits_bytes = size_bytes): LayerOpening {
+    const dataFd = this.#nextFd++;
+    const mapFd = this.#nextFd++;
+    this.disk.add(dataFd, size_bytes);
+    this.disk.add(mapFd, mapBytesOf(size_bytes));
+    const { checksums } = this.shape;
+    return { uuid: `layer${dataFd}`, dataFd, mapFd, size_bytes, inherits_bytes, checksums };
+  }
+
+  opening(writable = true): LayersOpening {
+    return {
+      kind: 'layers',
+      layers: this.layers,
+      size_bytes: this.layers[0]!.size_bytes,
+      writable,
+      preallocated: this.shape.preallocated === true,
+      quotaLeft_bytes: this.shape.quotaLeft_bytes ?? Infinity,
+      checkpoints: [],
+    };
+  }
+
+  open(writable = true): void {
+    this.volume = new LayeredVolume({
+      opening: this.opening(writable),
+      io: this.disk,
+      later: this.later,
+      checksum: sums,
+      budget: new RegionBudget(),
+      now_ms: () => this.now_ms,
+      onState: () => undefined,
+    });
+  }
+
+  turn(): void {
+    this.later.turn();
+    this.disk.turn();
+  }
+
+  /** Turns until it holds. */
+  until(over: () => boolean, what: string): void {
+    for (let turns = 0; !over(); turns++) {
+      if (turns > 20_000) throw new Error(`${what}: no end`);
+      this.turn();
+    }
+  }
+
+  /** The desk makes a new top, and has the data thread put it on. `taken` is called at the instant of the snapshot. */
+  snapshot(taken: () => void = () => undefined, done: (result: number) => void = () => undefined): void {
+    const { size_bytes } = this.volume;
+    const top = this.newLayer(size_bytes);
+    this.layers = [top, ...this.layers];
+    this.volume.pause(() => {
+      taken();
+      this.volume.push(this.opening(), done);
+      this.volume.resume();
+    });
+  }
+
+  grow(size_bytes: number): void {
+    const [top, ...rest] = this.layers;
+    this.disk.lengthen(top!.dataFd, size_bytes);
+    this.disk.lengthen(top!.mapFd, mapBytesOf(size_bytes));
+    this.layers = [
+      { ...top!, size_bytes, inherits_bytes: Math.max(top!.inherits_bytes, top!.inherits_bytes) },
+      ...rest,
+    ];
+    this.volume.grow(size_bytes);
+  }
+
+  flush(): number {
+    return this.wait((waiter, token) => this.volume.flush(waiter, token));
+  }
+
+  /** Clean close. */
+  shut(): number {
+    let result = 1;
+    this.volume.shut(r => (result = r));
+    this.until(() => result !== 1, 'shut');
+    return result;
+  }
+
+  wait(ask: (waiter: { completed(token: number, result: number): void }, token: number) => void): number {
+    let result = 1;
+    ask({ completed: (_token, r) => void (result = r) }, 0);
+    this.until(() => result !== 1, 'an answer');
+    return result;
+  }
+}
