@@ -73,7 +73,10 @@ function registerCreate(group: Command, session: Session): void {
     });
 }
 
-/** Several without a snapshot of their own get one of the same instant. */
+/**
+ * Several without a snapshot of their own get one of the same instant, labelled as those that backups make for themselves: it
+ * goes when no backup builds upon it any more.
+ */
 async function sources(
   client: Client,
   targets: readonly string[],
@@ -90,7 +93,7 @@ async function sources(
     ...new Map(now.map(({ pool, volume }) => [`${pool}/${volume}`, { pool, volume }])).values(),
   ];
   await client.call('POST', '/v1/snapshots', Snapshots, {
-    body: { name: snapshot, volumes, labels: { 'weft.backup': 'yes' } },
+    body: { name: snapshot, volumes, labels: { 'weft.backup': 'made' } },
     deadline_ms: DEADLINE_MS,
   });
   return [

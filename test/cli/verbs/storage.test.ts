@@ -299,6 +299,7 @@ await t.test('backups', async t => {
   t.equal(all.code, 0, all.stderr);
   t.match(api.requests('POST /v1/snapshots')[0]?.body, {
     name: /^backup-/,
+    labels: { 'weft.backup': 'made' },
     volumes: [
       { pool: 'main', volume: 'web' },
       { pool: 'fast', volume: 'db' },
