@@ -39,6 +39,7 @@ const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
 const MAP_ANONYMOUS = 0x20;
 const MAP_POPULATE = 0x8000;
+const MADV_DONTNEED = 4;
 const MADV_DONTFORK = 10;
 const MADV_HUGEPAGE = 14;
 
@@ -155,4 +156,18 @@ export function viewAt(address: number, length_bytes: number): Mapping {
 export function hideFromChildren(mapping: Mapping): void {
   if (cMadvise(mapping.address, mapping.length_bytes, MADV_DONTFORK) < 0)
     throw new HostError('madvise', -negativeErrno(), 'MADV_DONTFORK');
+}
+
+/**
+ * Where JavaScript's own bytes lie, for the kernel: good only for memory that V8 never moves and never frees while the
+ * number is used, such as a WebAssembly.Memory that cannot grow.
+ */
+export function addressOf(bytes: Uint8Array): number {
+  return Number(koffi.address(bytes));
+}
+
+/** Gives the pages back to the kernel; they read as zeroes afterwards. Whole pages of private anonymous memory only. */
+export function discard(address: number, length_bytes: number): void {
+  if (cMadvise(address, length_bytes, MADV_DONTNEED) < 0)
+    throw new HostError('madvise', -negativeErrno(), 'MADV_DONTNEED');
 }

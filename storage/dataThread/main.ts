@@ -5,8 +5,8 @@
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
 import { EventFd } from '../../host/eventfd.js';
 import { IoUring } from '../../host/ioUring.js';
+import { mapAnonymous } from '../../host/memory.js';
 import { setThreadName } from '../../host/process.js';
-import { Checksum } from '../checksum/checksum.js';
 import { KernelIo } from '../layers/kernelIo.js';
 import { RegionBudget } from '../layers/regions.js';
 import { AT_SERVER } from '../nbd/counters.js';
@@ -15,6 +15,7 @@ import type { FromLoop, ToLoop } from '../nbd/messages.js';
 import { BlockingIo } from '../pool/file.js';
 import { Later } from '../volume/later.js';
 import type { LayersOpening } from '../volume/opening.js';
+import { Arena, newChecksum } from './arena.js';
 import { Builder, changeLayers, type Built } from './build.js';
 import { RingIo } from './ring.js';
 
@@ -40,19 +41,23 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
   const ring = uring === null ? null : new RingIo(uring);
   const slow = ring ?? new BlockingIo(later);
 
-  const states = new Map<Built, { told_ms: number; changed: boolean }>();
+  const states = new Map<Built, { told_ms: number; changed: boolean; mirrorLeft_bytes: number }>();
   const tell = (built: Built, now_ms: number): void => {
     const entry = states.get(built);
     if (entry === undefined || !entry.changed || now_ms < entry.told_ms + STATE_INTERVAL_MS) return;
     entry.changed = false;
     entry.told_ms = now_ms;
-    const { volumeId, state, reason, checksumErrors } = built;
-    post({ type: 'volumeState', volumeId, state, reason, checksumErrors });
+    const { volumeId, state, reason, checksumErrors, mirrorStatus: mirror } = built;
+    entry.mirrorLeft_bytes = mirror?.left_bytes ?? 0;
+    post({ type: 'volumeState', volumeId, state, reason, checksumErrors, mirror });
   };
+  const checksum = newChecksum();
   const builder = new Builder({
     io: new KernelIo(slow),
+    slow,
+    allocate: mapAnonymous,
     later,
-    checksum: new Checksum(),
+    checksum,
     budget: new RegionBudget(),
     now_ms,
     onState: built => {
@@ -75,7 +80,7 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     now_ms,
     openVolume: (volumeId, opening, reactor) => {
       const built = builder.open(volumeId, opening, reactor);
-      states.set(built, { told_ms: -Infinity, changed: false });
+      states.set(built, { told_ms: -Infinity, changed: built.mirror !== null, mirrorLeft_bytes: 0 });
       return built;
     },
     closedVolume: held => {
@@ -85,10 +90,12 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     },
     changeLayers: (how, changes) =>
       changeLayers(how, changes as readonly { held: Built; base: LayersOpening }[]),
+    allocate: new Arena(checksum).allocate,
     limitVolume: () => undefined,
     tick: now => {
-      for (const built of states.keys()) {
+      for (const [built, entry] of states) {
         built.tick(now);
+        if (built.mirror !== null && built.mirror.left_bytes !== entry.mirrorLeft_bytes) entry.changed = true;
         tell(built, now);
       }
     },

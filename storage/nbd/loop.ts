@@ -20,7 +20,7 @@ import { setKeepAlive, setNoDelay, setSockBuf } from '../../host/inet.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
 import { MSG_NOSIGNAL, accept, close, recv, send } from '../../host/raw.js';
 import { sendFile } from '../../host/sendFile.js';
-import { Budget, ChunkPool } from './chunks.js';
+import { Budget, ChunkPool, type Allocate } from './chunks.js';
 import { Connection } from './connection.js';
 import { AT_SERVER } from './counters.js';
 import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
@@ -96,6 +96,16 @@ export interface LoopParts {
   readonly limitVolume: (held: HeldVolume, limits: LimitsOpening | null) => void;
   /** Once per TICK_MS or so. */
   readonly tick: (now_ms: number) => void;
+  /** What waits for a time and not for an event: requests over a limit. */
+  readonly timed?: Timed;
+  /** Where buffers come from; mapped memory, if it does not say. */
+  readonly allocate?: Allocate;
+}
+
+export interface Timed {
+  /** Infinity: nothing waits. */
+  readonly wakeAt_ms: number;
+  turn(now_ms: number): void;
 }
 
 class Listener {
@@ -156,7 +166,7 @@ class Foreign {
 export class Loop implements Reactor {
   #parts: LoopParts;
   #epoll = new Epoll(512);
-  #pool = new ChunkPool((length_bytes: number): Mapping => mapAnonymous(length_bytes));
+  #pool: ChunkPool;
   #budget = new Budget();
   #watched: (Listener | Client | Foreign | null)[] = [];
   /** By fd. */
@@ -181,6 +191,7 @@ export class Loop implements Reactor {
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
+    this.#pool = new ChunkPool(parts.allocate ?? ((length_bytes): Mapping => mapAnonymous(length_bytes)));
     this.#epoll.add(parts.mail.fd, EPOLLIN, MAIL_TOKEN);
     if (parts.ringSignal !== null) this.#epoll.add(parts.ringSignal.fd, EPOLLIN, RING_TOKEN);
   }
@@ -198,6 +209,8 @@ export class Loop implements Reactor {
     serverCounters[AT_SERVER.turns]!++;
     for (let i = 0; i < count; i++) this.#ready(this.#epoll.tokens[i]!, this.#epoll.events[i]!);
     ring?.reap();
+    const timed = this.#parts.timed;
+    if (timed !== undefined && timed.wakeAt_ms !== Infinity) timed.turn(this.#parts.now_ms());
     later.turn();
     this.#budget.turn();
     for (let i = 0; i < this.#touched.length; i++) this.#settle(this.#touched[i]!);
@@ -219,7 +232,10 @@ export class Loop implements Reactor {
     if (this.#restless || this.#parts.later.pending > 0 || this.#touched.length > 0) return 0;
     // What they wait for may end in a turn that no event begins.
     if (this.#waits.length > 0) return WAITING_SLEEP_MS;
-    return this.#clients.size > 0 ? TICK_MS : SLEEP_LIMIT_MS;
+    const sleep_ms = this.#clients.size > 0 ? TICK_MS : SLEEP_LIMIT_MS;
+    const wakeAt_ms = this.#parts.timed?.wakeAt_ms ?? Infinity;
+    if (wakeAt_ms === Infinity) return sleep_ms;
+    return Math.max(0, Math.min(sleep_ms, Math.ceil(wakeAt_ms - this.#parts.now_ms())));
   }
 
   #ready(token: number, events: number): void {
