@@ -192,6 +192,7 @@ const mayImportPool = (file: string) =>
 const mayTouchTheWorld = (file: string) =>
   within('host/', 'dataplane/ports/', 'control/store/', 'storage/pool/', 'cli/', 'test/')(file) ||
   file === 'storage/remote/session.ts' ||
+  file === 'storage/jobs/file.ts' ||
   isEdgeFile(file);
 
 const WORLD_MODULES =

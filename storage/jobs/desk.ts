@@ -6,7 +6,8 @@
  * open. `release` may be called twice. Errors are StorageErrors.
  */
 import type { Labels, SnapshotStatus } from '../contract/volumes.js';
-import type { LayerOpening } from '../volume/opening.js';
+import type { TlsFiles } from '../contract/config.js';
+import type { LayerOpening, TlsOpening } from '../volume/opening.js';
 
 export interface Held {
   release(): void;
@@ -87,6 +88,9 @@ export interface JobDesk {
   labelSnapshot(pool: string, volume: string, snapshot: string, labels: Labels): Promise<void>;
   deleteSnapshot(pool: string, volume: string, snapshot: string): Promise<void>;
   holdSnapshot(pool: string, volume: string, snapshot: string): Promise<HeldChain>;
+
+  /** Keys and certificates of these files, for a client. `serverName`: whom it expects; null: not checked. */
+  tlsOf(files: TlsFiles, serverName: string | null): TlsOpening;
 
   /** All layers of a volume and of its snapshots, or of the pool. */
   holdScrub(pool: string, volume: string | null): Promise<HeldScrub>;

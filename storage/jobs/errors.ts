@@ -1,8 +1,11 @@
 /** What can go wrong with a job; `code` is for machines and stays, the message is for people. */
 export type JobErrorCode =
   | 'JOB_UNKNOWN'
+  | 'JOB_BUSY' // too many wait
   | 'JOB_CANCELLED'
   | 'JOB_THREAD_GONE' // the jobs thread ended; what can go on begins again
+  | 'JOB_SNAPSHOT'
+  | 'JOB_SIZE' // source and target differ in size
   | 'JOB_IO' // a file could not be read or written
   | 'JOB_DAMAGED' // what was read is not what was written
   | 'BACKUP_UNKNOWN'

@@ -26,6 +26,7 @@ import {
 } from '../../host/file.js';
 import { JobError } from './errors.js';
 
+export { bootId } from '../pool/file.js';
 export { closeFile, ftruncate, renameDurably, seekData, seekHole, syncDirectory };
 
 function failed(what: string, error: unknown): JobError {

@@ -12,7 +12,7 @@
  */
 import type { Checksum } from '../checksum/checksum.js';
 import {
-  ABSENT,
+  type ABSENT,
   BLOCK_BYTES,
   DATA,
   GROUP_BLOCKS,
@@ -21,7 +21,7 @@ import {
   REGION_BLOCKS,
   REGION_BYTES,
   REGION_OPEN,
-  ZERO,
+  type ZERO,
   blockWord,
   mapBytesOf,
   setState,
@@ -67,8 +67,8 @@ export class LayerFile implements LayerStates {
   states(group: number): Uint8Array | null {
     if (group * GROUP_BYTES >= this.size_bytes) return null;
     if (this.plain) return this.#plainStates(group);
-    const { which, state } = this.#map.group(group);
-    return which < 0 ? null : state.states;
+    const { which, soft, state } = this.#map.group(group);
+    return which < 0 && !soft ? null : state.states;
   }
 
   /** The first group from `group` on that can have anything; Infinity: none. Skips what was never written. */
@@ -105,6 +105,7 @@ export class LayerFile implements LayerStates {
       this.#map.group(index).state.flags[region % GROUP_REGIONS] = REGION_OPEN;
       groups.add(index);
     }
+    if ([...groups].some(index => this.#map.group(index).soft)) syncData(this.dataFd);
     for (const index of groups) this.#map.writePage(index);
     if (groups.size > 0) syncData(this.mapFd);
   }

@@ -8,7 +8,7 @@
  * the text of the other fields), so that a damaged list is not taken for a whole one.
  */
 import { z } from 'zod';
-import { BackupEntry } from '../contract/jobs.js';
+import type { BackupEntry } from '../contract/jobs.js';
 import { VOLUME_NAME } from '../pool/meta.js';
 
 /** More is not read. */

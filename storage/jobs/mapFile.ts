@@ -3,7 +3,6 @@
  * a map, which has to serve readers while it changes, is layers/.) Blocking; throws JobError.
  */
 import {
-  ABSENT,
   GROUP_BYTES,
   GROUP_MAP_BYTES,
   GROUP_REGIONS,
@@ -12,15 +11,16 @@ import {
   REGION_OPEN,
   checksumPageAt,
   emitStatePage,
+  copyGroupState,
+  loadGroup,
   newGroupState,
-  newestOf,
-  parseStatePage,
+  newLoadedGroup,
   statePageAt,
   type GroupState,
   type PageSum,
 } from '../layers/map.js';
 import { JobError } from './errors.js';
-import { readAt, seekData, writeAt } from './file.js';
+import { bootId, readAt, seekData, writeAt } from './file.js';
 
 /** Groups in memory (2 KiB each); all are forgotten when there are so many. */
 const GROUPS_KEPT = 4096;
@@ -29,12 +29,15 @@ export interface MapGroup {
   readonly state: GroupState;
   /** Which of the two pages that is; -1: neither was ever written. */
   which: number;
+  /** Of a process that died in this boot: the data that it speaks of may not be on the disk yet. */
+  soft: boolean;
 }
 
 export class MapFile {
   #fd: number;
   #layer: string;
   #sum: PageSum;
+  #bootId = bootId();
   #groups = new Map<number, MapGroup>();
   #page = new Uint8Array(PAGE_BYTES);
 
@@ -86,6 +89,7 @@ export class MapFile {
     const which = group.which === 0 ? 1 : 0;
     this.#put(index, group.state, which);
     group.which = which;
+    group.soft = false;
   }
 
   /** The other page made like the newest, which is durable: so that the loss of one is found and does no harm. */
@@ -101,26 +105,24 @@ export class MapFile {
   }
 
   #load(index: number): MapGroup {
-    const a = newGroupState();
-    const b = newGroupState();
-    const which = newestOf(this.#parse(index, 0, a), a.sequence, this.#parse(index, 1, b), b.sequence);
-    if (which === 'damaged') {
-      const from = index * GROUP_BYTES;
-      throw new JobError(
-        'JOB_DAMAGED',
-        `layer ${this.#layer}: the map of bytes ${from} to ${from + GROUP_BYTES} is lost; restore what uses it from a backup`,
-      );
-    }
-    if (which !== 'blank') return { state: which === 1 ? b : a, which };
+    const pages = new Uint8Array(2 * PAGE_BYTES);
+    const n = readAt(this.#fd, pages, statePageAt(index, 0));
+    const loaded = newLoadedGroup();
+    // Behind the end of the file, where the layer was shorter once, nothing was ever written.
+    if (n < pages.length && n > 0) this.#lost(index);
+    if (!loadGroup(pages, index, loaded, this.#sum, this.#bootId)) this.#lost(index);
     const state = newGroupState();
-    state.states.fill(ABSENT);
-    return { state, which: -1 };
+    copyGroupState(loaded.hasSoft ? loaded.soft : loaded.committed, state);
+    state.sequence = loaded.committed.sequence;
+    return { state, which: loaded.which, soft: loaded.hasSoft };
   }
 
-  #parse(index: number, which: number, into: GroupState): 'ok' | 'blank' | 'damaged' {
-    const n = readAt(this.#fd, this.#page, statePageAt(index, which));
-    if (n < PAGE_BYTES) return n === 0 ? 'blank' : 'damaged';
-    return parseStatePage(this.#page, index, into, this.#sum);
+  #lost(index: number): never {
+    const from = index * GROUP_BYTES;
+    throw new JobError(
+      'JOB_DAMAGED',
+      `layer ${this.#layer}: the map of bytes ${from} to ${from + GROUP_BYTES} is lost; restore what uses it from a backup`,
+    );
   }
 
   #put(index: number, state: GroupState, which: number): void {
@@ -128,8 +130,7 @@ export class MapFile {
     writeAt(this.#fd, this.#page, statePageAt(index, which));
   }
 
-  /** Never 0: that says that a region has no page. */
   #sumOf(): number {
-    return this.#sum(this.#page) || 1;
+    return this.#sum(this.#page);
   }
 }

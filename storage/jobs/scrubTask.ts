@@ -163,6 +163,8 @@ class LayerScrub {
     try {
       const n = readAt(this.#one.layer.mapFd, this.#page, statePageAt(group, which));
       if (n < PAGE_BYTES) return n === 0 ? 'blank' : 'damaged';
+      // What a process left that died: it counts in its own boot only, and is no commit.
+      if (Buffer.from(this.#page.subarray(0, 4)).toString('latin1') === 'WSFT') return 'blank';
       return parseStatePage(this.#page, group, into, this.#checksum.pageSum);
     } catch {
       return 'damaged';
@@ -197,7 +199,7 @@ class LayerScrub {
     try {
       isWhole =
         readAt(this.#one.layer.mapFd, this.#page, checksumPageAt(region)) === PAGE_BYTES &&
-        (this.#checksum.pageSum(this.#page) || 1) === sum;
+        this.#checksum.pageSum(this.#page) === sum;
     } catch {
       // An unreadable page is a damaged one.
     }

@@ -1,0 +1,127 @@
+/**
+ * What each kind of job asks of the desk and of the jobs thread, in which order. Whatever happens, what it holds is released; what
+ * it changes, it changes by one commit at the end. Resolves to what was done, in words.
+ */
+import type { JobRequest } from '../contract/jobs.js';
+import { backupToDirectory, backupToServer } from './backupBodies.js';
+import { bytesText } from './text.js';
+import type { JobDesk } from './desk.js';
+import { JobError } from './errors.js';
+import type { TaskKind, Tasks } from './messages.js';
+
+export interface JobContext {
+  readonly desk: JobDesk;
+  readonly now_ms: () => number;
+  /** Rejects with JobError; JOB_CANCELLED where the job was. */
+  readonly ask: <K extends TaskKind>(kind: K, ask: Tasks[K]['ask']) => Promise<Tasks[K]['answer']>;
+}
+
+type Request<K extends JobRequest['kind']> = Extract<JobRequest, { kind: K }>;
+
+export async function runJob(request: JobRequest, context: JobContext): Promise<string> {
+  switch (request.kind) {
+    case 'merge':
+      return merge(request, context);
+    case 'flatten':
+      return flatten(request, context);
+    case 'scrub':
+      return scrub(request, context);
+    case 'backup':
+      return 'directory' in request.target
+        ? backupToDirectory(request, request.target.directory, context)
+        : backupToServer(request, request.target, context);
+    case 'restore':
+      return restore(request, context);
+    case 'verify':
+      return verify(request, context);
+  }
+}
+
+async function merge({ pool, layer }: Request<'merge'>, { desk, ask }: JobContext): Promise<string> {
+  const held = await desk.holdMerge(pool, layer);
+  if (held === null) return 'there is nothing to merge any more';
+  try {
+    const { lower, upper, lowest } = held;
+    const { kept, size_bytes, inherits_bytes, copied_bytes } = await ask('merge', { lower, upper, lowest });
+    await desk.commitMerge(held, kept, { size_bytes, inherits_bytes });
+    return `${bytesText(copied_bytes)} went ${kept === 'upper' ? 'up into the newer' : 'down into the older'} layer`;
+  } finally {
+    held.release();
+  }
+}
+
+async function flatten({ pool, volume }: Request<'flatten'>, { desk, ask }: JobContext): Promise<string> {
+  const held = await desk.holdFlatten(pool, volume);
+  try {
+    if (held.shared.length === 0) return 'it shares nothing';
+    const made = await desk.newLayer(pool, volume);
+    try {
+      const { shared, reach_bytes } = held;
+      const { copied_bytes } = await ask('flatten', { shared, reach_bytes, into: made.layer });
+      await desk.commitFlatten(held, made);
+      return `${bytesText(copied_bytes)} were copied; it shares nothing any more`;
+    } finally {
+      made.release();
+    }
+  } finally {
+    held.release();
+  }
+}
+
+async function scrub({ pool, volume }: Request<'scrub'>, { desk, ask }: JobContext): Promise<string> {
+  const held = await desk.holdScrub(pool, volume ?? null);
+  try {
+    const found = await ask('scrub', { layers: held.layers });
+    const parts = [
+      found.faults === 0 ? 'nothing is wrong' : `${found.faults} faults`,
+      `${bytesText(found.checked_bytes)} verified in ${found.layers} layers`,
+    ];
+    if (found.unchecked_bytes > 0)
+      parts.push(`${bytesText(found.unchecked_bytes)} read that have no checksum`);
+    if (found.open_bytes > 0) parts.push(`${bytesText(found.open_bytes)} skipped as they are being written`);
+    if (found.leaked_bytes > 0) parts.push(`${bytesText(found.leaked_bytes)} of space are held by nothing`);
+    return parts.join('; ');
+  } finally {
+    held.release();
+  }
+}
+
+async function restore(request: Request<'restore'>, { desk, ask }: JobContext): Promise<string> {
+  const { pool, volume, source, sourceVolume, backup } = request;
+  const { directory } = source;
+  const from = sourceVolume ?? volume;
+  const { size_bytes } = desk.requireIdle(pool, volume);
+  const found = await ask('findBackup', { directory, volume: from, backup: backup ?? null });
+  if (found.size_bytes !== size_bytes)
+    throw new JobError(
+      'JOB_SIZE',
+      `backup ${found.name} is of ${found.size_bytes} bytes, volume ${volume} has ${size_bytes}: make one of that size`,
+    );
+  const made = await desk.newLayer(pool, volume);
+  try {
+    const restored = await ask('restore', {
+      directory,
+      volume: from,
+      backup: found.name,
+      into: made.layer,
+    });
+    await desk.commitContent(pool, volume, made);
+    const more = restored.count === 1 ? '' : `, from ${restored.count} backups that build upon each other`;
+    return `${volume} is as in backup ${found.name} of ${from}${more}`;
+  } finally {
+    made.release();
+  }
+}
+
+async function verify(
+  { source, sourceVolume, backup }: Request<'verify'>,
+  { ask }: JobContext,
+): Promise<string> {
+  const found = await ask('verify', {
+    directory: source.directory,
+    volume: sourceVolume ?? null,
+    backup: backup ?? null,
+  });
+  const what = found.faults === 0 ? 'nothing is wrong' : `${found.faults} faults`;
+  return `${what}; ${bytesText(found.checked_bytes)} verified in ${found.backups} backups`;
+}
