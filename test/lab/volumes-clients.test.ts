@@ -385,6 +385,59 @@ await t.test('snapshots, clones and rollback', { skip: skip('qemu-io', 'qemu-img
   await mustIo(t, again, 'read -P 0x44 1M 1M', 'read -P 0x11 2M 6M', 'read -P 0x12 20M 4M');
 });
 
+await t.test(
+  'what changed since a snapshot, as a dirty bitmap',
+  { skip: skip('nbdinfo', 'qemu-img', 'qemu-io') },
+  async t => {
+    const house = await House.open(t);
+    if (!(await house.answers('/snapshots'))) return lacking(t, 'weft-storage knows no snapshots');
+    const uri = await house.export('v');
+    await mustIo(t, uri, 'write -P 0x11 0 8M', 'flush');
+    await house.snapshot('one');
+    await mustIo(t, uri, 'write -P 0x22 1M 64k', 'write -z -u 16M 1M', 'discard 4M 64k', 'flush');
+    const context = 'qemu:dirty-bitmap:one';
+    const info = JSON.parse((await run(['nbdinfo', '--json', uri])).stdout) as {
+      exports: { contexts: string[] }[];
+    };
+    if (info.exports[0]?.contexts.includes(context) !== true)
+      return lacking(t, `no context ${context}: ${JSON.stringify(info.exports[0]?.contexts)}`);
+    interface Extent {
+      offset: number;
+      length: number;
+      type: number;
+    }
+    const map = JSON.parse((await run(['nbdinfo', '--json', `--map=${context}`, uri])).stdout) as Extent[];
+    const dirty = map.filter(({ type }) => (type & 1) === 1);
+    t.same(
+      dirty.map(({ offset, length }) => [offset, length]),
+      [
+        [MIB, 65_536],
+        [4 * MIB, 65_536],
+        [16 * MIB, MIB],
+      ],
+    );
+    // QEMU's own way: a dirty range is told as data that is absent.
+    const path = /socket=(.*)$/.exec(uri)![1]!;
+    const name = /\/\/\/(.*)\?/.exec(uri)![1]!;
+    const options = `driver=nbd,server.type=unix,server.path=${path},export=${name},x-dirty-bitmap=${context}`;
+    const seen = JSON.parse(
+      (await run(['qemu-img', 'map', '--output=json', '--image-opts', options])).stdout,
+    ) as {
+      start: number;
+      length: number;
+      data: boolean;
+    }[];
+    t.same(
+      seen.filter(({ data }) => !data).map(({ start, length }) => [start, length]),
+      [
+        [MIB, 65_536],
+        [4 * MIB, 65_536],
+        [16 * MIB, MIB],
+      ],
+    );
+  },
+);
+
 await t.test('several volumes at one instant', { skip: skip('nbdsh') }, async t => {
   const house = await House.open(t);
   if (!(await house.answers('/snapshots'))) return lacking(t, 'weft-storage knows no snapshots');
