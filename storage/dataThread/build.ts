@@ -11,13 +11,20 @@ import { LayeredVolume } from '../layers/layeredVolume.js';
 import type { RegionBudget } from '../layers/regions.js';
 import type { HeldVolume, LayersChange } from '../nbd/loop.js';
 import { FileVolume } from '../pool/fileVolume.js';
+import { openRemote } from '../remote/loop.js';
 import type { Later } from '../volume/later.js';
-import type { LayersOpening, SingleOpening, VolumeOpening } from '../volume/opening.js';
+import { MirrorVolume } from '../volume/mirror.js';
+import type { MirrorLeg, MirrorStatus } from '../volume/mirrorParts.js';
+import type { LayersOpening, MirrorOpening, SingleOpening, VolumeOpening } from '../volume/opening.js';
 import type { Reactor } from '../volume/reactor.js';
-import type { Volume, VolumeState } from '../volume/volume.js';
+import type { SlowIo } from '../volume/slowIo.js';
+import type { Memory, Volume, VolumeState } from '../volume/volume.js';
 
 export interface BuilderParts {
   readonly io: KernelIo;
+  /** Of a mirror's journal, and its memory. */
+  readonly slow: SlowIo;
+  readonly allocate: (length_bytes: number) => Memory & { unmap(): void };
   readonly later: Later;
   readonly checksum: Checksum;
   readonly budget: RegionBudget;
@@ -41,6 +48,7 @@ export class Built implements HeldVolume {
   /** The layers among it, if there are any. */
   layered: LayeredVolume | null = null;
   bases: Base[] = [];
+  mirror: MirrorVolume | null = null;
 
   constructor(volumeId: number) {
     this.volumeId = volumeId;
@@ -55,6 +63,9 @@ export class Built implements HeldVolume {
   }
   get reason(): string | null {
     return this.volume.reason;
+  }
+  get mirrorStatus(): MirrorStatus | null {
+    return this.mirror?.mirrorStatus ?? null;
   }
   get checksumErrors(): number {
     return this.layered?.checksumErrors ?? 0;
@@ -100,17 +111,23 @@ export class Builder {
   }
 
   #base(built: Built, base: VolumeOpening['base'], reactor: Reactor): Volume {
-    if (base.kind === 'mirror') throw new Error('a mirror cannot be opened yet');
-    return this.#single(built, base, reactor);
+    const volume =
+      base.kind === 'mirror' ? this.#mirror(built, base, reactor) : this.#make(built, base, reactor);
+    built.bases.push(volume);
+    return volume;
   }
 
-  #single(built: Built, opening: SingleOpening, _reactor: Reactor): Volume {
-    const base = this.#make(built, opening);
-    built.bases.push(base);
-    return base;
+  #mirror(built: Built, opening: MirrorOpening, reactor: Reactor): MirrorVolume {
+    const { slow, allocate, later, now_ms } = this.#parts;
+    const first: MirrorLeg = this.#make(built, opening.first, reactor);
+    const second: MirrorLeg = this.#make(built, opening.second, reactor);
+    const { journalFd } = opening;
+    const onState = (): void => this.#parts.onState(built);
+    built.mirror = new MirrorVolume({ first, second, journalFd, io: slow, allocate, later, now_ms, onState });
+    return built.mirror;
   }
 
-  #make(built: Built, opening: SingleOpening): Base {
+  #make(built: Built, opening: SingleOpening, reactor: Reactor): Base {
     const { io, later, now_ms, checksum, budget } = this.#parts;
     const onState = (): void => this.#parts.onState(built);
     switch (opening.kind) {
@@ -124,7 +141,7 @@ export class Builder {
         return volume;
       }
       case 'remote':
-        throw new Error('a remote volume cannot be opened yet');
+        return openRemote(opening, reactor, onState);
     }
   }
 }

@@ -2,6 +2,7 @@
  * What the main thread and the data thread say to each other. Ids are the main thread's. A file descriptor is a
  * number that both threads share; the message that carries it hands it over where it says so.
  */
+import type { MirrorStatus } from '../volume/mirrorParts.js';
 import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
 import type { VolumeState } from '../volume/volume.js';
 
@@ -58,4 +59,6 @@ export type FromLoop =
       state: VolumeState;
       reason: string | null;
       checksumErrors: number;
+      /** null: it is no mirror. Told again while what is left becomes less. */
+      mirror: MirrorStatus | null;
     };

@@ -17,6 +17,7 @@ export interface BlockVolume extends Volume {
   readonly busy: boolean;
   grow(size_bytes: number): void;
   tick(now_ms: number): void;
+  shut(done: (result: number) => void): void;
   close(): void;
 }
 
@@ -85,6 +86,9 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
   }
   tick(now_ms: number): void {
     this.#below.tick(now_ms);
+  }
+  shut(done: (result: number) => void): void {
+    this.#below.shut(done);
   }
   close(): void {
     this.#below.close();

@@ -61,6 +61,8 @@ const STATUS_LENGTH_BYTES = 1024 * 1024 * 1024;
 /** Until a server has told: the largest that one may have. */
 const UNKNOWN_BLOCK_BYTES = 65_536;
 const REPLAY_BATCH = 64;
+/** A server that is away is waited for so long when the volume is closed. */
+const SHUT_LIMIT_MS = 5000;
 
 export class RemoteVolume implements Volume, LinkOwner {
   size_bytes: number;
@@ -90,6 +92,7 @@ export class RemoteVolume implements Volume, LinkOwner {
   #flushRunning: { waiter: Waiter; token: number }[] = [];
   #flushing = false;
   #statusFrom = -1;
+  #shutBy_ms = Infinity;
   #replayNext = 0;
   #replayBatch = 0;
   #replayOpen = 0;
@@ -177,6 +180,7 @@ export class RemoteVolume implements Volume, LinkOwner {
   /** A few times a second. */
   tick(now_ms: number): void {
     if (this.#phase === 'closed') return;
+    if (now_ms > this.#shutBy_ms) return this.close();
     const { patience_ms } = this.#parts;
     for (const link of this.#links) {
       const owes_ms = link.inFlight > 0 ? now_ms - link.waitingSince_ms : 0;
@@ -205,6 +209,12 @@ export class RemoteVolume implements Volume, LinkOwner {
     if (this.#phase === 'replaying') this.#replay();
     if (this.#phase === 'up') this.#pump();
     for (const link of this.#links) link.flush();
+  }
+
+  /** Nobody asks any more: what is with the server is flushed, if it can be had. */
+  shut(done: (result: number) => void): void {
+    this.#shutBy_ms = this.#parts.now_ms() + SHUT_LIMIT_MS;
+    this.flush({ completed: (_token, result) => done(result) }, 0);
   }
 
   /** Says goodbye. What waits is answered EIO. */

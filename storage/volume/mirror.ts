@@ -20,12 +20,23 @@
  *
  * A trim is a hint to both; a side that has come back, or that has taken over, may show trimmed blocks as they were.
  */
-import type { Later } from './later.js';
 import { MirrorCleaner } from './mirrorCleaner.js';
 import { MirrorCopier } from './mirrorCopier.js';
 import { Bits, JOURNAL_BYTES, MirrorJournal, regionBytesOf, type JournalCopy } from './mirrorJournal.js';
+import {
+  FLUSH,
+  NAMES,
+  READ,
+  TRIM,
+  WRITE,
+  ZERO,
+  type Leg,
+  type MirrorLeg,
+  type MirrorParts,
+  type MirrorStatus,
+  type Operation,
+} from './mirrorParts.js';
 import { RangeLock, type LockWaiter } from './rangeLock.js';
-import type { SlowIo } from './slowIo.js';
 import {
   ERRNO,
   EXTENT_DATA,
@@ -39,65 +50,8 @@ import {
   type ZeroHow,
 } from './volume.js';
 
-export interface MirrorLeg extends Volume {
-  readonly busy?: boolean;
-  grow?(size_bytes: number): void;
-  tick?(now_ms: number): void;
-  close?(): void;
-}
-
-export interface MirrorParts {
-  readonly first: MirrorLeg;
-  readonly second: MirrorLeg;
-  readonly journalFd: number;
-  readonly io: SlowIo;
-  readonly allocate: (length_bytes: number) => Memory & { unmap(): void };
-  readonly later: Later;
-  readonly now_ms: () => number;
-  readonly onState: (volume: MirrorVolume) => void;
-}
-
-export interface MirrorStatus {
-  readonly state: 'in-sync' | 'resyncing' | 'degraded';
-  readonly left_bytes: number;
-  readonly reason: string | null;
-}
-
 const RETRY_FIRST_MS = 1000;
 const RETRY_LIMIT_MS = 60_000;
-
-const READ = 0;
-const WRITE = 1;
-const ZERO = 2;
-const TRIM = 3;
-const FLUSH = 4;
-const NAMES = ['first', 'second'] as const;
-
-interface Operation {
-  kind: number;
-  offset: number;
-  length: number;
-  memory: Memory | null;
-  at: number;
-  how: ZeroHow | null;
-  waiter: Waiter;
-  token: number;
-  lock: number;
-  /** Sides that have not answered. */
-  open: number;
-  /** Of each side: 0, -errno, or 1: was not asked. */
-  results: [number, number];
-  /** Answered when the journal says who is good. */
-  waitsForGood: boolean;
-}
-
-export interface Leg {
-  readonly volume: MirrorLeg;
-  state: 'in-sync' | 'resyncing' | 'out';
-  reason: string | null;
-  retryAt_ms: number;
-  retry_ms: number;
-}
 
 export class MirrorVolume implements Volume, Waiter, LockWaiter {
   size_bytes: number;
@@ -164,13 +118,17 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     return this.journal.good === 'second' ? 1 : 0;
   }
 
+  /** That may still differ. */
+  get left_bytes(): number {
+    return Math.min(this.stale.count() * this.journal.region_bytes, this.size_bytes);
+  }
+
   get mirrorStatus(): MirrorStatus {
     const other = this.legs[this.good === 0 ? 1 : 0];
-    const left_bytes = Math.min(this.stale.count() * this.journal.region_bytes, this.size_bytes);
     const state = other.state === 'in-sync' ? 'in-sync' : other.state === 'out' ? 'degraded' : 'resyncing';
     return {
       state: this.#failed === null ? state : 'degraded',
-      left_bytes,
+      left_bytes: this.left_bytes,
       reason: this.#failed ?? other.reason,
     };
   }
@@ -248,6 +206,27 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     this.#cleaner.tick(now_ms);
     this.#copier.proceed();
     this.#tell();
+  }
+
+  /** Nobody asks any more: both sides flushed and closed, and nothing marked that is the same. */
+  shut(done: (result: number) => void): void {
+    this.#copier.stop();
+    this.flush({ completed: (_token, result) => this.#flushedToShut(result, done) }, 0);
+  }
+
+  #flushedToShut(result: number, done: (result: number) => void): void {
+    if (result === 0 && !this.#copier.busy) this.#cleaner.clearAll();
+    let left = this.legs.length;
+    let worst = result;
+    const one = (answer: number, leg: Leg): void => {
+      if (answer < 0 && leg.state !== 'out') worst = answer;
+      if (--left === 0) done(worst);
+    };
+    for (const leg of this.legs) {
+      const { volume } = leg;
+      if (volume.shut !== undefined) volume.shut(answer => one(answer, leg));
+      else volume.flush({ completed: (_token, answer) => one(answer, leg) }, 0);
+    }
   }
 
   close(): void {

@@ -35,6 +35,15 @@ export class MirrorCleaner implements Waiter {
     this.#candidates = null;
   }
 
+  /** Both sides have been flushed and nothing is written any more. */
+  clearAll(): void {
+    const { journal, stale, legs } = this.#mirror;
+    if (legs.some(leg => leg.state === 'out')) return;
+    for (let region = journal.marks.next(0); region >= 0; region = journal.marks.next(region + 1))
+      if (!stale.has(region)) journal.clear(region);
+    journal.commit();
+  }
+
   tick(now_ms: number): void {
     if (now_ms < this.#next_ms) return;
     this.#next_ms = now_ms + CLEAN_MS;

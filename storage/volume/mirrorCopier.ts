@@ -7,7 +7,8 @@
  * Makes way for clients: after a chunk during which they were answered it waits PAUSE times as long as that chunk took, so
  * it takes a fifth of a busy mirror and all of an idle one. Whoever ends something calls `proceed`.
  */
-import type { Leg, MirrorVolume } from './mirror.js';
+import type { MirrorVolume } from './mirror.js';
+import type { Leg } from './mirrorParts.js';
 import type { LockWaiter } from './rangeLock.js';
 import { EXTENT_ZERO, newExtentList, type Memory, type Waiter, type ZeroHow } from './volume.js';
 

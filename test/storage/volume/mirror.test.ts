@@ -1,6 +1,6 @@
 /**
  * A mirror takes the exam, with both sides well and with one away; then sides that fail and come back, bits that rot, and
- * crashes at every step of the journal. Histories are random; a failure names its seed.
+ * crashes at any time. Histories are random; a failure names its seed.
  */
 import t, { type Test } from 'tap';
 import { ERRNO } from '../../../storage/volume/volume.js';
@@ -149,7 +149,7 @@ void t.test('marks go away when nothing is written', async t => {
 });
 
 void t.test('random histories with sides that fail and come back', async t => {
-  for (let seed = 1; seed <= 8; seed++) {
+  for (let seed = 1; seed <= 5; seed++) {
     const random = generator(seed);
     const size = 32 * MiB;
     const rig = new Rig(size);
@@ -190,9 +190,9 @@ void t.test('random histories with sides that fail and come back', async t => {
   }
 });
 
-void t.test('a crash at any step of the journal', async t => {
+void t.test('a crash at any time', async t => {
   let crashes = 0;
-  for (let seed = 1; seed <= 40; seed++) {
+  for (let seed = 1; seed <= 14; seed++) {
     const random = generator(seed);
     const rig = new Rig(SMALL);
     rig.turn();
@@ -200,11 +200,13 @@ void t.test('a crash at any step of the journal', async t => {
     const flushed = Buffer.alloc(SMALL);
     const now = Buffer.alloc(SMALL);
     let pending: { offset: number; length: number; byte: number } | null = null;
-    const crashAt = random(40);
-    let steps = 0;
-    rig.file.onStep = () => {
-      if (steps++ === crashAt) throw new Error('crash');
-    };
+    // From the cleanest state, where everything has to be marked first; soon, or after some more has happened.
+    while (rig.volume.journal.marks.next(0) >= 0) rig.turn();
+    rig.crashIn = random(random(4) === 0 ? 9000 : 100);
+    if (random(2) === 0) (random(2) === 0 ? rig.first : rig.second).failing = true;
+    rig.file.slow = () => random(12);
+    rig.first.slow = () => random(3) * random(6);
+    rig.second.slow = () => random(3) * random(6);
     /** Blocks that were written since the last flush may be either. */
     const touched = new Set<number>();
     try {
@@ -213,12 +215,12 @@ void t.test('a crash at any step of the journal', async t => {
         const length = 4096 * (1 + random(4));
         pending = null;
         const kind = random(10);
-        if (kind < 6) {
+        if (kind < 5) {
           pending = { offset, length, byte: 1 + random(255) };
           for (let at = offset; at < offset + length; at += 4096) touched.add(at);
           if (write(rig, offset, filled(length, pending.byte)) !== 0) throw new Error('a write failed');
           now.fill(pending.byte, offset, offset + length);
-        } else if (kind === 6) {
+        } else if (kind < 7) {
           if (flush(rig) !== 0) throw new Error('a flush failed');
           now.copy(flushed);
           touched.clear();
@@ -234,7 +236,6 @@ void t.test('a crash at any step of the journal', async t => {
     }
     // The machine goes down: the journal's last write may be torn, unflushed blocks are lost or not, each side for itself.
     const { file } = rig;
-    file.onStep = () => undefined;
     const torn = file.synced.slice();
     for (let at = 0; at < torn.length; at += 512)
       if (random(2) === 0) torn.set(file.now.subarray(at, at + 512), at);
@@ -267,7 +268,7 @@ void t.test('a crash at any step of the journal', async t => {
       }
     }
   }
-  t.ok(crashes > 20, `${crashes} crashes`);
+  t.ok(crashes > 8, `${crashes} crashes`);
 });
 
 function remade(bytes: Buffer, rig: Rig): Side {

@@ -8,13 +8,25 @@ import type { SlowIo } from '../../../storage/volume/slowIo.js';
 import type { Memory, VolumeState, Waiter } from '../../../storage/volume/volume.js';
 import { EXAM_BYTES, type Examined } from './suite.js';
 
+/** After so many turns. */
+function after(later: Later, turns: number, then: () => void): void {
+  let left = turns;
+  const waiter: Waiter = {
+    completed: () => {
+      if (left-- > 0) later.answer(waiter, 0, 0);
+      else then();
+    },
+  };
+  later.answer(waiter, 0, 0);
+}
+
 /** A file in memory: what is synced, and what a crash may tear. */
 export class MemoryFile implements SlowIo {
   synced = new Uint8Array(JOURNAL_BYTES);
   now = new Uint8Array(JOURNAL_BYTES);
   error = 0;
-  /** After each write and each sync. */
-  onStep: (step: 'write' | 'sync') => void = () => undefined;
+  /** Turns that a write or a sync takes. */
+  slow: () => number = () => 0;
   #later: Later;
 
   constructor(later: Later) {
@@ -27,13 +39,13 @@ export class MemoryFile implements SlowIo {
   write(_fd: number, address: number, length: number, offset: number, waiter: Waiter, token: number): void {
     if (this.error !== 0) return this.#later.answer(waiter, token, -this.error);
     this.now.set(viewAt(address, length).bytes, offset);
-    this.onStep('write');
-    this.#later.answer(waiter, token, length);
+    after(this.#later, this.slow(), () => waiter.completed(token, length));
   }
   fdatasync(_fd: number, waiter: Waiter, token: number): void {
-    this.synced = this.now.slice();
-    this.onStep('sync');
-    this.#later.answer(waiter, token, 0);
+    after(this.#later, this.slow(), () => {
+      this.synced = this.now.slice();
+      waiter.completed(token, 0);
+    });
   }
   fallocate(): void {
     throw new Error('not asked of a journal');
@@ -44,6 +56,8 @@ export class MemoryFile implements SlowIo {
 export class Side extends MemoryVolume {
   failing = false;
   failFlush = false;
+  /** Turns that a write takes. */
+  slow: () => number = () => 0;
   written_bytes = 0;
   /** Does not grow when asked. */
   fixed = false;
@@ -67,11 +81,18 @@ export class Side extends MemoryVolume {
     return super.tryRead(offset, length, memory, at);
   }
   override tryWrite(offset: number, length: number, memory: Memory, at: number): number {
+    return this.slow() > 0 ? -11 : this.#write(offset, length, memory, at);
+  }
+  #write(offset: number, length: number, memory: Memory, at: number): number {
     if (this.failing) return -5;
     this.#remember(offset, length);
     this.written_bytes += length;
     if (this.readErrorFrom >= offset && this.readErrorFrom + 4096 <= offset + length) this.readErrorFrom = -1;
     return super.tryWrite(offset, length, memory, at);
+  }
+  override write(...args: Parameters<MemoryVolume['write']>): void {
+    const [offset, length, memory, at, waiter, token] = args;
+    after(this.later, this.slow(), () => waiter.completed(token, this.#write(offset, length, memory, at)));
   }
   override zero(...args: Parameters<MemoryVolume['zero']>): void {
     if (this.failing) return this.later.answer(args[3], args[4], -5);
@@ -141,7 +162,11 @@ export class Rig implements Examined {
     });
   }
 
+  /** Turns until the machine goes down. */
+  crashIn = Infinity;
+
   turn = (): void => {
+    if (this.crashIn-- <= 0) throw new Error('crash');
     this.later.turn();
     if (++this.now_ms % 50 === 0) this.volume.tick(this.now_ms);
   };
