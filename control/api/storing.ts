@@ -48,6 +48,11 @@ export function machineOn(system: System, pool: string, volume: string): string 
   return null;
 }
 
+/** Whether a resource names it. */
+export function isConfigured(system: System, pool: string, volume: string): boolean {
+  return system.keeper.desired.specs.volume.get(volume)?.pool === pool;
+}
+
 export function mustBeUnused(system: System, pool: string, volume: string): void {
   const machine = machineOn(system, pool, volume);
   if (machine !== null)
@@ -62,10 +67,8 @@ export function storingHandlers(system: System) {
   const { keeper, storage, clock } = system;
   const { client } = storage;
 
-  const isConfigured = (pool: string, volume: string): boolean =>
-    keeper.desired.specs.volume.get(volume)?.pool === pool;
   const mustBeFree = (pool: string, volume: string, instead: string): void => {
-    if (isConfigured(pool, volume))
+    if (isConfigured(system, pool, volume))
       throw new ApiError(
         409,
         'VOLUME_CONFIGURED',
@@ -135,7 +138,7 @@ export function storingHandlers(system: System) {
         volume,
         `take it out (weft delete volume ${volume}; the data stays), rename it, and apply a configuration that says "${to}"`,
       );
-      if (isConfigured(pool, to)) mustBeFree(pool, to, 'choose another name');
+      if (isConfigured(system, pool, to)) mustBeFree(pool, to, 'choose another name');
       mustBeUnused(system, pool, volume);
       const path = pathOf(pool, volume, '/rename');
       ctx.body = await client.call({ method: 'POST', path, body: { to }, reply: VolumeStatus });

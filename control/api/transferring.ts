@@ -6,7 +6,7 @@ import type { Handlers } from './app.js';
 import { TransferRequest } from './contract.js';
 import type { TransferReady } from './contract.js';
 import { body, eventStream } from './http.js';
-import { mustBeUnused } from './storing.js';
+import { isConfigured, mustBeUnused } from './storing.js';
 import type { System } from './system.js';
 
 export function transferHandlers(system: System) {
@@ -21,7 +21,8 @@ export function transferHandlers(system: System) {
         gone = true;
       });
       const made = await (asked.kind === 'import'
-        ? transfers.import(pool, volume, asked)
+        ? // What the configuration says of a volume (its encryption) is weftd's to make.
+          transfers.import(pool, volume, { ...asked, mayMake: !isConfigured(system, pool, volume) })
         : transfers.export(pool, volume, asked.snapshot));
       const { id, socketPath, nbdName, size_bytes, isEmpty } = made;
       const end = (): void => {

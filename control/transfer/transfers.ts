@@ -102,11 +102,16 @@ export class Transfers {
   async import(
     pool: string,
     volume: string,
-    { size_bytes, overwrite }: { size_bytes: number; overwrite: boolean },
+    { size_bytes, overwrite, mayMake }: { size_bytes: number; overwrite: boolean; mayMake: boolean },
   ): Promise<Transfer> {
     await this.tidy();
     return this.#begin(pool, volume, true, async (slot, id) => {
       const { there, kind } = await this.#look(pool, volume);
+      if (there === undefined && !mayMake)
+        throw new TransferError(
+          'VOLUME_UNKNOWN',
+          `volume ${pool}/${volume} is in the configuration, and weft has not made it yet: wait until it is ready`,
+        );
       if (there === undefined) return this.#importNew(slot, id, { pool, volume, kind, size_bytes });
       if (!overwrite)
         throw new TransferError(
