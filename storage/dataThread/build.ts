@@ -13,6 +13,7 @@ import type { HeldVolume, LayersChange } from '../nbd/loop.js';
 import { FileVolume } from '../pool/fileVolume.js';
 import { openRemote } from '../remote/loop.js';
 import type { Later } from '../volume/later.js';
+import { LimitedVolume, type Limits } from '../volume/limited.js';
 import { MirrorVolume } from '../volume/mirror.js';
 import type { MirrorLeg, MirrorStatus } from '../volume/mirrorParts.js';
 import type { LayersOpening, MirrorOpening, SingleOpening, VolumeOpening } from '../volume/opening.js';
@@ -29,6 +30,7 @@ export interface BuilderParts {
   readonly checksum: Checksum;
   readonly budget: RegionBudget;
   readonly now_ms: () => number;
+  readonly limits: Limits;
   /** What is told of a volume changed. */
   readonly onState: (held: Built) => void;
 }
@@ -45,6 +47,7 @@ interface Base extends Volume {
 export class Built implements HeldVolume {
   readonly volumeId: number;
   volume!: Volume;
+  limited!: LimitedVolume;
   /** The layers among it, if there are any. */
   layered: LayeredVolume | null = null;
   bases: Base[] = [];
@@ -55,7 +58,7 @@ export class Built implements HeldVolume {
   }
 
   get busy(): boolean {
-    return this.bases.some(base => base.busy);
+    return this.limited.busy || this.bases.some(base => base.busy);
   }
 
   get state(): VolumeState {
@@ -80,6 +83,8 @@ export class Built implements HeldVolume {
   }
 
   shut(done: (result: number) => void): void {
+    // What a client left behind that is gone.
+    this.limited.lift();
     let left = this.bases.length;
     let worst = 0;
     const one = (result: number): void => {
@@ -106,7 +111,10 @@ export class Builder {
 
   open(volumeId: number, opening: VolumeOpening, reactor: Reactor): Built {
     const built = new Built(volumeId);
-    built.volume = this.#base(built, opening.base, reactor);
+    const base = this.#base(built, opening.base, reactor);
+    // Always there, so that limits can come while clients are connected.
+    built.limited = new LimitedVolume(base, this.#parts.limits, opening.limits);
+    built.volume = built.limited;
     return built;
   }
 

@@ -14,6 +14,7 @@ import { Loop } from '../nbd/loop.js';
 import type { FromLoop, ToLoop } from '../nbd/messages.js';
 import { BlockingIo } from '../pool/file.js';
 import { Later } from '../volume/later.js';
+import { Limits } from '../volume/limited.js';
 import type { LayersOpening } from '../volume/opening.js';
 import { Arena, newChecksum } from './arena.js';
 import { Builder, changeLayers, type Built } from './build.js';
@@ -52,6 +53,7 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     post({ type: 'volumeState', volumeId, state, reason, checksumErrors, mirror });
   };
   const checksum = newChecksum();
+  const limits = new Limits(now_ms);
   const builder = new Builder({
     io: new KernelIo(slow),
     slow,
@@ -60,6 +62,7 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     checksum,
     budget: new RegionBudget(),
     now_ms,
+    limits,
     onState: built => {
       const entry = states.get(built);
       if (entry === undefined) return;
@@ -91,7 +94,8 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     changeLayers: (how, changes) =>
       changeLayers(how, changes as readonly { held: Built; base: LayersOpening }[]),
     allocate: new Arena(checksum).allocate,
-    limitVolume: () => undefined,
+    timed: limits,
+    limitVolume: (held, opening) => (held as Built).limited.limit(opening),
     tick: now => {
       for (const [built, entry] of states) {
         built.tick(now);
