@@ -2,14 +2,15 @@
  * What makes a volume's layers durable, one piece of work at a time:
  *
  *   flush   fdatasync of data that was written -> state pages of groups that changed -> fdatasync of the map
- *   open    state pages with the mark -> fdatasync of the map -> the regions may be written over
- *   close   fdatasync of the data -> checksum pages -> fdatasync of the map -> state pages without the mark -> fdatasync
+ *   open    the same for the groups of these regions, with the mark; then the regions may be written over
+ *   close   fdatasync of the data -> checksum pages -> fdatasync of the map -> as flush, without the mark
  *   freeze  flush, close of all that is open, and both state pages of each group alike
  *
  * The order within each is what every crash state is safe by (map.ts); that they do not overlap is what makes two pages a
  * group enough. `failed` is told once: a sync that failed is never tried again.
  */
 import { mapAnonymous, type Mapping } from '../pool/file.js';
+import type { Later } from '../volume/later.js';
 import { ERRNO, type Waiter } from '../volume/volume.js';
 import type { LayerIo } from './io.js';
 import type { Layer } from './layer.js';
@@ -26,6 +27,8 @@ import type { Region } from './regions.js';
 
 /** Regions whose every block must be read to be closed (after a crash): so many at a time. */
 const UNKNOWN_REGIONS_AT_ONCE = 4;
+/** Groups that are looked at for what a dead process left, in one turn. */
+const SWEEP_AT_ONCE = 512;
 
 /** A region to close: with the words that its layer has in it, and where it is live the region itself. */
 export interface Closing {
@@ -39,6 +42,7 @@ export interface CommitsParts {
   readonly sum: (memory: Mapping, at: number) => number;
   /** Everything that may have to be flushed, the lowest first. */
   readonly layers: () => readonly Layer[];
+  readonly later: Later;
   readonly failed: (result: number) => void;
 }
 
@@ -56,6 +60,7 @@ export class Commits implements Waiter {
   #done: Done = () => undefined;
   #syncs = 0;
   #worst = 0;
+  #failed = false;
   /** Syncs asked of the kernel. */
   syncCount = 0;
 
@@ -68,7 +73,7 @@ export class Commits implements Waiter {
     return this.#running;
   }
 
-  /** `committed` is called between the end and the answer, with what of states is durable now. */
+  /** All that was answered is durable. */
   flush(done: Done): void {
     this.#ask(done, () => this.#flush(() => this.#end(0)));
   }
@@ -78,12 +83,16 @@ export class Commits implements Waiter {
     this.#ask(done, () => {
       const groups = new Set<number>();
       for (const region of regions()) {
-        layer.open.add(region);
+        layer.markOpen(region);
         groups.add(Math.floor(region / GROUP_REGIONS));
       }
-      for (const group of groups) if (!this.#page(layer, group, layer.group(group).disk.states)) return;
-      this.#sync([layer.mapFd], () => this.#end(0));
+      this.#commit([{ layer, groups }], () => this.#end(0));
     });
+  }
+
+  /** When what is under way now has ended. */
+  after(done: Done): void {
+    this.#ask(done, () => this.#end(0));
   }
 
   close(layer: Layer, closings: readonly Closing[], done: Done): void {
@@ -108,6 +117,8 @@ export class Commits implements Waiter {
   #ask(done: Done, begin: Step): void {
     this.#queue.push(() => {
       this.#done = done;
+      // What a failed sync has lost must not be spoken of by states that are written later.
+      if (this.#failed) return this.#end(-ERRNO.EIO);
       this.#worst = 0;
       begin();
     });
@@ -128,6 +139,7 @@ export class Commits implements Waiter {
   }
 
   #fail(result: number): void {
+    this.#failed = true;
     this.#parts.failed(result);
     this.#end(-ERRNO.EIO);
   }
@@ -141,33 +153,59 @@ export class Commits implements Waiter {
     for (const fd of fds) this.#parts.io.fdatasync(fd, this, 0);
   }
 
-  /** False: it failed, and that was told. */
-  #page(layer: Layer, group: number, states: Uint8Array): boolean {
-    const result = layer.writePage(group, states);
-    if (result < 0) this.#fail(result);
-    return result === 0;
-  }
-
-  #flush(next: Step): void {
-    const captured: { layer: Layer; group: number; states: Uint8Array }[] = [];
+  /** These groups as they are now, durably: nothing of them changes until `next`. */
+  #commit(of: readonly { layer: Layer; groups: ReadonlySet<number> }[], next: Step): void {
     const data: number[] = [];
-    for (const layer of this.#parts.layers()) {
-      if (layer.unsynced) data.push(layer.dataFd);
+    const maps: number[] = [];
+    for (const { layer, groups } of of) {
+      if (groups.size > 0) maps.push(layer.mapFd);
+      let changed = false;
+      for (const group of groups) {
+        layer.hold(group);
+        if (layer.dirty.has(group)) changed = true;
+      }
+      if (!changed || !layer.unsynced) continue;
+      data.push(layer.dataFd);
       layer.unsynced = false;
-      for (const group of layer.dirty)
-        captured.push({ layer, group, states: layer.group(group).current.slice() });
     }
     this.#sync(data, () => {
-      const maps = new Set<number>();
-      for (const { layer, group, states } of captured) {
-        if (!this.#page(layer, group, states)) return;
-        maps.add(layer.mapFd);
+      for (const { layer, groups } of of) {
+        for (const group of groups) {
+          const result = layer.writePage(group);
+          if (result < 0) return this.#fail(result);
+        }
       }
-      this.#sync([...maps], () => {
-        for (const { layer, group } of captured) layer.settle(group);
+      this.#sync(maps, () => {
+        for (const { layer, groups } of of) for (const group of groups) layer.settle(group);
         next();
       });
     });
+  }
+
+  #flush(next: Step): void {
+    const unswept = this.#parts.layers().find(layer => !layer.plain && !layer.swept);
+    if (unswept !== undefined) return this.#sweep(unswept, 0, () => this.#flush(next));
+    const data: number[] = [];
+    const of = this.#parts.layers().map(layer => {
+      const groups = new Set(layer.dirty);
+      // Those with new states are synced by #commit, before the states.
+      if (groups.size === 0 && layer.unsynced) {
+        data.push(layer.dataFd);
+        layer.unsynced = false;
+      }
+      return { layer, groups };
+    });
+    const some = of.filter(({ groups }) => groups.size > 0);
+    if (some.length === 0) return this.#sync(data, next);
+    if (data.length === 0) return this.#commit(some, next);
+    this.#sync(data, () => this.#commit(some, next));
+  }
+
+  /** A piece in each turn: others go on. */
+  #sweep(layer: Layer, from: number, next: Step): void {
+    const rest = layer.sweep(from, SWEEP_AT_ONCE);
+    if (rest === Infinity) return next();
+    this.#parts.later.answer({ completed: () => this.#sweep(layer, rest, next) }, 0, 0);
   }
 
   #close(layer: Layer, closings: readonly Closing[], next: Step): void {
@@ -177,13 +215,15 @@ export class Commits implements Waiter {
         (): boolean =>
           live === null || (live.writes === writes[i] && live.writers === 0),
     );
+    const isSynced = !layer.unsynced;
     layer.unsynced = false;
-    this.#sync([layer.dataFd], () => {
+    this.#sync(isSynced ? [] : [layer.dataFd], () => {
       const written: { closing: Closing; sum: number; untouched: () => boolean }[] = [];
       for (const [i, closing] of closings.entries()) {
         if (!untouched[i]!() || !this.#complete(layer, closing)) continue;
         const sum = layer.checksums ? layer.writeWords(closing.index, closing.words) : 0;
-        if (sum < 0) return this.#fail(sum);
+        // No room for it: the region stays open, which harms nothing.
+        if (sum < 0) continue;
         written.push({ closing, sum, untouched: untouched[i]! });
       }
       this.#sync([layer.mapFd], () => {
@@ -194,8 +234,8 @@ export class Commits implements Waiter {
           if (closing.live !== null) closing.live.open = false;
           groups.add(Math.floor(closing.index / GROUP_REGIONS));
         }
-        for (const group of groups) if (!this.#page(layer, group, layer.group(group).disk.states)) return;
-        this.#sync(groups.size === 0 ? [] : [layer.mapFd], next);
+        if (groups.size === 0) return next();
+        this.#commit([{ layer, groups }], next);
       });
     });
   }
@@ -239,8 +279,8 @@ export class Commits implements Waiter {
 
   #twins(layer: Layer): void {
     for (let group = layer.nextWritten(0); group !== Infinity; group = layer.nextWritten(group + 1)) {
-      const result = layer.writeTwin(group);
-      if (result < 0) return this.#fail(result);
+      // Where there is no room for a twin there is one page.
+      layer.writeTwin(group);
     }
     this.#sync([layer.mapFd], () => this.#end(0));
   }

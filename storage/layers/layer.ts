@@ -4,6 +4,10 @@
  *
  *   group.disk      what the newest page on disk says                     \  flags, page sums, states
  *   group.current   states as they are for readers; differs while dirty   /
+ *   soft page       current, so that it outlives this process: put unsynced where the next page will go
+ *
+ * While a page of a group is on its way to the disk (`committing`) its states stay as they are: so the page says all that was
+ * answered, and the soft page that it replaces is not missed.
  *
  * A page of the map that is not in memory is read with the thread waiting: 4 KiB for 32 MiB of the volume (states) or for
  * 4 MiB (checksums).
@@ -11,8 +15,6 @@
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import type { LayerIo } from './io.js';
 import {
-  ABSENT,
-  DATA,
   GROUP_BYTES,
   GROUP_MAP_BYTES,
   GROUP_REGIONS,
@@ -20,10 +22,14 @@ import {
   REGION_BLOCKS,
   REGION_OPEN,
   checksumPageAt,
+  copyGroupState,
+  AT_STATES,
+  SOFT_MAGIC,
+  emitSoftPage,
   emitStatePage,
+  loadGroup,
   newGroupState,
-  newestOf,
-  parseStatePage,
+  newLoadedGroup,
   setState,
   stateOf,
   statePageAt,
@@ -51,12 +57,18 @@ export interface Group {
   /** The same array as disk.states until something changes. */
   current: Uint8Array;
   dirty: boolean;
+  /** A page with these states is on its way: they may not change. */
+  committing: boolean;
+  /** A soft page lies in the other place, with the marks of now. */
+  soft: boolean;
   /** Nothing is known of these blocks. */
   damaged: boolean;
 }
 
 /** Pages on their way to and from the file; used up within one call. Thread by thread. */
 let pages: Mapping | null = null;
+const loaded = newLoadedGroup();
+const softState = newGroupState();
 
 export class Layer {
   readonly uuid: string;
@@ -67,6 +79,8 @@ export class Layer {
   size_bytes: number;
   /** Written since the last fdatasync of the data. */
   unsynced = false;
+  /** No soft page of a process that died is in it, other than those that are in `dirty`. */
+  swept = false;
   /** What was found wrong with the map, in words. */
   damage: string | null = null;
   /** Groups whose states differ from what the disk says. */
@@ -108,6 +122,18 @@ export class Layer {
     return stateOf(group.current, (region % GROUP_REGIONS) * REGION_BLOCKS + block);
   }
 
+  /** Whether states of this region may change now. */
+  isCommitting(region: number): boolean {
+    return this.group(Math.floor(region / GROUP_REGIONS)).committing;
+  }
+
+  /** The next page of its group says that the words of this region cannot be believed. */
+  markOpen(region: number): void {
+    if (this.open.has(region)) return;
+    this.open.add(region);
+    this.group(Math.floor(region / GROUP_REGIONS)).soft = false;
+  }
+
   setState(region: number, block: number, state: number): void {
     const index = Math.floor(region / GROUP_REGIONS);
     const group = this.group(index);
@@ -137,7 +163,7 @@ export class Layer {
    * page should be good and is not, so nothing was read.
    */
   readWords(region: number, words: Uint32Array, wanted: (block: number) => boolean): boolean {
-    if (!this.checksums || this.plain || this.isOpenOnDisk(region)) return true;
+    if (!this.checksums || this.plain || this.open.has(region) || this.isOpenOnDisk(region)) return true;
     const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
     const sum = disk.pageSums[region % GROUP_REGIONS]!;
     if (sum === 0) return true;
@@ -161,13 +187,49 @@ export class Layer {
   }
 
   /**
-   * Writes a group's next state page: these states, and the flags and sums that `disk` has by now. 0 or -errno. Not durable
+   * What changed of a region's states outlives this process from now on, and no power cut. 0 or -errno. Costs a page once for
+   * each commit, then a few bytes.
+   */
+  soften(region: number, first: number, count: number): number {
+    const index = Math.floor(region / GROUP_REGIONS);
+    const group = this.group(index);
+    if (!group.dirty) return 0;
+    const { address, bytes } = pages!;
+    const at = statePageAt(index, group.which === 0 ? 1 : 0);
+    if (group.soft) {
+      const from = ((region % GROUP_REGIONS) * REGION_BLOCKS + first) >>> 2;
+      const to = ((region % GROUP_REGIONS) * REGION_BLOCKS + first + count + 3) >>> 2;
+      for (let i = from; i < to; i++) bytes[i - from] = group.current[i]!;
+      const n = this.#io.pwrite(this.mapFd, address, to - from, at + AT_STATES + from);
+      return n < 0 ? n : 0;
+    }
+    softState.sequence = group.disk.sequence + 1;
+    softState.states.set(group.current);
+    for (let i = 0; i < GROUP_REGIONS; i++) {
+      const open = this.open.has(index * GROUP_REGIONS + i);
+      softState.flags[i] = open ? REGION_OPEN : group.disk.flags[i]!;
+      softState.pageSums[i] = open ? 0 : group.disk.pageSums[i]!;
+    }
+    emitSoftPage(bytes.subarray(0, PAGE_BYTES), index, softState, this.#io.bootId);
+    const n = this.#io.pwrite(this.mapFd, address, PAGE_BYTES, at);
+    if (n < 0) return n;
+    group.soft = true;
+    return 0;
+  }
+
+  /** From now until `settle` the states of this group stay. */
+  hold(index: number): void {
+    this.group(index).committing = true;
+  }
+
+  /**
+   * Writes a group's next state page: the states of now, and the flags and sums that `disk` has by now. 0 or -errno. Not durable
    * until the map is synced; no other page of this group may be written before.
    */
-  writePage(index: number, states: Uint8Array): number {
+  writePage(index: number): number {
     const group = this.group(index);
     const { disk } = group;
-    if (disk.states !== states) disk.states.set(states);
+    if (disk.states !== group.current) disk.states.set(group.current);
     for (let i = 0; i < GROUP_REGIONS; i++) {
       if (!this.open.has(index * GROUP_REGIONS + i)) continue;
       disk.flags[i] = REGION_OPEN;
@@ -177,6 +239,7 @@ export class Layer {
     const which = group.which === 0 ? 1 : 0;
     const result = this.#put(index, disk, which);
     if (result === 0) group.which = which;
+    group.soft = false;
     return result;
   }
 
@@ -194,16 +257,36 @@ export class Layer {
     return group.which < 0 ? 0 : this.#put(index, group.disk, 1 - group.which);
   }
 
-  /** The states that were captured are on disk. Those of now may be others. */
+  /** The page that was written is durable. */
   settle(index: number): void {
-    const group = this.#groups.get(index);
-    if (group === undefined) return;
-    const same = group.current === group.disk.states || equal(group.current, group.disk.states);
-    if (!same) return;
-    // Readers of both see one array again.
+    const group = this.group(index);
     group.current = group.disk.states;
     group.dirty = false;
+    group.committing = false;
     this.dirty.delete(index);
+  }
+
+  /**
+   * Looks for soft pages that a process left behind, from group `from` on; those groups are dirty then. Returns where to go on,
+   * Infinity at the end. Looks at `most` groups, fewer when they have to be read from the disk.
+   */
+  sweep(from: number, most: number): number {
+    const { address, view } = pages!;
+    let left = most;
+    let group = this.nextWritten(from);
+    for (; group !== Infinity && left > 0; group = this.nextWritten(group + 1)) {
+      left--;
+      if (this.#groups.has(group)) continue;
+      const at = statePageAt(group, 0);
+      if (this.#io.preadNoWait(this.mapFd, address, 2 * PAGE_BYTES, at) !== 2 * PAGE_BYTES) {
+        left -= most / 8;
+        if (this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, at) !== 2 * PAGE_BYTES) continue;
+      }
+      if (view.getUint32(0, true) === SOFT_MAGIC || view.getUint32(PAGE_BYTES, true) === SOFT_MAGIC)
+        this.group(group);
+    }
+    if (group === Infinity) this.swept = true;
+    return group;
   }
 
   /** The first group from `index` on whose map was written, on disk or in memory; Infinity: none. */
@@ -218,7 +301,7 @@ export class Layer {
   #forgetSome(): void {
     let count = GROUPS_KEPT / 4;
     for (const [index, group] of this.#groups) {
-      if (group.dirty) continue;
+      if (group.dirty || group.committing) continue;
       this.#groups.delete(index);
       if (--count === 0) return;
     }
@@ -227,25 +310,29 @@ export class Layer {
   #load(index: number): Group {
     const { address, bytes } = pages!;
     const n = this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, statePageAt(index, 0));
-    const a = newGroupState();
-    const b = newGroupState();
-    const isWhole = n === 2 * PAGE_BYTES;
-    const aIs = isWhole ? parseStatePage(bytes.subarray(0, PAGE_BYTES), index, a, this.#sum) : 'damaged';
-    const bIs = isWhole
-      ? parseStatePage(bytes.subarray(PAGE_BYTES, 2 * PAGE_BYTES), index, b, this.#sum)
-      : 'damaged';
-    const which = newestOf(aIs, a.sequence, bIs, b.sequence);
-    if (which === 'damaged')
+    const good = n === 2 * PAGE_BYTES && loadGroup(bytes, index, loaded, this.#sum, this.#io.bootId);
+    if (!good)
       this.damage = `the map of bytes ${index * GROUP_BYTES} to ${(index + 1) * GROUP_BYTES} is lost`;
-    const disk = which === 1 ? b : a;
-    if (typeof which === 'string') disk.states.fill(ABSENT);
-    return {
+    const disk = newGroupState();
+    if (good) copyGroupState(loaded.committed, disk);
+    const group: Group = {
       disk,
-      which: typeof which === 'string' ? -1 : which,
+      which: good ? loaded.which : -1,
       current: disk.states,
       dirty: false,
-      damaged: which === 'damaged',
+      committing: false,
+      soft: false,
+      damaged: !good,
     };
+    if (good && loaded.hasSoft) {
+      group.current = loaded.soft.states.slice();
+      group.dirty = true;
+      this.dirty.add(index);
+      this.unsynced = true;
+      for (let i = 0; i < GROUP_REGIONS; i++)
+        if ((loaded.soft.flags[i]! & REGION_OPEN) !== 0) this.open.add(index * GROUP_REGIONS + i);
+    }
+    return group;
   }
 
   #put(index: number, state: GroupState, which: number): number {
@@ -254,16 +341,4 @@ export class Layer {
     const n = this.#io.pwrite(this.mapFd, address, PAGE_BYTES, statePageAt(index, which));
     return n === PAGE_BYTES ? 0 : n < 0 ? n : -5;
   }
-}
-
-export function countData(states: Uint8Array): number {
-  let count = 0;
-  for (let i = 0; i < states.length; i++)
-    for (let b = 0; b < 4; b++) if (((states[i]! >>> (2 * b)) & 3) === DATA) count++;
-  return count;
-}
-
-function equal(a: Uint8Array, b: Uint8Array): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
 }

@@ -106,6 +106,7 @@ export class LayeredVolume implements Volume {
       io,
       sum: (memory, at) => checksum.sum(memory, at),
       layers: () => this.chain.layers,
+      later: parts.later,
       failed: result => this.#fail(result),
     });
     this.#gate = new FlushGate(() => this.#flush());
@@ -113,6 +114,7 @@ export class LayeredVolume implements Volume {
     this.#extents = new Extents(this);
     scratch ??= mapAnonymous(BLOCK_BYTES);
     this.#choosePlain();
+    if (this.writable) this.#takeOver();
   }
 
   get busy(): boolean {
@@ -273,12 +275,10 @@ export class LayeredVolume implements Volume {
       const region = this.regions.get(index);
       if (top.checksums && !region.open) {
         if (top.hasCommittedData(index)) return -ERRNO.EAGAIN;
-        // The mark goes to disk with the first states of this region, so it need not be waited for.
-        top.open.add(index);
-        region.open = true;
       }
       const { owners } = region;
       const number = this.chain.layers.length;
+      let changes = false;
       const from = Math.max(0, Math.floor((offset_bytes - index * REGION_BYTES) / BLOCK_BYTES));
       const to = Math.min(
         REGION_BLOCKS,
@@ -286,11 +286,26 @@ export class LayeredVolume implements Volume {
       );
       for (let i = from; i < to; i++) {
         if (owners[i] === LOST) return this.#lost();
+        if (owners[i] !== number) changes = true;
         if (owners[i] !== number) added++;
       }
+      if (changes && top.isCommitting(index)) return -ERRNO.EAGAIN;
+      if (!top.checksums || region.open) continue;
+      // The mark goes to disk with the first states of this region, so it need not be waited for.
+      top.markOpen(index);
+      region.open = true;
     }
     if (added * BLOCK_BYTES > this.#quotaLeft_bytes) return this.wrote(-ERRNO.EDQUOT);
     return 0;
+  }
+
+  /** A commit is under way that must end before states of these blocks may change. */
+  isHeld(offset_bytes: number, length_bytes: number): boolean {
+    const { top } = this.chain;
+    const last = Math.floor((offset_bytes + length_bytes - 1) / REGION_BYTES);
+    for (let index = Math.floor(offset_bytes / REGION_BYTES); index <= last; index++)
+      if (top.isCommitting(index)) return true;
+    return false;
   }
 
   #writePart(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
@@ -306,15 +321,15 @@ export class LayeredVolume implements Volume {
   #writeBlocks(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
     const n = this.io.pwrite(this.chain.top.dataFd, memory.address + at, length_bytes, offset_bytes);
     if (n === length_bytes) {
-      this.written(offset_bytes, length_bytes, memory, at);
-      return this.wrote(0);
+      return this.wrote(this.written(offset_bytes, length_bytes, memory, at));
     }
     this.uncertain(offset_bytes, length_bytes);
     return this.wrote(n < 0 ? n : -ERRNO.EIO);
   }
 
-  /** These whole blocks are the top's now, with the bytes in memory; null: with bytes that are not known. */
-  written(offset_bytes: number, length_bytes: number, memory: Memory | null, at: number): void {
+  /** These whole blocks are the top's now, with the bytes in memory. 0, or -errno where that could not be noted for a successor. */
+  written(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+    let result = 0;
     const { top, layers } = this.chain;
     const number = layers.length;
     const { checksum } = this.#parts;
@@ -326,24 +341,25 @@ export class LayeredVolume implements Volume {
       const region = this.regions.get(index);
       const first = (pos - index * REGION_BYTES) / BLOCK_BYTES;
       const count = Math.min(REGION_BLOCKS - first, (offset_bytes + length_bytes - pos) / BLOCK_BYTES);
+      let changed = false;
       for (let i = first; i < first + count; i++) {
-        if (region.owners[i] !== number || top.state(index, i) !== DATA) {
-          if (region.owners[i] !== number) this.#quotaLeft_bytes -= BLOCK_BYTES;
+        if (region.owners[i] !== number) {
+          this.#quotaLeft_bytes -= BLOCK_BYTES;
           region.owners[i] = number;
           top.setState(index, i, DATA);
+          changed = true;
         }
-        region.words[i] =
-          !top.checksums || memory === null
-            ? 0
-            : blockWord(
-                checksum.sum(memory, at + pos - offset_bytes + (i - first) * BLOCK_BYTES),
-                index * REGION_BLOCKS + i,
-              );
+        const place = at + pos - offset_bytes + (i - first) * BLOCK_BYTES;
+        region.words[i] = top.checksums
+          ? blockWord(checksum.sum(memory, place), index * REGION_BLOCKS + i)
+          : 0;
       }
+      if (changed) result = Math.min(result, top.soften(index, first, count));
       region.writes++;
       region.lastWrite_ms = now_ms;
       pos += count * BLOCK_BYTES;
     }
+    return result;
   }
 
   /** These blocks of the top may hold anything now: whoever has them, nothing is known of their bytes. */
@@ -395,10 +411,12 @@ export class LayeredVolume implements Volume {
     this.#slow.zero(offset, length, waiter, token);
   }
 
-  /** Whole blocks that read as zeroes from now on; 0 or -errno. */
+  /** Whole blocks that read as zeroes from now on; 0 or -errno; -EAGAIN: a commit has to end first. */
   clearNow(offset_bytes: number, length_bytes: number): number {
     if (this.state === 'failed') return -ERRNO.EIO;
     if (!this.writable) return -ERRNO.EPERM;
+    if (this.isHeld(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
+    let result = 0;
     const { top, layers } = this.chain;
     const now_ms = this.#parts.now_ms();
     const state = layers.length === 1 ? ABSENT : ZERO;
@@ -417,11 +435,12 @@ export class LayeredVolume implements Volume {
         region.words[i] = 0;
       }
       region.writes++;
+      result = Math.min(result, top.soften(index, first, count));
       pos += count * BLOCK_BYTES;
     }
     if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
     this.#punches.push({ layer: top, offset: offset_bytes, length: length_bytes });
-    return 0;
+    return result;
   }
 
   cache(offset: number, length: number, waiter: Waiter, token: number): void {
@@ -508,7 +527,10 @@ export class LayeredVolume implements Volume {
       old.unsynced = true;
       this.#plain = null;
     }
-    this.chain.layers.push(this.#layerOf(opening.layers[0]!));
+    const top = this.#layerOf(opening.layers[0]!);
+    // It is empty.
+    top.swept = true;
+    this.chain.layers.push(top);
     for (const region of this.regions.loaded()) region.open = false;
     this.#take(opening);
     this.commits.freeze(old, closings, done);
@@ -584,6 +606,19 @@ export class LayeredVolume implements Volume {
       now_ms,
       onState: ({ state, reason }) => this.#become(state, reason),
     });
+  }
+
+  /**
+   * A process that died may have left pages in memory that no sync has reached. What the map says is durable from here on, or
+   * the next page might replace the last one that is; data are, with the first flush.
+   */
+  #takeOver(): void {
+    for (const layer of this.chain.layers) {
+      layer.unsynced = true;
+      if (layer.plain) continue;
+      const result = this.io.syncNow(layer.mapFd);
+      if (result < 0) return this.#fail(result);
+    }
   }
 
   #openRegions(live: boolean): Closing[] {

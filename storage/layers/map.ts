@@ -51,7 +51,7 @@ const AT_GROUP = 16;
 const AT_REGIONS = 32;
 const AT_BOOT = 96;
 export const AT_STATES = 2048;
-const SOFT_MAGIC = 0x54465357;
+export const SOFT_MAGIC = 0x54465357;
 export const BOOT_ID_BYTES = 16;
 const STATE_BYTES = GROUP_BLOCKS / 4;
 

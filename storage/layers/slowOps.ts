@@ -257,6 +257,7 @@ class Change implements Waiter {
       if (this.#kind === 'zero' && isWhole) {
         const length = left - (left % BLOCK_BYTES);
         const result = volume.clearNow(pos, length);
+        if (result === -ERRNO.EAGAIN) return this.#afterCommit();
         if (result < 0) return this.#end(result);
         this.#done += length;
         continue;
@@ -269,19 +270,26 @@ class Change implements Waiter {
       const memory = this.#memory!;
       const at = this.#kind === 'write' ? this.#at + this.#done : 0;
       const may = volume.mayWrite(pos, length);
-      if (may === -ERRNO.EAGAIN) return this.#ops.open([Math.floor(pos / REGION_BYTES)], this);
+      if (may === -ERRNO.EAGAIN) {
+        if (volume.isHeld(pos, length)) return this.#afterCommit();
+        return this.#ops.open([Math.floor(pos / REGION_BYTES)], this);
+      }
       if (may < 0) return this.#end(may);
       if (isWhole) return this.#write(pos, length, memory, at);
       const result = volume.writeNow(pos, length, memory, at);
-      if (result === -ERRNO.EAGAIN) return this.#fetch(pos);
+      if (result === -ERRNO.EAGAIN) return this.#bring(pos);
       if (result < 0) return this.#end(result);
       this.#done += length;
     }
     this.#end(0);
   }
 
+  #afterCommit(): void {
+    this.#ops.volume.commits.after(result => this.again(result));
+  }
+
   /** The rest of a block that is written in part. */
-  #fetch(pos: number): void {
+  #bring(pos: number): void {
     const { volume } = this.#ops;
     const index = Math.floor(pos / REGION_BYTES);
     const block = Math.floor((pos - index * REGION_BYTES) / BLOCK_BYTES);
@@ -321,8 +329,16 @@ class Change implements Waiter {
     }
     this.#regions.length = 0;
     if (result <= 0) return this.#end(volume.wrote(result === 0 ? -ERRNO.EIO : result));
-    volume.written(pos, this.#piece, memory, at);
-    volume.wrote(0);
+    this.#note(pos, memory, at);
+  }
+
+  /** The bytes are there; they count when states may change. */
+  #note(pos: number, memory: Memory, at: number): void {
+    const { volume } = this.#ops;
+    if (volume.isHeld(pos, this.#piece))
+      return volume.commits.after(result => (result < 0 ? this.#end(result) : this.#note(pos, memory, at)));
+    const result = volume.wrote(volume.written(pos, this.#piece, memory, at));
+    if (result < 0) return this.#end(result);
     this.#done += this.#piece;
     this.#go();
   }
@@ -386,7 +402,7 @@ class Read implements Waiter {
       const pos = this.#offset + this.#done;
       const left = this.#length - this.#done;
       const n = volume.readRun(pos, left, this.#memory, this.#at + this.#done);
-      if (n === -ERRNO.EAGAIN) return this.#fetch(pos, left);
+      if (n === -ERRNO.EAGAIN) return this.#bring(pos, left);
       if (n < 0) return this.#end(n);
       this.#done += n;
     }
@@ -394,7 +410,7 @@ class Read implements Waiter {
   }
 
   /** Asks for the run that is not in memory: whole blocks to where they belong, a part of a block by way of the page cache. */
-  #fetch(pos: number, left: number): void {
+  #bring(pos: number, left: number): void {
     const { volume } = this.#ops;
     const index = Math.floor(pos / REGION_BYTES);
     const region = volume.regions.get(index);

@@ -90,6 +90,11 @@ export class Disk implements LayerIo {
     return this.#pending.length;
   }
 
+  /** Nobody waits any more for what was asked for. */
+  drop(): void {
+    this.#pending = [];
+  }
+
   /** Carries out some of what was asked for. */
   turn(): void {
     let count = this.#pending.length === 0 ? 0 : 1 + this.#random(this.#pending.length);

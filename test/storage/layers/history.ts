@@ -38,7 +38,7 @@ interface Snapshot {
 export type Step =
   | { kind: 'write'; sector: number; count: number }
   | { kind: 'zero' | 'trim'; block: number; count: number }
-  | { kind: 'flush' | 'snapshot' | 'idle' | 'reopen' };
+  | { kind: 'flush' | 'snapshot' | 'idle' | 'reopen' | 'kill' };
 
 export class History {
   readonly rig: Rig;
@@ -149,6 +149,8 @@ export class History {
           rig.until(() => !volume.busy && rig.later.pending === 0, 'idle');
         }
         return;
+      case 'kill':
+        return rig.kill();
       case 'reopen':
         rig.shut();
         rig.open();

@@ -21,7 +21,7 @@ export interface Shape {
 /** One volume, and the catalogue that knows its layers: what is in `layers` is durable at once. */
 export class Rig {
   readonly disk: Disk;
-  readonly later = new Later();
+  later = new Later();
   readonly shape: Shape;
   /** The newest first. */
   layers: LayerOpening[] = [];
@@ -130,6 +130,13 @@ export class Rig {
 
   flush(): number {
     return this.wait((waiter, token) => this.volume.flush(waiter, token));
+  }
+
+  /** The process dies between two operations, and another opens the volume on the same machine. */
+  kill(): void {
+    this.disk.drop();
+    this.later = new Later();
+    this.open();
   }
 
   /** Clean close. */
