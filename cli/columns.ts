@@ -105,6 +105,7 @@ const OF_KIND: Readonly<Record<Kind, readonly Column[]>> = {
     specText('AGEING', 'ageing', true),
   ],
   pool: [
+    observedText('STATE', 'state'),
     observedText('VOLUMES', 'volumeCount'),
     observedBytes('ALLOCATED', 'allocated_bytes'),
     observedBytes('PROVISIONED', 'provisioned_bytes', true),
@@ -125,8 +126,16 @@ const OF_KIND: Readonly<Record<Kind, readonly Column[]>> = {
   ],
   volume: [
     specText('POOL', 'pool'),
-    { header: 'SIZE', cell: resource => size(resource, 'size') },
+    {
+      header: 'SIZE',
+      // Of a clone or of a remote volume the configuration may leave it out.
+      cell: resource =>
+        resource.spec['size'] === undefined
+          ? bytes(resource.status.observed, 'size_bytes')
+          : size(resource, 'size'),
+    },
     observedBytes('ALLOCATED', 'allocated_bytes'),
+    observedText('STATE', 'state'),
     specText('IMAGE', 'image', true),
   ],
   export: [

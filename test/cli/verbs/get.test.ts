@@ -67,8 +67,14 @@ for (const [kind, lines] of [
     ],
   ],
   ['switch', ['NAME  PORTS  MACS  READY  MESSAGE', 'lan   1/2    3     yes']],
-  ['pools', ['NAME  VOLUMES  ALLOCATED  FREE   READY  MESSAGE', 'main  1        1.5 MiB    3 GiB  yes']],
-  ['volume', ['NAME  POOL  SIZE    ALLOCATED  READY  MESSAGE', 'bob   main  64 MiB  4 KiB      yes']],
+  [
+    'pools',
+    ['NAME  STATE  VOLUMES  ALLOCATED  FREE   READY  MESSAGE', 'main  -      1        1.5 MiB    3 GiB  yes'],
+  ],
+  [
+    'volume',
+    ['NAME  POOL  SIZE    ALLOCATED  STATE  READY  MESSAGE', 'bob   main  64 MiB  4 KiB      -      yes'],
+  ],
   [
     'exports',
     [
