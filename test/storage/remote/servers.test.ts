@@ -1,0 +1,259 @@
+/**
+ * The remote volume against servers of others: nbdkit and qemu-nbd as processes, over Unix sockets and TCP, with slow answers,
+ * with a smallest block, killed and started again under load. Sockets and epoll are the real ones.
+ */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import t from 'tap';
+import { Epoll } from '../../../host/epoll.js';
+import type { AlignedVolume } from '../../../storage/remote/aligned.js';
+import { openRemote } from '../../../storage/remote/loop.js';
+import { connect } from '../../../storage/remote/session.js';
+import { Later } from '../../../storage/volume/later.js';
+import type { RemoteOpening } from '../../../storage/volume/opening.js';
+import type { Reactor, Settler, Watcher } from '../../../storage/volume/reactor.js';
+import { EXAM_BYTES, MiB, exam, read, waitFor, write, type Examined } from '../volume/suite.js';
+
+/** A loop with nothing but sockets. */
+class TestLoop implements Reactor {
+  readonly later = new Later();
+  readonly now_ms = (): number => performance.now();
+  #epoll = new Epoll(16);
+  #watchers = new Map<number, Watcher>();
+  #settlers: Settler[] = [];
+
+  watch(fd: number, events: number, watcher: Watcher): void {
+    if (this.#watchers.has(fd)) this.#epoll.modify(fd, events, fd);
+    else this.#epoll.add(fd, events, fd);
+    this.#watchers.set(fd, watcher);
+  }
+  unwatch(fd: number): void {
+    this.#watchers.delete(fd);
+    this.#epoll.remove(fd);
+  }
+  touch(settler: Settler): void {
+    this.#settlers.push(settler);
+  }
+  turn(wait_ms: number): void {
+    const sleep_ms = this.later.pending > 0 || this.#settlers.length > 0 ? 0 : wait_ms;
+    const count = this.#epoll.wait(sleep_ms);
+    for (let i = 0; i < count; i++) this.#watchers.get(this.#epoll.tokens[i]!)?.ready(this.#epoll.events[i]!);
+    this.later.turn();
+    for (let i = 0; i < this.#settlers.length; i++) this.#settlers[i]!.settle();
+    this.#settlers.length = 0;
+  }
+  close(): void {
+    this.#epoll.close();
+  }
+}
+
+type Command = (file: string, socket: string) => string[];
+
+class Server {
+  readonly room = fs.mkdtempSync(path.join(os.tmpdir(), 'weft-remote-'));
+  readonly file = path.join(this.room, 'disk');
+  readonly socket = path.join(this.room, 'sock');
+  #command: Command;
+  #child: ChildProcess | null = null;
+
+  constructor(command: Command, size_bytes = EXAM_BYTES) {
+    this.#command = command;
+    fs.writeFileSync(this.file, '');
+    fs.truncateSync(this.file, size_bytes);
+  }
+  /** Returns when its socket is there. */
+  start(): this {
+    fs.rmSync(this.socket, { force: true });
+    const [program, ...args] = this.#command(this.file, this.socket);
+    this.#child = spawn(program!, args, { stdio: 'ignore' });
+    for (let i = 0; !fs.existsSync(this.socket); i++) {
+      if (i > 500) throw new Error(`${program} does not start`);
+      sleep(10);
+    }
+    return this;
+  }
+  kill(): void {
+    if (this.#child?.pid === undefined) return;
+    process.kill(this.#child.pid, 'SIGKILL');
+    // The event loop does not run here, so the child stays a zombie; its sockets are gone when it is one.
+    while (!/^State:\s+[ZX]/m.test(statusOf(this.#child.pid))) sleep(1);
+    this.#child = null;
+  }
+  close(): void {
+    this.kill();
+    fs.rmSync(this.room, { recursive: true });
+  }
+}
+
+function statusOf(pid: number): string {
+  try {
+    return fs.readFileSync(`/proc/${pid}/status`, 'utf8');
+  } catch {
+    return 'State: X';
+  }
+}
+
+function sleep(time_ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, time_ms);
+}
+
+interface RealExamined extends Examined {
+  server: Server;
+  volume: AlignedVolume;
+}
+
+function make(command: Command, more: Partial<RemoteOpening> = {}): RealExamined {
+  const server = new Server(command).start();
+  const loop = new TestLoop();
+  const volume = openRemote(
+    {
+      kind: 'remote',
+      server: { kind: 'unix', path: server.socket },
+      exportName: '',
+      size_bytes: EXAM_BYTES,
+      connections: 1,
+      patience_ms: 20_000,
+      tls: null,
+      ...more,
+    },
+    loop,
+    () => undefined,
+  );
+  let next_ms = 0;
+  return {
+    server,
+    volume,
+    vagueExtents: true,
+    turn: () => {
+      loop.turn(1);
+      if (loop.now_ms() < next_ms) return;
+      next_ms = loop.now_ms() + 20;
+      volume.tick(loop.now_ms());
+    },
+    grow: size_bytes => {
+      server.kill();
+      fs.truncateSync(server.file, size_bytes);
+      server.start();
+      volume.grow(size_bytes);
+    },
+    close: () => {
+      volume.close();
+      loop.close();
+      server.close();
+    },
+  };
+}
+
+const has = (program: string): boolean => spawnSync(program, ['--version']).status === 0;
+const nbdkit: Command = (file, socket) => ['nbdkit', '-f', '-U', socket, 'file', file];
+const filtered =
+  (filter: string, ...settings: string[]): Command =>
+  (file, socket) => ['nbdkit', '-f', '-U', socket, `--filter=${filter}`, 'file', file, ...settings];
+const qemuNbd: Command = (file, socket) => ['qemu-nbd', '-t', '-e', '8', '-f', 'raw', '-k', socket, file];
+
+const withNbdkit = has('nbdkit') ? false : 'nbdkit is not installed';
+const withQemu = has('qemu-nbd') ? false : 'qemu-nbd is not installed';
+
+if (withNbdkit === false) {
+  exam(t, 'nbdkit', () => make(nbdkit));
+  exam(t, 'nbdkit over four connections', () => make(nbdkit, { connections: 4 }));
+  const whole = filtered('blocksize-policy', 'blocksize-minimum=4096', 'blocksize-error-policy=error');
+  exam(t, 'nbdkit that takes whole blocks only', () => make(whole));
+  exam(t, 'nbdkit that answers late', () => make(filtered('delay', 'rdelay=3ms', 'wdelay=3ms')));
+  exam(t, 'nbdkit without zeroing and trimming', () => make(filtered('nozero', 'zeromode=none')));
+} else void t.test('nbdkit', { skip: withNbdkit }, async () => undefined);
+if (withQemu === false) exam(t, 'qemu-nbd', () => make(qemuNbd));
+else void t.test('qemu-nbd', { skip: withQemu }, async () => undefined);
+
+void t.test('errors of the server are errors', { skip: withNbdkit }, async t => {
+  const examined = make(filtered('error', 'error-pread=EIO', 'error-pread-rate=100%'));
+  t.teardown(() => examined.close());
+  // As long as the server's smallest block is not known, whole ones of 64 KiB are not read before they are written.
+  t.equal(write(examined, 0, new Uint8Array(65_536)), 0);
+  t.throws(() => read(examined, 0, 4096), /: -5/);
+});
+
+for (const [name, command, skip] of [
+  ['nbdkit', nbdkit, withNbdkit],
+  ['qemu-nbd', qemuNbd, withQemu],
+] as const)
+  void t.test(`${name}, killed and started again under load`, { skip }, async t => {
+    const examined = make(command, { connections: 4 });
+    t.teardown(() => examined.close());
+    const model = Buffer.alloc(EXAM_BYTES);
+    for (let round = 0; round < 60; round++) {
+      const offset = (round * 97_003) % (EXAM_BYTES - 200_000);
+      const bytes = new Uint8Array(1 + ((round * 7919) % 200_000)).fill(round + 1);
+      if (round % 12 === 5) examined.server.kill();
+      if (round % 12 === 5) examined.server.start();
+      t.equal(write(examined, offset, bytes), 0);
+      model.set(bytes, offset);
+      if (round % 7 === 0)
+        t.equal(
+          waitFor(examined, waiter => examined.volume.flush(waiter, 7)),
+          0,
+        );
+    }
+    t.equal(
+      waitFor(examined, waiter => examined.volume.flush(waiter, 7)),
+      0,
+    );
+    t.equal(Buffer.compare(read(examined, 0, 3 * MiB), model.subarray(0, 3 * MiB)), 0);
+    t.equal(Buffer.compare(fs.readFileSync(examined.server.file), model), 0, 'all of it is in the file');
+    t.equal(examined.volume.state, 'ok');
+  });
+
+for (const [name, command, skip] of [
+  ['nbdkit', nbdkit, withNbdkit],
+  ['qemu-nbd', qemuNbd, withQemu],
+] as const)
+  void t.test(`a session with ${name}`, { skip }, async t => {
+    const server = new Server(command).start();
+    t.teardown(() => server.close());
+    const session = await connect({ kind: 'unix', path: server.socket }, '', null);
+    t.equal(session.size_bytes, EXAM_BYTES);
+    const bytes = new Uint8Array(3 * MiB).map((_, i) => i * 31 + (i >>> 9));
+    await session.write(1 * MiB, bytes);
+    await session.zero(2 * MiB, 1 * MiB);
+    await session.flush();
+    const back = new Uint8Array(3 * MiB);
+    await session.read(1 * MiB, back);
+    bytes.fill(0, 1 * MiB, 2 * MiB);
+    t.equal(Buffer.compare(back, bytes), 0);
+    let at = 0;
+    while (at < EXAM_BYTES)
+      for (const { length_bytes, zero } of await session.blockStatus(at, EXAM_BYTES - at)) {
+        if (at === 1 * MiB) t.equal(zero, false, 'data');
+        if (at === 4 * MiB) t.equal(zero, true, 'nothing');
+        at += length_bytes;
+      }
+    t.equal(at, EXAM_BYTES);
+    await t.rejects(session.read(EXAM_BYTES, new Uint8Array(4096)), { code: 'REMOTE_IO' });
+    server.kill();
+    await t.rejects(session.read(0, new Uint8Array(4096)), { code: 'REMOTE_GONE' });
+    await session.close();
+    await t.rejects(connect({ kind: 'unix', path: `${server.socket}x` }, '', null), {
+      code: 'REMOTE_UNREACHABLE',
+    });
+  });
+
+void t.test('an export that is not there', { skip: withQemu }, async t => {
+  const server = new Server((file, socket) => [
+    'qemu-nbd',
+    '-t',
+    '-x',
+    'disk',
+    '-f',
+    'raw',
+    '-k',
+    socket,
+    file,
+  ]).start();
+  t.teardown(() => server.close());
+  await t.rejects(connect({ kind: 'unix', path: server.socket }, 'other', null), {
+    code: 'REMOTE_REFUSED',
+    message: /no export of this name/,
+  });
+});
