@@ -4,7 +4,16 @@
  */
 import { z } from 'zod';
 import { duplicateNames } from './conflicts.js';
-import { StorageConfig, VolumeSpec, type ErrorReply, type Health } from './contract.js';
+import {
+  Lease,
+  RenameRequest,
+  RollbackRequest,
+  SnapshotRequest,
+  StorageConfig,
+  VolumeSpec,
+  type ErrorReply,
+  type Health,
+} from './contract.js';
 import { StorageError, type StorageErrorCode } from './volume/errors.js';
 import type { StorageServer } from './server.js';
 
@@ -27,6 +36,17 @@ const STATUS_OF: Readonly<Record<StorageErrorCode, number>> = {
   VOLUME_TOO_LARGE: 400,
   VOLUME_EXPORTED: 409,
   VOLUME_NO_SPACE: 507,
+  VOLUME_KEY: 409,
+  VOLUME_EXISTS: 409,
+  VOLUME_DIFFERS: 409,
+  VOLUME_HAS_SNAPSHOTS: 409,
+  LEASE_EXISTS: 409,
+  LEASE_UNKNOWN: 404,
+  LEASE_FAILED: 409,
+  SNAPSHOT_UNKNOWN: 404,
+  SNAPSHOT_EXISTS: 409,
+  SNAPSHOT_NAME_INVALID: 400,
+  SNAPSHOT_FAILED: 500,
   REMOTE_UNREACHABLE: 502,
   REMOTE_REFUSED: 502,
   REMOTE_GONE: 502,
@@ -56,34 +76,88 @@ async function route(
   server: StorageServer,
   health: () => Health,
   method: string,
-  pathname: string,
+  url: string,
   body: string,
 ): Promise<Reply> {
-  const [room, poolName, volumes, volumeName, ...rest] = pathname.slice(1).split('/').map(decodeURIComponent);
-  if (poolName === undefined) {
-    if (room === 'health') return only('GET', method, () => ok(health()));
-    if (room === 'status') return only('GET', method, () => ok(server.status()));
-    if (room === 'config')
-      return only('PUT', method, async () => {
-        const config = StorageConfig.parse(JSON.parse(body));
-        const twice = duplicateNames(config);
-        if (twice.length > 0) return failure(400, 'BAD_REQUEST', `named twice: ${twice.join(', ')}`);
-        return ok(await server.apply(config));
-      });
-  }
-  if (room === 'pools' && poolName !== undefined && volumes === 'volumes' && rest.length === 0) {
-    if (volumeName === undefined)
-      return only('GET', method, () => ok({ volumes: server.volumesOf(poolName) }));
-    if (method === 'DELETE') {
-      await server.destroyVolume(poolName, volumeName);
-      return ok({ deleted: true });
-    }
-    return only('PUT', method, async () => {
-      const { size_bytes } = VolumeSpec.parse(JSON.parse(body));
-      return ok(await server.ensureVolume(poolName, volumeName, size_bytes));
-    });
+  const { pathname, searchParams } = new URL(url, 'http://plane');
+  const path = pathname.slice(1).split('/').map(decodeURIComponent);
+  const [room, name] = path;
+  const json = (): unknown => JSON.parse(body);
+  switch (path.length) {
+    case 1:
+      if (room === 'health') return only('GET', method, () => ok(health()));
+      if (room === 'status') return only('GET', method, () => ok(server.status()));
+      if (room === 'config')
+        return only('PUT', method, async () => {
+          const config = StorageConfig.parse(json());
+          const twice = duplicateNames(config);
+          if (twice.length > 0) return failure(400, 'BAD_REQUEST', `named twice: ${twice.join(', ')}`);
+          return ok(await server.apply(config));
+        });
+      if (room === 'snapshots')
+        return only('POST', method, async () =>
+          ok({ snapshots: await server.snapshot(SnapshotRequest.parse(json())) }),
+        );
+      break;
+    case 2:
+      if (room === 'leases') return lease(server, method, name!, json);
+      break;
+    default:
+      if (room === 'pools' && path[2] === 'volumes')
+        return volumes(server, method, name!, path.slice(3), searchParams, json);
   }
   return failure(404, 'NOT_FOUND', `there is nothing at ${pathname}`);
+}
+
+async function lease(
+  server: StorageServer,
+  method: string,
+  name: string,
+  json: () => unknown,
+): Promise<Reply> {
+  if (method === 'DELETE') {
+    await server.endLease(name);
+    return ok({});
+  }
+  return only('PUT', method, async () => {
+    await server.lease(name, Lease.parse(json()));
+    return ok({});
+  });
+}
+
+/** Behind /pools/:pool/volumes. */
+async function volumes(
+  server: StorageServer,
+  method: string,
+  pool: string,
+  [volume, what, which]: readonly string[],
+  query: URLSearchParams,
+  json: () => unknown,
+): Promise<Reply> {
+  if (volume === undefined) return only('GET', method, () => ok({ volumes: server.volumesOf(pool) }));
+  if (what === undefined) {
+    if (method === 'DELETE') {
+      await server.destroyVolume(pool, volume, query.get('snapshots') === 'true');
+      return ok({ deleted: true });
+    }
+    return only('PUT', method, async () =>
+      ok(await server.ensureVolume(pool, volume, VolumeSpec.parse(json()))),
+    );
+  }
+  if (what === 'snapshots' && which !== undefined)
+    return only('DELETE', method, async () => {
+      await server.deleteSnapshot(pool, volume, which);
+      return ok({ deleted: true });
+    });
+  if (what === 'rollback' && which === undefined)
+    return only('POST', method, async () =>
+      ok(await server.rollback(pool, volume, RollbackRequest.parse(json()).snapshot)),
+    );
+  if (what === 'rename' && which === undefined)
+    return only('POST', method, async () =>
+      ok(await server.renameVolume(pool, volume, RenameRequest.parse(json()).to)),
+    );
+  return failure(404, 'NOT_FOUND', `volumes have no ${what}`);
 }
 
 async function only(wanted: string, method: string, then: () => Reply | Promise<Reply>): Promise<Reply> {

@@ -138,7 +138,7 @@ async function main(): Promise<void> {
     const body = await readBody(request);
     if (body === null)
       return send(response, failure(413, 'TOO_LARGE', `more than ${BODY_LIMIT_BYTES} bytes`));
-    send(response, await answer(storage, health, request.method ?? 'GET', pathname, body));
+    send(response, await answer(storage, health, request.method ?? 'GET', request.url ?? '/', body));
   };
   const server = http.createServer((request, response) => {
     serve(request, response).catch((error: unknown) => {

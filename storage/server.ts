@@ -11,20 +11,27 @@ import type {
   Applied,
   ExportConfig,
   ExportStatus,
+  Lease,
   PoolConfig,
   PoolStatus,
+  SnapshotRequest,
+  SnapshotStatus,
   StorageConfig,
   StorageEvent,
   StorageStatus,
+  VolumeSpec,
   VolumeStatus,
 } from './contract.js';
 import { placeOf } from './contract.js';
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
+import type { VolumeTold } from './nbd/messages.js';
 import { NbdServer } from './nbd/server.js';
 import { StorageError } from './volume/errors.js';
-import { Pool, type PoolVolume } from './pool/pool.js';
-import type { VolumeState } from './volume/volume.js';
+import { Pool } from './pool/pool.js';
+import type { VolumeRecord } from './pool/catalog.js';
+import { Operations, snapshotStatus } from './desk/operations.js';
+import { UsedVolumes, allocated_bytes, volumeKey, type UsedVolume } from './desk/volumes.js';
 
 /** Pools that could not be opened are tried again so often. */
 const RETRY_MS = 2000;
@@ -35,22 +42,12 @@ interface PoolEntry {
   reason: string | null;
 }
 
-/** A volume that is in use, or was, since this process began. */
-interface VolumeEntry {
-  readonly pool: string;
-  readonly name: string;
-  volumeId: number;
-  /** Names of the exports that are offered on it. */
-  readonly users: Set<string>;
-  state: VolumeState;
-  reason: string | null;
-}
-
 interface ExportEntry {
   readonly config: ExportConfig;
   readonly exportId: number;
   readonly counters: Float64Array;
   offered: boolean;
+  used: UsedVolume | null;
   reason: string | null;
 }
 
@@ -69,7 +66,9 @@ export class StorageServer {
   #parts: StorageServerParts;
   #nbd: NbdServer;
   #pools = new Map<string, PoolEntry>();
-  #volumes = new Map<string, VolumeEntry>();
+  #used: UsedVolumes;
+  #operations: Operations;
+  #leases = new Map<string, Lease>();
   #exports = new Map<string, ExportEntry>();
   #wish: readonly ExportConfig[] = [];
   #refused = new Map<string, string>();
@@ -83,12 +82,20 @@ export class StorageServer {
     this.#parts = parts;
     this.#nbd = new NbdServer(
       {
-        volumeState: (volumeId, state, reason) => this.#volumeState(volumeId, state, reason),
+        volumeState: told => this.#volumeState(told),
         listenerChanged: () => void this.#inTurn(() => this.#tellChanges()),
         threadGone: parts.threadGone,
       },
       { ioUring: parts.ioUring },
     );
+    this.#used = new UsedVolumes(this.#nbd, name => this.#openPool(name));
+    this.#operations = new Operations({
+      nbd: this.#nbd,
+      used: this.#used,
+      poolOf: name => this.#openPool(name),
+      clients: (pool, volume) => this.#clientsOf(pool, volume),
+      exportOf: (pool, volume) => this.#exportOf(pool, volume),
+    });
     this.#retry = setInterval(() => {
       if ([...this.#pools.values()].some(entry => entry.pool === null))
         void this.#inTurn(() => this.#settle());
@@ -118,59 +125,108 @@ export class StorageServer {
       }
       this.#wish = config.exports.filter(wanted => !exportConflicts.has(wanted.name));
       this.#refused = exportConflicts;
-      await this.#nbd.keepListeners(this.#wish.flatMap(wanted => wanted.listen));
+      await this.#nbd.keepListeners(this.#wished().flatMap(wanted => wanted.listen));
       this.#settle();
       this.generation = config.generation;
       return { generation: config.generation, problems: this.#problems() };
     });
   }
 
-  ensureVolume(poolName: string, volumeName: string, size_bytes: number): Promise<VolumeStatus> {
-    return this.#inTurn(() => {
-      const pool = this.#openPool(poolName);
-      const before = pool.volume(volumeName);
-      const volume = pool.ensure(volumeName, size_bytes);
-      const entry = this.#volumes.get(volumeKey(poolName, volumeName));
-      if (entry !== undefined && entry.users.size > 0)
-        this.#nbd.growVolume(entry.volumeId, volume.size_bytes);
-      if (before?.size_bytes !== volume.size_bytes)
-        this.#parts.log(before === null ? 'volume made' : 'volume grown', {
+  ensureVolume(poolName: string, volumeName: string, spec: VolumeSpec): Promise<VolumeStatus> {
+    return this.#inTurn(async () => {
+      const before = this.#openPool(poolName).find(volumeName)?.size_bytes;
+      const record = await this.#operations.ensure(poolName, volumeName, spec);
+      if (before !== record.size_bytes)
+        this.#parts.log(before === undefined ? 'volume made' : 'volume resized', {
           pool: poolName,
           volume: volumeName,
-          size_bytes: volume.size_bytes,
+          size_bytes: record.size_bytes,
         });
       // Exports may have waited for it.
-      if (before === null) this.#settle(wanted => wanted.pool === poolName && wanted.volume === volumeName);
-      return this.#volumeStatus(poolName, volume);
+      if (before === undefined)
+        this.#settle(wanted => wanted.pool === poolName && wanted.volume === volumeName);
+      return this.#volumeStatus(poolName, record);
     });
   }
 
-  destroyVolume(poolName: string, volumeName: string): Promise<void> {
+  destroyVolume(poolName: string, volumeName: string, withSnapshots: boolean): Promise<void> {
     return this.#inTurn(() => {
-      const pool = this.#openPool(poolName);
-      pool.require(volumeName);
-      const user = this.#wish.find(wanted => wanted.pool === poolName && wanted.volume === volumeName);
-      if (user !== undefined)
-        throw new StorageError(
-          'VOLUME_EXPORTED',
-          `volume ${volumeName} of pool ${poolName} is exported as ${user.name}: remove that export first`,
-        );
-      pool.destroy(volumeName);
-      this.#volumes.delete(volumeKey(poolName, volumeName));
+      this.#operations.destroy(poolName, volumeName, withSnapshots);
       this.#told.delete(`volume ${volumeKey(poolName, volumeName)}`);
       this.#parts.log('volume destroyed', { pool: poolName, volume: volumeName });
     });
   }
 
+  snapshot({ name, volumes, labels = {} }: SnapshotRequest): Promise<SnapshotStatus[]> {
+    return this.#inTurn(async () => {
+      const taken = await this.#operations.snapshot(name, volumes, labels);
+      this.#parts.log('snapshot taken', { snapshot: name, volumes });
+      this.#settle(wanted => wanted.snapshot === name);
+      return taken.map(({ pool, snapshot }) => snapshotStatus(pool, snapshot));
+    });
+  }
+
+  deleteSnapshot(poolName: string, volumeName: string, snapshot: string): Promise<void> {
+    return this.#inTurn(() => {
+      const user = this.#wish.find(
+        wanted => wanted.pool === poolName && wanted.volume === volumeName && wanted.snapshot === snapshot,
+      );
+      if (user !== undefined)
+        throw new StorageError(
+          'VOLUME_EXPORTED',
+          `snapshot ${snapshot} of volume ${volumeName} is exported as ${user.name}: remove that export first`,
+        );
+      this.#operations.deleteSnapshot(poolName, volumeName, snapshot);
+      this.#parts.log('snapshot deleted', { pool: poolName, volume: volumeName, snapshot });
+    });
+  }
+
+  rollback(poolName: string, volumeName: string, snapshot: string): Promise<VolumeStatus> {
+    return this.#inTurn(async () => {
+      const record = await this.#operations.rollback(poolName, volumeName, snapshot);
+      this.#parts.log('volume rolled back', { pool: poolName, volume: volumeName, snapshot });
+      return this.#volumeStatus(poolName, record);
+    });
+  }
+
+  renameVolume(poolName: string, volumeName: string, to: string): Promise<VolumeStatus> {
+    return this.#inTurn(() => {
+      const record = this.#operations.rename(poolName, volumeName, to);
+      this.#told.delete(`volume ${volumeKey(poolName, volumeName)}`);
+      this.#settle(wanted => wanted.pool === poolName && wanted.volume === to);
+      return this.#volumeStatus(poolName, record);
+    });
+  }
+
+  /** See Lease; the export is named `lease/NAME` in the status, NAME to clients. */
+  lease(name: string, lease: Lease): Promise<void> {
+    return this.#inTurn(() => {
+      if (this.#leases.has(name))
+        throw new StorageError(
+          'LEASE_EXISTS',
+          `there is a lease ${name} already: end it first, or take another name`,
+        );
+      this.#leases.set(name, lease);
+      this.#settle(wanted => wanted.name === leaseName(name));
+      const reason = this.#exportReason(this.#exports.get(leaseName(name))!);
+      if (reason === null) return;
+      void this.#inTurn(() => this.#endLease(name));
+      throw new StorageError('LEASE_FAILED', reason);
+    });
+  }
+
+  endLease(name: string): Promise<void> {
+    return this.#inTurn(() => this.#endLease(name));
+  }
+
   volumesOf(poolName: string): VolumeStatus[] {
-    return this.#openPool(poolName)
-      .volumes()
-      .map(volume => this.#volumeStatus(poolName, volume));
+    const pool = this.#openPool(poolName);
+    return pool.names().map(name => this.#volumeStatus(poolName, pool.require(name)));
   }
 
   status(): StorageStatus {
     const volumes = [...this.#pools.values()].flatMap(({ config, pool }) =>
-      pool === null ? [] : pool.volumes().map(volume => this.#volumeStatus(config.name, volume)),
+      pool === null ? [] : pool.names().map(name => this.#volumeStatus(config.name, pool.require(name))),
     );
     return {
       generation: this.generation,
@@ -205,7 +261,8 @@ export class StorageServer {
     const closing = [...this.#pools.values()]
       .filter(entry => directories.get(entry.config.name) !== entry.config.directory)
       .map(entry => entry.config.name);
-    const wanted = new Map(config.exports.map(one => [one.name, one]));
+    const leases = [...this.#leases].map(([name, lease]) => leaseExport(name, lease));
+    const wanted = new Map([...config.exports, ...leases].map(one => [one.name, one]));
     const dropped = [...this.#exports.values()].filter(
       entry =>
         closing.includes(entry.config.pool) || !sameService(entry.config, wanted.get(entry.config.name)),
@@ -215,18 +272,13 @@ export class StorageServer {
   }
 
   async #drop(entry: ExportEntry): Promise<void> {
-    const { name, pool, volume } = entry.config;
+    const { name } = entry.config;
     this.#exports.delete(name);
     this.#told.delete(`export ${name}`);
     if (!entry.offered) return;
     await this.#nbd.withdraw(entry.exportId);
     this.#parts.log('export withdrawn', { export: name });
-    const used = this.#volumes.get(volumeKey(pool, volume))!;
-    used.users.delete(name);
-    if (used.users.size > 0) return;
-    await this.#nbd.closeVolume(used.volumeId);
-    this.#pools.get(pool)?.pool?.release(volume);
-    if (used.state === 'full') used.state = 'ok';
+    if (entry.used !== null) await this.#used.leave(entry.used, name);
   }
 
   async #closePools(names: readonly string[]): Promise<void> {
@@ -241,7 +293,7 @@ export class StorageServer {
   #settle(which: (wanted: ExportConfig) => boolean = () => true): void {
     if (this.#stopping) return;
     for (const entry of this.#pools.values()) this.#tryPool(entry);
-    for (const wanted of this.#wish) {
+    for (const wanted of this.#wished()) {
       if (!which(wanted)) continue;
       const before = this.#exports.get(wanted.name);
       const entry: ExportEntry = {
@@ -249,6 +301,7 @@ export class StorageServer {
         exportId: before?.exportId ?? this.#nbd.newId(),
         counters: before?.counters ?? newCounters(EXPORT_COUNTERS),
         offered: before?.offered ?? false,
+        used: before?.used ?? null,
         reason: null,
       };
       this.#exports.set(wanted.name, entry);
@@ -279,14 +332,14 @@ export class StorageServer {
   }
 
   #tryExport(entry: ExportEntry): void {
-    const { name, nbdName, pool: poolName, volume: volumeName, readOnly, listen } = entry.config;
+    const { name, nbdName, pool, volume, snapshot, readOnly, listen } = entry.config;
     try {
-      const used = this.#use(poolName, volumeName, name);
+      entry.used = this.#used.use(pool, volume, snapshot ?? null, name);
       this.#nbd.offer({
         exportId: entry.exportId,
         nbdName,
-        volumeId: used.volumeId,
-        readOnly,
+        volumeId: entry.used.volumeId,
+        readOnly: readOnly || snapshot !== undefined,
         counters: entry.counters,
         listen,
       });
@@ -297,26 +350,28 @@ export class StorageServer {
     }
   }
 
-  /** The volume, open in the data thread. */
-  #use(poolName: string, volumeName: string, exportName: string): VolumeEntry {
-    const pool = this.#openPool(poolName);
-    const { size_bytes } = pool.require(volumeName);
-    const key = volumeKey(poolName, volumeName);
-    let entry = this.#volumes.get(key);
-    if (entry === undefined) {
-      entry = { pool: poolName, name: volumeName, volumeId: 0, users: new Set(), state: 'ok', reason: null };
-      this.#volumes.set(key, entry);
-    }
-    if (entry.users.size === 0) {
-      // A new object for the same file would know nothing of what was lost.
-      if (entry.state === 'failed')
-        throw new StorageError('VOLUME_DAMAGED', `volume ${volumeName}: ${entry.reason}`);
-      entry.volumeId = this.#nbd.newId();
-      const base = { kind: 'file', fd: pool.acquire(volumeName), size_bytes, writable: true } as const;
-      this.#nbd.openVolume(entry.volumeId, { base, encryptionKey: null, limits: null });
-    }
-    entry.users.add(exportName);
-    return entry;
+  /** What the configuration wants exported, and the leases. */
+  #wished(): ExportConfig[] {
+    return [...this.#wish, ...[...this.#leases].map(([name, lease]) => leaseExport(name, lease))];
+  }
+
+  async #endLease(name: string): Promise<void> {
+    if (!this.#leases.delete(name)) throw new StorageError('LEASE_UNKNOWN', `there is no lease ${name}`);
+    const entry = this.#exports.get(leaseName(name));
+    if (entry !== undefined) await this.#drop(entry);
+    await this.#nbd.keepListeners(this.#wished().flatMap(wanted => wanted.listen));
+  }
+
+  #clientsOf(pool: string, volume: string): number {
+    let count = 0;
+    for (const { config, counters } of this.#exports.values())
+      if (config.pool === pool && config.volume === volume && config.snapshot === undefined)
+        count += counters[AT_EXPORT.connections]!;
+    return count;
+  }
+
+  #exportOf(pool: string, volume: string): string | null {
+    return this.#wished().find(wanted => wanted.pool === pool && wanted.volume === volume)?.name ?? null;
   }
 
   #openPool(name: string): Pool {
@@ -327,18 +382,44 @@ export class StorageServer {
     return entry.pool;
   }
 
-  #volumeState(volumeId: number, state: VolumeState, reason: string | null): void {
-    const entry = [...this.#volumes.values()].find(one => one.volumeId === volumeId);
-    if (entry === undefined) return;
-    entry.state = state;
-    entry.reason = reason;
-    this.#parts.log(`volume is ${state}`, { pool: entry.pool, volume: entry.name, reason });
+  #volumeState(told: VolumeTold): void {
+    const used = this.#used.byId(told.volumeId);
+    if (used === undefined) return;
+    const { state, reason, checksumErrors, mirror } = told;
+    used.state = state;
+    used.reason = reason;
+    used.checksumErrors = checksumErrors;
+    used.mirror = mirror;
+    this.#parts.log(`volume is ${state}`, { pool: used.poolName, volume: used.name, reason, checksumErrors });
     this.#tellChanges();
   }
 
-  #volumeStatus(poolName: string, volume: PoolVolume): VolumeStatus {
-    const entry = this.#volumes.get(volumeKey(poolName, volume.name));
-    return { pool: poolName, ...volume, state: entry?.state ?? 'ok', reason: entry?.reason ?? null };
+  #volumeStatus(poolName: string, record: VolumeRecord): VolumeStatus {
+    const pool = this.#openPool(poolName);
+    const { name, uuid, size_bytes, createdAt_ms, preallocated, checksums, labels, quota_bytes } = record;
+    const used = this.#used.get(poolName, name);
+    const fault = pool.fault(name);
+    return {
+      ...{
+        pool: poolName,
+        name,
+        uuid,
+        size_bytes,
+        createdAt_ms,
+        preallocated,
+        checksums,
+        labels,
+        quota_bytes,
+      },
+      allocated_bytes: allocated_bytes(pool, record),
+      state: fault === null ? (used?.state ?? 'ok') : 'damaged',
+      reason: fault ?? used?.reason ?? null,
+      parent: pool.parentOf(record),
+      depth: pool.chain(record.top).length,
+      snapshots: pool.snapshots(record).map(snapshot => snapshotStatus(pool, snapshot)),
+      checksumErrors: used?.checksumErrors ?? 0,
+      mirror: used?.mirror ?? null,
+    };
   }
 
   #poolStatus({ config, pool, reason }: PoolEntry, volumes: readonly VolumeStatus[]): PoolStatus {
@@ -399,9 +480,9 @@ export class StorageServer {
       if (this.#isNews(`pool ${config.name}`, { state, reason }))
         this.#parts.onEvent({ type: 'pool', at_ms, pool: config.name, state, reason });
     }
-    for (const [key, { pool, name, state, reason }] of this.#volumes)
+    for (const { key, poolName, name, state, reason } of this.#used.all())
       if (this.#isNews(`volume ${key}`, { state, reason }))
-        this.#parts.onEvent({ type: 'volume', at_ms, pool, volume: name, state, reason });
+        this.#parts.onEvent({ type: 'volume', at_ms, pool: poolName, volume: name, state, reason });
     for (const { name, state, reason } of this.#exportStatuses())
       if (this.#isNews(`export ${name}`, { state, reason }))
         this.#parts.onEvent({ type: 'export', at_ms, export: name, state, reason });
@@ -414,8 +495,15 @@ export class StorageServer {
   }
 }
 
-function volumeKey(pool: string, volume: string): string {
-  return `${pool}/${volume}`;
+function leaseName(name: string): string {
+  return `lease/${name}`;
+}
+
+function leaseExport(name: string, { pool, volume, snapshot, readOnly, path }: Lease): ExportConfig {
+  return {
+    ...{ name: leaseName(name), nbdName: name, pool, volume, readOnly, listen: [{ kind: 'unix', path }] },
+    ...(snapshot === undefined ? {} : { snapshot }),
+  };
 }
 
 /** Whether clients of the one can stay with the other. Listeners may differ. */
@@ -425,6 +513,7 @@ function sameService(one: ExportConfig, other: ExportConfig | undefined): boolea
     one.nbdName === other.nbdName &&
     one.pool === other.pool &&
     one.volume === other.volume &&
+    one.snapshot === other.snapshot &&
     one.readOnly === other.readOnly
   );
 }

@@ -62,3 +62,6 @@ export type FromLoop =
       /** null: it is no mirror. Told again while what is left becomes less. */
       mirror: MirrorStatus | null;
     };
+
+/** What the data thread tells of a volume when it changes. */
+export type VolumeTold = Extract<FromLoop, { type: 'volumeState' }>;

@@ -13,18 +13,17 @@ import { listenTcp } from '../../host/inet.js';
 import { listenUnix } from '../../host/unix.js';
 import type { ExportListen } from '../contract.js';
 import type { DataThreadStart } from '../dataThread/main.js';
-import type { VolumeOpening } from '../volume/opening.js';
-import type { VolumeState } from '../volume/volume.js';
+import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
 import { SERVER_COUNTERS, newCounters } from './counters.js';
 import { NbdError } from './errors.js';
-import type { FromLoop, ToLoop } from './messages.js';
+import type { FromLoop, ToLoop, VolumeTold } from './messages.js';
 
 const RETRY_MS = 1000;
 /** Clients that may wait to be accepted. */
 const BACKLOG = 4096;
 
 export interface NbdServerEvents {
-  volumeState(volumeId: number, state: VolumeState, reason: string | null): void;
+  volumeState(told: VolumeTold): void;
   /** An address was had after all, or lost. */
   listenerChanged(): void;
   /** The data thread is no more, without having been stopped: the process should end. */
@@ -51,7 +50,7 @@ export class NbdServer {
   #worker: Worker;
   #ready: Promise<void>;
   #exited: Promise<void>;
-  #replies = new Map<number, () => void>();
+  #replies = new Map<number, (result: number) => void>();
   #nextId = 1;
   #listeners = new Map<string, Listener>();
   #retry: NodeJS.Timeout | null = null;
@@ -80,11 +79,11 @@ export class NbdServer {
           this.ioUringReason = message.ioUringReason;
           return ready();
         case 'done':
-          this.#replies.get(message.reply)?.();
+          this.#replies.get(message.reply)?.(message.result ?? 0);
           this.#replies.delete(message.reply);
           return;
         case 'volumeState':
-          return this.#events.volumeState(message.volumeId, message.state, message.reason);
+          return this.#events.volumeState(message);
       }
     });
     this.#worker.on('error', error => this.#gone(error instanceof Error ? error : new Error(String(error))));
@@ -108,8 +107,8 @@ export class NbdServer {
     this.#post({ type: 'growVolume', volumeId, size_bytes });
   }
 
-  closeVolume(volumeId: number): Promise<void> {
-    return this.#ask(reply => ({ type: 'closeVolume', volumeId, reply }));
+  async closeVolume(volumeId: number): Promise<void> {
+    await this.#ask(reply => ({ type: 'closeVolume', volumeId, reply }));
   }
 
   /** Listens where it is not listened yet, and offers the export there (as soon as it can be had), and nowhere else. */
@@ -126,8 +125,20 @@ export class NbdServer {
     this.#post({ type: 'offer', ...offer, listenerIds });
   }
 
-  withdraw(exportId: number): Promise<void> {
-    return this.#ask(reply => ({ type: 'withdraw', exportId, reply }));
+  /** See messages.ts; 0 or -errno. */
+  changeLayers(
+    how: 'snapshot' | 'replace' | 'content',
+    changes: { volumeId: number; base: LayersOpening }[],
+  ): Promise<number> {
+    return this.#ask(reply => ({ type: 'changeLayers', how, changes, reply }));
+  }
+
+  limitVolume(volumeId: number, limits: LimitsOpening | null): void {
+    this.#post({ type: 'limitVolume', volumeId, limits });
+  }
+
+  async withdraw(exportId: number): Promise<void> {
+    await this.#ask(reply => ({ type: 'withdraw', exportId, reply }));
   }
 
   /** Closes every listener that is not among these, or that nobody can find any more; its clients are drained. */
@@ -214,7 +225,8 @@ export class NbdServer {
     if (changed) this.#events.listenerChanged();
   }
 
-  #ask(message: (reply: number) => ToLoop): Promise<void> {
+  /** 0 or -errno. */
+  #ask(message: (reply: number) => ToLoop): Promise<number> {
     const reply = this.newId();
     return new Promise(resolve => {
       this.#replies.set(reply, resolve);

@@ -26,8 +26,10 @@ export {
   O_CREAT,
   O_EXCL,
   O_NOFOLLOW,
+  O_RDONLY,
   O_RDWR,
   closeFile,
+  fallocate as allocateFile,
   flock,
   fstat,
   fsync,
@@ -35,6 +37,7 @@ export {
   openFile,
   renameDurably,
   statfs,
+  syncDirectory,
 } from '../../host/file.js';
 export { IoVector } from '../../host/iovec.js';
 export { mapAnonymous, type Mapping } from '../../host/memory.js';

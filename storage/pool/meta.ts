@@ -4,14 +4,17 @@
  */
 import { z } from 'zod';
 
-/** Raised when an older weft could not read what is written. */
-export const FORMAT = 1;
+/** Raised when an older weft could not read what is written. 1: a directory for each volume; see formatOne.ts. */
+export const FORMAT = 2;
+const FORMAT_ONE = 1;
 
 /** A name is a directory: nothing that a path could mean otherwise, and nothing hidden. */
 export const VOLUME_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$/;
 
 const PoolMeta = z.strictObject({
-  format: z.literal(FORMAT),
+  format: z.union([z.literal(FORMAT), z.literal(FORMAT_ONE)], {
+    error: 'it is of a format that this weft does not know: a newer weft made it',
+  }),
   kind: z.literal('weft-pool'),
   uuid: z.uuid(),
   createdAt_ms: z.number(),
@@ -19,7 +22,7 @@ const PoolMeta = z.strictObject({
 export type PoolMeta = z.infer<typeof PoolMeta>;
 
 const VolumeMeta = z.strictObject({
-  format: z.literal(FORMAT),
+  format: z.literal(FORMAT_ONE),
   kind: z.literal('weft-volume'),
   name: z.string().regex(VOLUME_NAME),
   uuid: z.uuid(),
@@ -39,7 +42,7 @@ export function formatPool(meta: Omit<PoolMeta, 'format' | 'kind'>): string {
 }
 
 export function formatVolume(meta: Omit<VolumeMeta, 'format' | 'kind'>): string {
-  return `${JSON.stringify({ format: FORMAT, kind: 'weft-volume', ...meta }, null, 2)}\n`;
+  return `${JSON.stringify({ format: FORMAT_ONE, kind: 'weft-volume', ...meta }, null, 2)}\n`;
 }
 
 export function parsePool(text: string): Parsed<PoolMeta> {

@@ -1,107 +1,118 @@
 /**
- * A pool: a directory of thin volumes, opened by one process at a time.
+ * A pool: a directory of volumes made of layers, opened by one process at a time.
  *
- *   POOL/pool.json              which pool this is (uuid)
- *   POOL/lock                   flock, held while open
- *   POOL/volumes/NAME/meta.json what the volume is: uuid, size
- *   POOL/volumes/NAME/data      its bytes, a sparse file, volume offset = file offset
- *   POOL/making/UUID/           a volume being made; one left over from a crash is removed at open
- *   POOL/deleting/UUID/         a volume being destroyed; likewise
+ *   POOL/pool.json            which pool this is (uuid), and its format
+ *   POOL/lock                 flock, held while open
+ *   POOL/catalog              layers, volumes and snapshots: catalog.ts
+ *   POOL/layers/UUID/data     a layer's bytes, a sparse file, volume offset = file offset
+ *   POOL/layers/UUID/map      which of them it has, and their checksums: layers/map.ts. A plain layer has none
+ *   POOL/deleting/UUID/       a layer being destroyed; one left over is removed at open
  *
- * Every change of what exists is one rename of a directory, or of a file over its predecessor, with everything
- * synced before it and the directory synced after it. So after a crash there is the old state or the new one. Where
- * two files change, the order makes every state between them a good one: growing makes the data longer, syncs
- * that, and only then tells so in meta.json; data longer than meta.json says are left alone.
+ * Files first, then the catalogue, and for what goes away the other way round: so after a crash there is the old state or the
+ * new one, and at most files that no record names, which are removed at open. What we did not make is not touched: it is
+ * listed in `problems`. A volume that is damaged is listed there too, keeps its name, and is not served.
  *
- * What we did not make is not touched: it is listed in `problems`. A directory with other things in it is not made
- * a pool. A volume whose files are damaged is listed there too, keeps its name, and is not served.
- *
- * Calls are synchronous and take milliseconds (they sync); only the freeing of a destroyed volume's blocks, which
- * can take long, goes on in the background.
+ * Opening reads the catalogue and no volume. Calls are synchronous and take milliseconds (they sync); only the freeing of a
+ * destroyed layer's blocks goes on in the background.
  */
 import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import { StorageError } from '../volume/errors.js';
+import { mapBytesOf } from '../layers/map.js';
+import { CatalogLog } from './catalogLog.js';
+import {
+  SNAPSHOT_NAME,
+  type Change,
+  type LayerRecord,
+  type SnapshotRecord,
+  type VolumeRecord,
+} from './catalog.js';
+import { toStorageError } from './errors.js';
 import {
   HostError,
+  MODE_FILE,
   O_CREAT,
-  O_EXCL,
   O_NOFOLLOW,
   O_RDWR,
-  MODE_DIRECTORY,
-  MODE_FILE,
   TEMPORARY,
   closeFile,
   flock,
-  fromNodeError,
-  fstat,
-  fsync,
-  ftruncate,
-  makeDirectory,
   openFile,
   readSmall,
-  renameDurably,
-  replaceFile,
   statfs,
 } from './file.js';
-import { VOLUME_NAME, formatPool, formatVolume, parsePool, parseVolume, type VolumeMeta } from './meta.js';
+import { kernelFiles, makeOwnDirectory, namesIn, type PoolFiles } from './files.js';
+import { takeOver } from './formatOne.js';
+import { FORMAT, VOLUME_NAME, formatPool, parsePool } from './meta.js';
 
 const POOL_FILE = 'pool.json';
 const LOCK_FILE = 'lock';
-const VOLUMES = 'volumes';
-const MAKING = 'making';
+const CATALOG_FILE = 'catalog';
+const LAYERS = 'layers';
 const DELETING = 'deleting';
-const META_FILE = 'meta.json';
 const DATA_FILE = 'data';
-const OURS = new Set([POOL_FILE, POOL_FILE + TEMPORARY, LOCK_FILE, VOLUMES, MAKING, DELETING]);
+const MAP_FILE = 'map';
+const OURS = new Set([
+  ...[POOL_FILE, POOL_FILE + TEMPORARY, LOCK_FILE, CATALOG_FILE, CATALOG_FILE + TEMPORARY, LAYERS, DELETING],
+  // Of format 1.
+  ...['volumes', 'making'],
+]);
 /** At the root of a file system of its own. */
 const NOT_OURS_BUT_FINE = new Set(['lost+found']);
-
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const FREEING_PATIENCE_MS = 2000;
+const SIZE_MAX_BYTES = 2 ** 46;
 
-export interface PoolVolume {
-  readonly name: string;
-  readonly uuid: string;
+export interface VolumeWish {
   readonly size_bytes: number;
-  readonly createdAt_ms: number;
-  readonly allocated_bytes: number;
+  readonly preallocated?: boolean | undefined;
+  readonly checksums?: boolean | undefined;
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+  readonly quota_bytes?: number | null | undefined;
 }
 
-interface Entry {
-  meta: Omit<VolumeMeta, 'format' | 'kind'>;
-  /** Open while someone uses it. */
-  fd: number;
+/** Files of a layer that is open, and for how many. */
+interface OpenLayer {
+  readonly dataFd: number;
+  readonly mapFd: number;
+  users: number;
 }
 
 export class Pool {
   readonly directory: string;
   readonly uuid: string;
-  /** In words: foreign files, damaged volumes. */
+  /** In words: foreign files, damage. */
   readonly problems: string[] = [];
+  readonly log: CatalogLog;
+  #files: PoolFiles;
   #lockFd: number;
-  #entries = new Map<string, Entry>();
-  #damaged = new Map<string, string>();
   #now_ms: () => number;
+  #open = new Map<string, OpenLayer>();
+  /** Layers that a job works on: they are not removed, whoever else lets go of them. */
+  #held = new Map<string, number>();
+  #faults: Map<string, string>;
   #freeing = new Set<Promise<void>>();
 
   /** Opens the pool, or makes it where there is nothing. Throws StorageError. */
-  static open(directory: string, now_ms: () => number): Pool {
+  static open(directory: string, now_ms: () => number, files: PoolFiles = kernelFiles): Pool {
     try {
-      return new Pool(directory, now_ms);
+      return new Pool(directory, now_ms, files);
     } catch (error) {
       throw toStorageError(error, `pool ${directory}`);
     }
   }
 
-  private constructor(directory: string, now_ms: () => number) {
+  private constructor(directory: string, now_ms: () => number, files: PoolFiles) {
     if (!path.isAbsolute(directory))
       throw new StorageError('POOL_NOT_A_POOL', `pool directory ${directory}: an absolute path is needed`);
     this.directory = directory;
     this.#now_ms = now_ms;
-    makeDirectory(directory);
+    this.#files = files;
+    files.makeDirectory(directory);
     const foreign = fs.readdirSync(directory).filter(name => !OURS.has(name) && !NOT_OURS_BUT_FINE.has(name));
-    if (foreign.length > 0 && !fs.existsSync(this.#at(POOL_FILE)))
+    if (foreign.length > 0 && !files.exists(this.#at(POOL_FILE)))
       throw new StorageError(
         'POOL_NOT_A_POOL',
         `${directory} is no pool and not empty (${listed(foreign)}): choose an empty directory`,
@@ -110,44 +121,73 @@ export class Pool {
     try {
       this.#lock();
       if (foreign.length > 0) this.problems.push(`not ours, left alone: ${listed(foreign)}`);
-      for (const name of [VOLUMES, MAKING, DELETING]) makeDirectory(this.#at(name));
-      this.uuid = this.#identity();
+      for (const name of [LAYERS, DELETING]) files.makeDirectory(this.#at(name));
+      const { uuid, format } = this.#identity();
+      this.uuid = uuid;
+      const mayBeNew = namesIn(this.#at(LAYERS)).length === 0;
+      this.log = new CatalogLog(files, this.#at(CATALOG_FILE), uuid, mayBeNew);
+      if (format < FORMAT) takeOver({ directory, files, log: this.log, problems: this.problems, now_ms });
+      if (this.log.closed !== null)
+        this.problems.push(
+          `the catalogue is damaged, nothing is changed any more: ${this.log.closed}. Copy what is there to a new pool`,
+        );
+      this.#faults = this.log.catalog.faults();
       this.#removeLeftovers();
-      this.#readVolumes();
-      this.#tellDamaged();
+      for (const [name, fault] of this.#faults) this.problems.push(`volume ${name} is not served: ${fault}`);
     } catch (error) {
       closeFile(this.#lockFd);
       throw error;
     }
   }
 
-  /** Freeing is waited for, but not long: what is left is done at the next open. Fds still open are closed. */
+  /** Freeing is waited for, but not long: what is left is done at the next open. Files still open are closed. */
   async close(): Promise<void> {
     const patience = new Promise<void>(resolve => setTimeout(resolve, FREEING_PATIENCE_MS).unref());
     await Promise.race([Promise.all(this.#freeing), patience]);
-    for (const entry of this.#entries.values()) if (entry.fd >= 0) closeFile(entry.fd);
-    this.#entries.clear();
+    for (const { dataFd, mapFd } of this.#open.values()) closeBoth(dataFd, mapFd);
+    this.#open.clear();
+    this.log.close();
     closeFile(this.#lockFd);
   }
 
-  volumes(): PoolVolume[] {
-    return [...this.#entries.keys()].map(name => this.volume(name)!);
+  get #catalog() {
+    return this.log.catalog;
   }
 
-  volume(name: string): PoolVolume | null {
-    const entry = this.#entries.get(name);
-    if (entry === undefined) return null;
-    const { uuid, size_bytes, createdAt_ms } = entry.meta;
-    return { name, uuid, size_bytes, createdAt_ms, allocated_bytes: this.#allocated_bytes(name, entry) };
+  names(): string[] {
+    return [...this.#catalog.volumes.values()].map(({ name }) => name);
   }
 
-  /** Throws VOLUME_DAMAGED, VOLUME_UNKNOWN. */
-  require(name: string): PoolVolume {
-    const volume = this.volume(name);
-    if (volume !== null) return volume;
-    const damage = this.#damaged.get(name);
-    if (damage !== undefined) throw new StorageError('VOLUME_DAMAGED', `volume ${name}: ${damage}`);
-    throw new StorageError('VOLUME_UNKNOWN', `there is no volume ${name} in ${this.directory}`);
+  find(name: string): VolumeRecord | undefined {
+    return this.#catalog.volumeNamed(name);
+  }
+
+  /** Throws VOLUME_UNKNOWN. */
+  require(name: string): VolumeRecord {
+    const volume = this.find(name);
+    if (volume === undefined)
+      throw new StorageError('VOLUME_UNKNOWN', `there is no volume ${name} in ${this.directory}`);
+    return volume;
+  }
+
+  /** What is wrong with it, in words; null: nothing that the catalogue knows. */
+  fault(name: string): string | null {
+    return this.#faults.get(name) ?? null;
+  }
+
+  snapshots(volume: VolumeRecord): SnapshotRecord[] {
+    return this.#catalog.snapshotsOf(volume.uuid);
+  }
+
+  requireSnapshot(volume: VolumeRecord, name: string): SnapshotRecord {
+    const found = this.snapshots(volume).find(snapshot => snapshot.name === name);
+    if (found === undefined)
+      throw new StorageError('SNAPSHOT_UNKNOWN', `volume ${volume.name} has no snapshot ${name}`);
+    return found;
+  }
+
+  chain(layer: string): LayerRecord[] {
+    return this.#catalog.chain(layer);
   }
 
   space(): { capacity_bytes: number; free_bytes: number } {
@@ -155,61 +195,295 @@ export class Pool {
     return { capacity_bytes, free_bytes };
   }
 
-  /** Makes the volume, or grows it; the same size again changes nothing. */
-  ensure(name: string, size_bytes: number): PoolVolume {
-    if (!VOLUME_NAME.test(name))
+  /** What a layer's files take; 0 where they cannot be seen. */
+  allocated_bytes(layer: string): number {
+    let sum = 0;
+    for (const file of [DATA_FILE, MAP_FILE])
+      sum += (fs.statSync(this.#at(LAYERS, layer, file), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
+    return sum;
+  }
+
+  /** A new volume, empty. */
+  make(name: string, wish: VolumeWish): VolumeRecord {
+    this.#requireFree(name);
+    const { size_bytes } = wish;
+    requireSize(name, size_bytes);
+    const checksums = wish.checksums ?? true;
+    const preallocated = wish.preallocated ?? false;
+    const layer = this.#record({ size_bytes, parent: null, inherits_bytes: 0, checksums, preallocated });
+    const volume = this.#volumeRecord(name, wish, layer);
+    this.#withLayer(layer, `volume ${name} of ${size_bytes} bytes in ${this.directory}`, [
+      { do: 'volume', volume },
+    ]);
+    return volume;
+  }
+
+  /** A new volume above a frozen layer. A larger one than what it is made from has zeroes behind. */
+  clone(
+    name: string,
+    wish: VolumeWish,
+    parent: string,
+    from: VolumeRecord,
+    inherits_bytes: number,
+  ): VolumeRecord {
+    this.#requireFree(name);
+    requireSize(name, wish.size_bytes);
+    if (wish.size_bytes < inherits_bytes)
       throw new StorageError(
-        'VOLUME_NAME_INVALID',
-        `"${name}" cannot name a volume: 1 to 40 letters, digits, dots, hyphens and underscores, no dot first`,
+        'VOLUME_SHRINK',
+        `volume ${name}: a clone of ${from.name} has ${inherits_bytes} bytes at least, ${wish.size_bytes} are fewer`,
       );
-    if (size_bytes % 4096 !== 0)
+    const checksums = wish.checksums ?? from.checksums;
+    const preallocated = wish.preallocated ?? false;
+    const { size_bytes } = wish;
+    const layer = this.#record({ size_bytes, parent, inherits_bytes, checksums, preallocated });
+    const volume = { ...this.#volumeRecord(name, wish, layer), keyCheck: from.keyCheck };
+    this.#withLayer(layer, `volume ${name} in ${this.directory}`, [{ do: 'volume', volume }]);
+    return volume;
+  }
+
+  /** Labels and quota; size is `resize`. */
+  describe(volume: VolumeRecord, wish: Pick<VolumeWish, 'labels' | 'quota_bytes'>): VolumeRecord {
+    const changed = {
+      ...volume,
+      labels: wish.labels === undefined ? volume.labels : { ...wish.labels },
+      quota_bytes: wish.quota_bytes === undefined ? volume.quota_bytes : wish.quota_bytes,
+    };
+    if (JSON.stringify(changed) !== JSON.stringify(volume)) this.#commit([{ do: 'volume', volume: changed }]);
+    return changed;
+  }
+
+  keep(volume: VolumeRecord, keyCheck: string): void {
+    this.#commit([{ do: 'volume', volume: { ...volume, keyCheck } }]);
+  }
+
+  rename(volume: VolumeRecord, to: string): VolumeRecord {
+    this.#requireFree(to);
+    const renamed = { ...volume, name: to };
+    this.#commit([{ do: 'volume', volume: renamed }]);
+    return renamed;
+  }
+
+  /** The top's files get another length, then the catalogue says so. Shrinking cuts data off. */
+  resize(volume: VolumeRecord, size_bytes: number): VolumeRecord {
+    requireSize(volume.name, size_bytes);
+    const top = this.#layer(volume.top);
+    const resized = { ...volume, size_bytes };
+    // What is cut off must not come back from below when it grows again.
+    const inherits_bytes = Math.min(top.inherits_bytes, size_bytes);
+    const layer = { ...top, size_bytes, inherits_bytes };
+    const changes: Change[] = [
+      { do: 'layer', layer },
+      { do: 'volume', volume: resized },
+    ];
+    const what = `volume ${volume.name} of ${size_bytes} bytes in ${this.directory}`;
+    try {
+      if (size_bytes < volume.size_bytes) {
+        this.#commit(changes);
+        this.#setLength(top, size_bytes);
+      } else {
+        this.#setLength(top, size_bytes);
+        this.#commit(changes);
+      }
+    } catch (error) {
+      throw toStorageError(error, what);
+    }
+    return resized;
+  }
+
+  /** An empty layer on top of the volume, of which what was its top is frozen from then on. `done` may name it at once. */
+  addTop(volume: VolumeRecord, also: readonly Change[] = []): { volume: VolumeRecord; frozen: LayerRecord } {
+    const frozen = this.#layer(volume.top);
+    const { size_bytes, checksums, preallocated } = volume;
+    const layer = this.#record({
+      size_bytes,
+      parent: frozen.uuid,
+      inherits_bytes: Math.min(size_bytes, frozen.size_bytes),
+      checksums,
+      preallocated,
+    });
+    const changed = { ...volume, top: layer.uuid };
+    this.#withLayer(layer, `volume ${volume.name} in ${this.directory}`, [
+      { do: 'volume', volume: changed },
+      ...also,
+    ]);
+    return { volume: changed, frozen };
+  }
+
+  snapshotRecord(
+    volume: VolumeRecord,
+    name: string,
+    layer: string,
+    labels: Readonly<Record<string, string>>,
+  ): SnapshotRecord {
+    if (!SNAPSHOT_NAME.test(name))
       throw new StorageError(
-        'VOLUME_TOO_LARGE',
-        `volume ${name}: ${size_bytes} bytes is no multiple of 4096`,
+        'SNAPSHOT_NAME_INVALID',
+        `"${name}" cannot name a snapshot: 1 to 63 letters, digits, dots, hyphens and underscores, no dot first`,
       );
-    const entry = this.#entries.get(name);
-    try {
-      if (entry !== undefined) this.#grow(name, entry, size_bytes);
-      else if (this.#damaged.has(name)) this.require(name);
-      else this.#make(name, size_bytes);
-    } catch (error) {
-      throw toStorageError(error, `volume ${name} of ${size_bytes} bytes in ${this.directory}`);
-    }
-    return this.require(name);
+    if (this.snapshots(volume).some(snapshot => snapshot.name === name))
+      throw new StorageError('SNAPSHOT_EXISTS', `volume ${volume.name} has a snapshot ${name} already`);
+    const { uuid, size_bytes } = volume;
+    const createdAt_ms = this.#now_ms();
+    return { uuid: randomUUID(), volume: uuid, name, layer, size_bytes, createdAt_ms, labels: { ...labels } };
   }
 
-  /** The volume's file, open until `release`. */
-  acquire(name: string): number {
-    this.require(name);
-    const entry = this.#entries.get(name)!;
-    try {
-      if (entry.fd < 0) entry.fd = openFile(this.#at(VOLUMES, name, DATA_FILE), O_RDWR | O_NOFOLLOW);
-    } catch (error) {
-      throw toStorageError(error, `volume ${name}`);
+  /** The snapshot of another volume that its own lowest layer stands on; null: it stands alone, or that has no name. */
+  parentOf(record: VolumeRecord): { volume: string; snapshot: string } | null {
+    const below = new Set(this.chain(record.top).map(({ uuid }) => uuid));
+    let found: { volume: string; snapshot: string } | null = null;
+    let depth = -1;
+    for (const { volume, name, layer } of this.#catalog.snapshots.values()) {
+      if (volume === record.uuid || !below.has(layer)) continue;
+      const owner = this.#catalog.volumes.get(volume);
+      const length = this.chain(layer).length;
+      if (owner === undefined || length <= depth) continue;
+      depth = length;
+      found = { volume: owner.name, snapshot: name };
     }
-    return entry.fd;
+    return found;
   }
 
-  release(name: string): void {
-    const entry = this.#entries.get(name);
-    if (entry === undefined || entry.fd < 0) return;
-    closeFile(entry.fd);
-    entry.fd = -1;
+  /** Names of other volumes that have this layer in their chain. */
+  clonesOf(layer: string, volume: string): string[] {
+    return [...this.#catalog.volumes.values()]
+      .filter(({ uuid, top }) => uuid !== volume && this.chain(top).some(one => one.uuid === layer))
+      .map(({ name }) => name);
   }
 
-  /** Destroys its data. When this returns, the name is free and stays so; the blocks follow. */
-  destroy(name: string): void {
-    this.require(name);
-    if (this.#entries.get(name)!.fd >= 0)
-      throw new StorageError('VOLUME_EXPORTED', `volume ${name} is in use: remove its exports first`);
-    const grave = this.#at(DELETING, randomUUID());
-    try {
-      renameDurably(this.#at(VOLUMES, name), grave);
-    } catch (error) {
-      throw toStorageError(error, `volume ${name}`);
+  commit(changes: readonly Change[]): void {
+    this.#commit(changes);
+  }
+
+  /** Its content is that of the snapshot again; later snapshots stay. */
+  rollback(volume: VolumeRecord, snapshot: SnapshotRecord): VolumeRecord {
+    const { size_bytes } = snapshot;
+    const { checksums, preallocated } = volume;
+    const layer = this.#record({
+      size_bytes,
+      parent: snapshot.layer,
+      inherits_bytes: size_bytes,
+      checksums,
+      preallocated,
+    });
+    const changed = { ...volume, size_bytes, top: layer.uuid };
+    this.#withLayer(layer, `volume ${volume.name} in ${this.directory}`, [{ do: 'volume', volume: changed }]);
+    return changed;
+  }
+
+  dropSnapshot(snapshot: SnapshotRecord): void {
+    this.#commit([{ do: 'drop', kind: 'snapshot', uuid: snapshot.uuid }]);
+  }
+
+  /** Destroys its data, but for layers that others share. When this returns, the name is free and stays so; the blocks follow. */
+  destroy(volume: VolumeRecord): void {
+    this.#commit([
+      ...this.snapshots(volume).map(({ uuid }): Change => ({ do: 'drop', kind: 'snapshot', uuid })),
+      { do: 'drop', kind: 'volume', uuid: volume.uuid },
+    ]);
+    this.collect();
+  }
+
+  /** Frees layers that nobody reaches and nobody has open. */
+  collect(): void {
+    const gone = this.#catalog
+      .unreachable()
+      .filter(({ uuid }) => !this.#open.has(uuid) && !this.#held.has(uuid));
+    if (gone.length === 0 || this.log.closed !== null) return;
+    this.#commit(gone.map(({ uuid }): Change => ({ do: 'drop', kind: 'layer', uuid })));
+    for (const { uuid } of gone) this.#remove(uuid);
+  }
+
+  /** A layer's files, open until `release`. */
+  acquire(uuid: string): LayerOpening {
+    const record = this.#layer(uuid);
+    let open = this.#open.get(uuid);
+    if (open === undefined) {
+      try {
+        open = this.#openFiles(record);
+      } catch (error) {
+        throw toStorageError(error, `layer ${uuid} in ${this.directory}`);
+      }
+      this.#open.set(uuid, open);
     }
-    this.#entries.delete(name);
-    this.#free(grave);
+    open.users++;
+    const { dataFd, mapFd } = open;
+    const { size_bytes, inherits_bytes, checksums } = record;
+    return { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums };
+  }
+
+  release(uuid: string): void {
+    const open = this.#open.get(uuid);
+    if (open === undefined || --open.users > 0) return;
+    closeBoth(open.dataFd, open.mapFd);
+    this.#open.delete(uuid);
+  }
+
+  /** All of a chain, the newest first; each is to be released. Throws VOLUME_DAMAGED, and then none is open. */
+  acquireChain(layer: string): LayerOpening[] {
+    const chain = this.chain(layer);
+    const last = chain[chain.length - 1];
+    if (last === undefined || last.parent !== null)
+      throw new StorageError(
+        'VOLUME_DAMAGED',
+        `layer ${last?.parent ?? layer} is in no record of ${this.directory}`,
+      );
+    const openings: LayerOpening[] = [];
+    try {
+      for (const { uuid } of chain) openings.push(this.acquire(uuid));
+    } catch (error) {
+      for (const { uuid } of openings) this.release(uuid);
+      throw error;
+    }
+    return openings;
+  }
+
+  hold(uuid: string): void {
+    this.#held.set(uuid, (this.#held.get(uuid) ?? 0) + 1);
+  }
+
+  unhold(uuid: string): void {
+    const count = (this.#held.get(uuid) ?? 0) - 1;
+    if (count > 0) this.#held.set(uuid, count);
+    else this.#held.delete(uuid);
+  }
+
+  /** Files for a layer that is in no chain; what `commit`s must name it before `collect` is called. */
+  newLayer(like: VolumeRecord): LayerRecord {
+    const { size_bytes, checksums } = like;
+    const layer = this.#record({
+      size_bytes,
+      parent: null,
+      inherits_bytes: 0,
+      checksums,
+      preallocated: false,
+    });
+    const withMap = { ...layer, plain: false };
+    this.hold(layer.uuid);
+    try {
+      this.#withLayer(withMap, `a layer in ${this.directory}`, []);
+    } catch (error) {
+      this.unhold(layer.uuid);
+      throw error;
+    }
+    return withMap;
+  }
+
+  /** What of a volume's opening the pool knows. The caller has acquired the chain. */
+  opening(volume: VolumeRecord, layers: readonly LayerOpening[], quotaLeft_bytes: number): LayersOpening {
+    const places = new Map(layers.map(({ uuid }, index) => [uuid, index]));
+    return {
+      kind: 'layers',
+      layers,
+      size_bytes: volume.size_bytes,
+      writable: true,
+      preallocated: volume.preallocated,
+      quotaLeft_bytes,
+      checkpoints: this.snapshots(volume).flatMap(({ name, layer }) => {
+        const newerLayers = places.get(layer);
+        return newerLayers === undefined ? [] : [{ name, newerLayers }];
+      }),
+    };
   }
 
   #at(...names: string[]): string {
@@ -227,110 +501,144 @@ export class Pool {
     }
   }
 
-  #identity(): string {
+  #identity(): { uuid: string; format: number } {
     const file = this.#at(POOL_FILE);
-    if (!fs.existsSync(file)) {
+    if (!this.#files.exists(file)) {
       const uuid = randomUUID();
-      replaceFile(file, formatPool({ uuid, createdAt_ms: this.#now_ms() }));
-      return uuid;
+      this.#files.replace(file, formatPool({ uuid, createdAt_ms: this.#now_ms() }));
+      return { uuid, format: FORMAT };
     }
     const { meta, problem } = parsePool(readSmall(file));
     if (meta === null)
       throw new StorageError('POOL_DAMAGED', `${file}: ${problem}. Its volumes are untouched`);
-    return meta.uuid;
+    return { uuid: meta.uuid, format: meta.format };
   }
 
-  /** Volumes that a crash left half made or half destroyed: no one was ever told that they exist. */
+  /** Layers that a crash left half made or half destroyed: no record names them. */
   #removeLeftovers(): void {
-    for (const room of [MAKING, DELETING]) {
-      for (const name of fs.readdirSync(this.#at(room))) {
-        if (/^[0-9a-f-]{36}$/.test(name)) this.#free(this.#at(room, name));
-        else this.problems.push(`not ours, left alone: ${room}/${name}`);
-      }
+    for (const name of namesIn(this.#at(DELETING))) {
+      if (UUID.test(name)) this.#free(this.#at(DELETING, name));
+      else this.problems.push(`not ours, left alone: ${DELETING}/${name}`);
     }
-  }
-
-  #readVolumes(): void {
-    for (const found of fs.readdirSync(this.#at(VOLUMES), { withFileTypes: true })) {
-      if (!found.isDirectory() || !VOLUME_NAME.test(found.name)) {
-        this.problems.push(`not ours, left alone: ${VOLUMES}/${found.name}`);
-        continue;
-      }
-      const read = this.#readVolume(found.name);
-      if (typeof read === 'string') this.#damaged.set(found.name, read);
-      else this.#entries.set(found.name, { meta: read, fd: -1 });
+    for (const name of namesIn(this.#at(LAYERS))) {
+      if (!UUID.test(name)) this.problems.push(`not ours, left alone: ${LAYERS}/${name}`);
+      // A damaged catalogue may have lost the record of what is precious.
+      else if (!this.#catalog.layers.has(name) && this.log.closed === null) this.#remove(name);
     }
+    if (this.log.closed === null) this.collect();
   }
 
-  /** The volume's meta, or what is wrong with it. */
-  #readVolume(name: string): VolumeMeta | string {
-    const file = this.#at(VOLUMES, name, META_FILE);
-    if (!fs.existsSync(file)) return `${META_FILE} is missing`;
-    const { meta, problem } = parseVolume(readSmall(file));
-    if (meta === null) return `${META_FILE} is damaged: ${problem}`;
-    if (meta.name !== name) return `${META_FILE} belongs to a volume ${meta.name}`;
-    const data = fs.lstatSync(this.#at(VOLUMES, name, DATA_FILE), { throwIfNoEntry: false });
-    if (data === undefined || !data.isFile()) return `${DATA_FILE} is missing`;
-    if (data.size < meta.size_bytes)
-      return `${DATA_FILE} has ${data.size} bytes of ${meta.size_bytes}: its end is lost`;
-    return meta;
+  #requireFree(name: string): void {
+    if (!VOLUME_NAME.test(name))
+      throw new StorageError(
+        'VOLUME_NAME_INVALID',
+        `"${name.slice(0, 100)}" cannot name a volume: 1 to 40 letters, digits, dots, hyphens and underscores, no dot first`,
+      );
+    if (this.find(name) !== undefined)
+      throw new StorageError('VOLUME_EXISTS', `there is a volume ${name} in ${this.directory} already`);
   }
 
-  #tellDamaged(): void {
-    for (const [name, damage] of this.#damaged) this.problems.push(`volume ${name} is not served: ${damage}`);
+  #layer(uuid: string): LayerRecord {
+    const layer = this.#catalog.layers.get(uuid);
+    if (layer === undefined)
+      throw new StorageError('VOLUME_DAMAGED', `layer ${uuid} is in no record of ${this.directory}`);
+    return layer;
   }
 
-  #make(name: string, size_bytes: number): void {
-    const meta = { name, uuid: randomUUID(), size_bytes, createdAt_ms: this.#now_ms() };
-    const workshop = this.#at(MAKING, meta.uuid);
-    fs.mkdirSync(workshop, { mode: MODE_DIRECTORY });
+  #record(parts: {
+    size_bytes: number;
+    parent: string | null;
+    inherits_bytes: number;
+    checksums: boolean;
+    preallocated: boolean;
+  }): LayerRecord {
+    // Without checksums and with nothing below, a file needs no map to say what is in it.
+    const plain = parts.parent === null && !parts.checksums;
+    return { uuid: randomUUID(), ...parts, plain, createdAt_ms: this.#now_ms() };
+  }
+
+  #volumeRecord(name: string, wish: VolumeWish, layer: LayerRecord): VolumeRecord {
+    const { size_bytes, checksums, preallocated, createdAt_ms, uuid: top } = layer;
+    const labels = { ...wish.labels };
+    const quota_bytes = wish.quota_bytes ?? null;
+    return {
+      ...{ uuid: randomUUID(), name, top, size_bytes, createdAt_ms, checksums, preallocated },
+      ...{ labels, quota_bytes, keyCheck: null },
+    };
+  }
+
+  /** Makes the layer's files, then commits it with what else comes with it. Nothing is left when that fails. */
+  #withLayer(layer: LayerRecord, what: string, also: readonly Change[]): void {
+    const directory = this.#at(LAYERS, layer.uuid);
     try {
-      const fd = openFile(path.join(workshop, DATA_FILE), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE_FILE);
-      try {
-        ftruncate(fd, size_bytes);
-        fsync(fd);
-      } finally {
-        closeFile(fd);
-      }
-      replaceFile(path.join(workshop, META_FILE), formatVolume(meta));
-      // What stands there is no volume of ours, or it would be known: rename fails and nothing is lost.
-      renameDurably(workshop, this.#at(VOLUMES, name));
+      makeOwnDirectory(directory);
+      this.#files.makeFile(path.join(directory, DATA_FILE), layer.size_bytes, layer.preallocated);
+      if (!layer.plain)
+        this.#files.makeFile(path.join(directory, MAP_FILE), mapBytesOf(layer.size_bytes), false);
+      this.#files.syncDirectory(directory);
+      this.#files.syncDirectory(this.#at(LAYERS));
+      this.#commit([{ do: 'layer', layer }, ...also]);
     } catch (error) {
-      fs.rmSync(workshop, { recursive: true, force: true });
+      // Unless the catalogue cannot tell whether it was taken.
+      if (this.log.closed === null) fs.rmSync(directory, { recursive: true, force: true });
+      throw toStorageError(error, what);
+    }
+  }
+
+  #commit(changes: readonly Change[]): void {
+    this.log.commit(changes);
+  }
+
+  #setLength(layer: LayerRecord, size_bytes: number): void {
+    const wasOpen = this.#open.has(layer.uuid);
+    const { dataFd, mapFd } = this.acquire(layer.uuid);
+    try {
+      this.#files.truncate(dataFd, size_bytes);
+      this.#files.sync(dataFd);
+      // Never shorter: a map that says too much does no harm, and its pages need not be cut.
+      if (mapFd >= 0 && size_bytes > layer.size_bytes) {
+        this.#files.truncate(mapFd, mapBytesOf(size_bytes));
+        this.#files.sync(mapFd);
+      }
+    } finally {
+      this.release(layer.uuid);
+      if (!wasOpen) this.#open.delete(layer.uuid);
+    }
+  }
+
+  #openFiles(layer: LayerRecord): OpenLayer {
+    const directory = this.#at(LAYERS, layer.uuid);
+    const dataFd = this.#openFile(path.join(directory, DATA_FILE), layer.size_bytes);
+    if (layer.plain) return { dataFd, mapFd: -1, users: 0 };
+    try {
+      const mapFd = this.#openFile(path.join(directory, MAP_FILE), mapBytesOf(layer.size_bytes));
+      return { dataFd, mapFd, users: 0 };
+    } catch (error) {
+      closeFile(dataFd);
       throw error;
     }
-    this.#entries.set(name, { meta, fd: -1 });
   }
 
-  #grow(name: string, entry: Entry, size_bytes: number): void {
-    const { meta } = entry;
-    if (size_bytes === meta.size_bytes) return;
-    if (size_bytes < meta.size_bytes)
-      throw new StorageError(
-        'VOLUME_SHRINK',
-        `volume ${name} has ${meta.size_bytes} bytes and cannot shrink to ${size_bytes}: what lies behind would be lost`,
-      );
-    const wasOpen = entry.fd >= 0;
-    const fd = this.acquire(name);
-    try {
-      if (fstat(fd).size_bytes < size_bytes) ftruncate(fd, size_bytes);
-      fsync(fd);
-    } finally {
-      if (!wasOpen) this.release(name);
-    }
-    const grown = { ...meta, size_bytes };
-    replaceFile(this.#at(VOLUMES, name, META_FILE), formatVolume(grown));
-    entry.meta = grown;
+  #openFile(file: string, size_bytes: number): number {
+    if (!this.#files.exists(file)) throw new StorageError('VOLUME_DAMAGED', `${file} is missing`);
+    const fd = this.#files.open(file);
+    const found = fs.fstatSync(fd).size;
+    if (found >= size_bytes) return fd;
+    this.#files.close(fd);
+    throw new StorageError(
+      'VOLUME_DAMAGED',
+      `${file} has ${found} bytes of ${size_bytes}: its end is lost. Restore it from a backup`,
+    );
   }
 
-  #allocated_bytes(name: string, entry: Entry): number {
+  #remove(uuid: string): void {
+    const grave = this.#at(DELETING, uuid);
     try {
-      if (entry.fd >= 0) return fstat(entry.fd).allocated_bytes;
-      return fs.statSync(this.#at(VOLUMES, name, DATA_FILE)).blocks * 512;
+      this.#files.rename(this.#at(LAYERS, uuid), grave);
     } catch {
-      // It was taken away under us; the next use says so.
-      return 0;
+      return; // It is in no record; the next open tries again.
     }
+    this.#free(grave);
   }
 
   #free(directory: string): void {
@@ -342,27 +650,20 @@ export class Pool {
   }
 }
 
+function requireSize(name: string, size_bytes: number): void {
+  if (size_bytes % 4096 !== 0 || size_bytes < 4096 || size_bytes > SIZE_MAX_BYTES)
+    throw new StorageError(
+      'VOLUME_TOO_LARGE',
+      `volume ${name}: ${size_bytes} bytes is no multiple of 4096 between 4096 and ${SIZE_MAX_BYTES}`,
+    );
+}
+
+function closeBoth(dataFd: number, mapFd: number): void {
+  closeFile(dataFd);
+  if (mapFd >= 0) closeFile(mapFd);
+}
+
 function listed(names: readonly string[]): string {
   const shown = names.slice(0, 5).join(', ');
   return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
-}
-
-function toStorageError(error: unknown, what: string): StorageError {
-  if (error instanceof StorageError) return error;
-  const told = fromNodeError(error, what);
-  switch (told.code) {
-    case 'EFBIG':
-      return new StorageError(
-        'VOLUME_TOO_LARGE',
-        `${what}: the file system has no files of that size (ext4 ends at 16 TiB): take a smaller size, or a pool on XFS`,
-        { cause: error },
-      );
-    case 'ENOSPC':
-    case 'EDQUOT':
-      return new StorageError('VOLUME_NO_SPACE', `${what}: the file system is full: make room there`, {
-        cause: error,
-      });
-    default:
-      return new StorageError('POOL_IO', `${what}: ${told.message}`, { cause: error });
-  }
 }

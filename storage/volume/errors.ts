@@ -15,7 +15,18 @@ export type StorageErrorCode =
   | 'VOLUME_SHRINK'
   | 'VOLUME_TOO_LARGE'
   | 'VOLUME_EXPORTED'
-  | 'VOLUME_NO_SPACE';
+  | 'VOLUME_NO_SPACE'
+  | 'VOLUME_EXISTS'
+  | 'VOLUME_DIFFERS' // it was made otherwise, and that cannot be changed
+  | 'VOLUME_HAS_SNAPSHOTS'
+  | 'VOLUME_KEY' // the key file is missing, unfit, or another volume's
+  | 'LEASE_EXISTS'
+  | 'LEASE_UNKNOWN'
+  | 'LEASE_FAILED'
+  | 'SNAPSHOT_UNKNOWN'
+  | 'SNAPSHOT_EXISTS'
+  | 'SNAPSHOT_NAME_INVALID'
+  | 'SNAPSHOT_FAILED';
 
 export class StorageError extends Error {
   readonly code: StorageErrorCode;
