@@ -159,10 +159,10 @@ export class Layer {
   }
 
   /**
-   * Words of a region's checksum page into `words`, where `wanted` says so for a block; 0 where nothing is known. False: the
+   * Words of a region's checksum page into `words`, for blocks that `owners` gives to `owner`; 0 where nothing is known. False: the
    * page should be good and is not, so nothing was read.
    */
-  readWords(region: number, words: Uint32Array, wanted: (block: number) => boolean): boolean {
+  readWords(region: number, words: Uint32Array, owners: Uint16Array, owner: number): boolean {
     if (!this.checksums || this.plain || this.open.has(region) || this.isOpenOnDisk(region)) return true;
     const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
     const sum = disk.pageSums[region % GROUP_REGIONS]!;
@@ -173,7 +173,7 @@ export class Layer {
       this.damage ??= `the checksums of region ${region} are damaged`;
       return false;
     }
-    for (let i = 0; i < REGION_BLOCKS; i++) if (wanted(i)) words[i] = view.getUint32(4 * i, true);
+    for (let i = 0; i < REGION_BLOCKS; i++) if (owners[i] === owner) words[i] = view.getUint32(4 * i, true);
     return true;
   }
 

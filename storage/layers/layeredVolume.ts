@@ -36,7 +36,8 @@ import { Extents } from './extents.js';
 import type { LayerIo } from './io.js';
 import { Layer } from './layer.js';
 import { ABSENT, BLOCK_BYTES, DATA, REGION_BLOCKS, REGION_BYTES, ZERO, blockWord } from './map.js';
-import { Regions, type Region, type RegionBudget } from './regions.js';
+import { Reads } from './reads.js';
+import { Regions, type RegionBudget } from './regions.js';
 import { SlowOps } from './slowOps.js';
 
 /** A region that was not written for so long is closed. */
@@ -72,6 +73,7 @@ export class LayeredVolume implements Volume {
   readonly chain: Chain;
   readonly regions: Regions;
   readonly commits: Commits;
+  readonly reads: Reads;
   readonly io: LayerIo;
   writable: boolean;
   preallocated: boolean;
@@ -109,6 +111,7 @@ export class LayeredVolume implements Volume {
       later: parts.later,
       failed: result => this.#fail(result),
     });
+    this.reads = new Reads(this, checksum);
     this.#gate = new FlushGate(() => this.#flush());
     this.#slow = new SlowOps(this, parts.later);
     this.#extents = new Extents(this);
@@ -118,13 +121,8 @@ export class LayeredVolume implements Volume {
   }
 
   get busy(): boolean {
-    return (
-      this.#slow.busy ||
-      this.#gate.busy ||
-      this.commits.busy ||
-      this.#changing > 0 ||
-      this.#plain?.busy === true
-    );
+    const isChanging = this.#changing > 0 || this.commits.busy;
+    return isChanging || this.#slow.busy || this.#gate.busy || this.#plain?.busy === true;
   }
 
   get meta(): BlockMeta | null {
@@ -143,89 +141,11 @@ export class LayeredVolume implements Volume {
     if (this.#plain !== null) return this.#plain.tryRead(offset_bytes, length_bytes, memory, at);
     const end = offset_bytes + length_bytes;
     for (let pos = offset_bytes; pos < end;) {
-      const done = this.readRun(pos, end - pos, memory, at + pos - offset_bytes);
+      const done = this.reads.readRun(pos, end - pos, memory, at + pos - offset_bytes);
       if (done < 0) return done;
       pos += done;
     }
     return 0;
-  }
-
-  /** Reads the first run of a range, as far as it has one owner in one region: its length, or -errno. */
-  readRun(pos: number, left: number, memory: Memory, at: number): number {
-    const index = Math.floor(pos / REGION_BYTES);
-    const region = this.regions.get(index);
-    const inRegion = pos - index * REGION_BYTES;
-    const first = Math.floor(inRegion / BLOCK_BYTES);
-    const inBlock = inRegion % BLOCK_BYTES;
-    const owner = region.owners[first]!;
-    if (owner === LOST) return this.#lost();
-    if (owner !== 0 && (inBlock !== 0 || left < BLOCK_BYTES)) {
-      const length = Math.min(BLOCK_BYTES - inBlock, left);
-      if (region.words[first] === 0) {
-        const n = this.io.preadNoWait(this.chain.layer(owner).dataFd, memory.address + at, length, pos);
-        return n === length ? n : short(n);
-      }
-      const result = this.#readBlock(region, first, scratch!, 0);
-      if (result < 0) return result;
-      memory.bytes.set(scratch!.bytes.subarray(inBlock, inBlock + length), at);
-      return length;
-    }
-    const { owners } = region;
-    const whole = Math.min(REGION_BLOCKS, first + Math.max(1, Math.floor((inBlock + left) / BLOCK_BYTES)));
-    let last = first + 1;
-    while (last < whole && owners[last] === owner) last++;
-    const length = Math.min((last - first) * BLOCK_BYTES - inBlock, left);
-    if (owner === 0) {
-      memory.bytes.fill(0, at, at + length);
-      return length;
-    }
-    const n = this.io.preadNoWait(this.chain.layer(owner).dataFd, memory.address + at, length, pos);
-    if (n !== length) return short(n);
-    return this.verify(region, first, last, memory, at) ? length : -ERRNO.EIO;
-  }
-
-  /** Compares whole blocks that were read into memory; one that differs is read once more, since a write may have come between. */
-  verify(region: Region, first: number, last: number, memory: Memory, at: number): boolean {
-    const { checksum } = this.#parts;
-    const { words } = region;
-    for (let i = first; i < last; i++) {
-      const word = words[i]!;
-      if (word === 0) continue;
-      const place = at + (i - first) * BLOCK_BYTES;
-      if (blockWord(checksum.sum(memory, place), region.index * REGION_BLOCKS + i) === word) continue;
-      if (!this.#readAgain(region, i, memory, place)) return false;
-    }
-    return true;
-  }
-
-  #readAgain(region: Region, block: number, memory: Memory, at: number): boolean {
-    const layer = this.chain.layer(region.owners[block]!);
-    const pos = region.index * REGION_BYTES + block * BLOCK_BYTES;
-    const n = this.io.pread(layer.dataFd, memory.address + at, BLOCK_BYTES, pos);
-    const word = region.words[block];
-    if (n === BLOCK_BYTES) {
-      if (word === 0) return true;
-      const found = blockWord(this.#parts.checksum.sum(memory, at), region.index * REGION_BLOCKS + block);
-      if (found === word) return true;
-    }
-    this.checksumErrors++;
-    this.reason ??= `the 4096 bytes at ${pos} are not what was written (layer ${layer.uuid}): the disk has changed them. Restore them from a backup or a mirror; weft pool scrub finds all such places`;
-    this.#parts.onState(this);
-    return false;
-  }
-
-  /** A whole block, verified. */
-  #readBlock(region: Region, block: number, memory: Memory, at: number): number {
-    const owner = region.owners[block]!;
-    if (owner === 0) {
-      memory.bytes.fill(0, at, at + BLOCK_BYTES);
-      return BLOCK_BYTES;
-    }
-    if (owner === LOST) return this.#lost();
-    const pos = region.index * REGION_BYTES + block * BLOCK_BYTES;
-    const n = this.io.preadNoWait(this.chain.layer(owner).dataFd, memory.address + at, BLOCK_BYTES, pos);
-    if (n !== BLOCK_BYTES) return short(n);
-    return this.verify(region, block, block + 1, memory, at) ? BLOCK_BYTES : -ERRNO.EIO;
   }
 
   tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
@@ -285,9 +205,10 @@ export class LayeredVolume implements Volume {
         Math.ceil((offset_bytes + length_bytes - index * REGION_BYTES) / BLOCK_BYTES),
       );
       for (let i = from; i < to; i++) {
-        if (owners[i] === LOST) return this.#lost();
-        if (owners[i] !== number) changes = true;
-        if (owners[i] !== number) added++;
+        if (owners[i] === LOST) return this.lost();
+        if (owners[i] === number) continue;
+        changes = true;
+        added++;
       }
       if (changes && top.isCommitting(index)) return -ERRNO.EAGAIN;
       if (!top.checksums || region.open) continue;
@@ -312,7 +233,7 @@ export class LayeredVolume implements Volume {
     const index = Math.floor(offset_bytes / REGION_BYTES);
     const region = this.regions.get(index);
     const block = Math.floor((offset_bytes - index * REGION_BYTES) / BLOCK_BYTES);
-    const result = this.#readBlock(region, block, scratch!, 0);
+    const result = this.reads.readBlock(region, block, scratch!, 0);
     if (result < 0) return result;
     scratch!.bytes.set(memory.bytes.subarray(at, at + length_bytes), offset_bytes % BLOCK_BYTES);
     return this.#writeBlocks(index * REGION_BYTES + block * BLOCK_BYTES, BLOCK_BYTES, scratch!, 0);
@@ -455,19 +376,7 @@ export class LayeredVolume implements Volume {
 
   sendableFrom(offset_bytes: number, length_bytes: number): number {
     if (this.#plain !== null) return this.#plain.sendableFrom(offset_bytes, length_bytes);
-    if (offset_bytes % BLOCK_BYTES !== 0 || length_bytes % BLOCK_BYTES !== 0) return -1;
-    let owner = 0;
-    for (let pos = offset_bytes; pos < offset_bytes + length_bytes; pos += BLOCK_BYTES) {
-      const index = Math.floor(pos / REGION_BYTES);
-      const region = this.regions.get(index);
-      const block = (pos - index * REGION_BYTES) / BLOCK_BYTES;
-      // Bytes that are to be compared pass through our hands.
-      if (region.words[block] !== 0 || region.owners[block] === 0 || region.owners[block] === LOST) return -1;
-      if (owner === 0) owner = region.owners[block]!;
-      else if (owner !== region.owners[block]) return -1;
-    }
-    const { dataFd } = this.chain.layer(owner);
-    return this.io.isCached(dataFd, offset_bytes, length_bytes) === 1 ? dataFd : -1;
+    return this.reads.sendableFrom(offset_bytes, length_bytes);
   }
 
   sendFailed(): void {
@@ -554,18 +463,6 @@ export class LayeredVolume implements Volume {
     return false;
   }
 
-  /** How far the bytes from `pos` on lie in one file, and its fd; -1: in none. */
-  ownedRun(pos: number, most_bytes: number): { fd: number; length_bytes: number } {
-    const index = Math.floor(pos / REGION_BYTES);
-    const { owners } = this.regions.get(index);
-    const first = Math.floor((pos - index * REGION_BYTES) / BLOCK_BYTES);
-    const owner = owners[first]!;
-    let last = first + 1;
-    while (last < REGION_BLOCKS && owners[last] === owner) last++;
-    const length_bytes = Math.min(index * REGION_BYTES + last * BLOCK_BYTES - pos, most_bytes);
-    return { fd: owner === 0 || owner === LOST ? -1 : this.chain.layer(owner).dataFd, length_bytes };
-  }
-
   /** True when nothing that was being read before is read any more. */
   readersOfNow(): () => boolean {
     return this.#slow.readersOfNow();
@@ -574,6 +471,13 @@ export class LayeredVolume implements Volume {
   resume(): void {
     this.#changing--;
     this.#slow.resume();
+  }
+
+  /** A block is not what was written, and reading it again did not help. */
+  mismatch(pos: number, layer: Layer): void {
+    this.checksumErrors++;
+    this.reason ??= `the 4096 bytes at ${pos} are not what was written (layer ${layer.uuid}): the disk has changed them. Restore them from a backup or a mirror; weft pool scrub finds all such places`;
+    this.#parts.onState(this);
   }
 
   /** Keeps `state` after a write; returns its result. */
@@ -654,7 +558,8 @@ export class LayeredVolume implements Volume {
     }
   }
 
-  #lost(): number {
+  /** A block whose map is lost was asked for: from now on nothing is written. */
+  lost(): number {
     if (this.state !== 'failed' && this.state !== 'damaged') {
       this.writable = false;
       this.#become(
@@ -682,11 +587,6 @@ export class LayeredVolume implements Volume {
     this.reason = reason;
     this.#parts.onState(this);
   }
-}
-
-/** Result of a read that brought less than was asked for. */
-function short(n: number): number {
-  return n >= 0 ? -ERRNO.EAGAIN : n;
 }
 
 function isData(layer: Layer, pos: number): boolean {

@@ -85,13 +85,15 @@ export class Regions {
     chain.resolve(index, scratch);
     const owners = scratch.owners.slice();
     const words = new Uint32Array(REGION_BLOCKS);
+    const seen: number[] = [];
     let before = 0;
     for (let i = 0; i < REGION_BLOCKS; i++) {
       const owner = owners[i]!;
-      // Each layer once; that an owner comes again after another only reads the page again.
       if (owner === 0 || owner === before || owner === LOST) continue;
       before = owner;
-      chain.layer(owner).readWords(index, words, block => owners[block] === owner);
+      if (seen.includes(owner)) continue;
+      seen.push(owner);
+      chain.layer(owner).readWords(index, words, owners, owner);
     }
     const { top } = chain;
     const region: Region = {

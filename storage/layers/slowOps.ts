@@ -401,7 +401,7 @@ class Read implements Waiter {
     while (this.#done < this.#length) {
       const pos = this.#offset + this.#done;
       const left = this.#length - this.#done;
-      const n = volume.readRun(pos, left, this.#memory, this.#at + this.#done);
+      const n = volume.reads.readRun(pos, left, this.#memory, this.#at + this.#done);
       if (n === -ERRNO.EAGAIN) return this.#bring(pos, left);
       if (n < 0) return this.#end(n);
       this.#done += n;
@@ -460,7 +460,7 @@ class Read implements Waiter {
       const b = this.#first + i;
       if (region.owners[b] !== this.#owner || region.words[b] !== this.#words![i]) return true;
     }
-    if (!volume.verify(region, this.#first, this.#first + this.#count, this.#memory, at)) {
+    if (!volume.reads.verify(region, this.#first, this.#first + this.#count, this.#memory, at)) {
       this.#end(-ERRNO.EIO);
       return false;
     }
@@ -499,7 +499,7 @@ class Hint implements Waiter {
   completed(_step: number, result: number): void {
     const { volume } = this.#ops;
     while (result >= 0 && this.#pos < this.#end) {
-      const run = volume.ownedRun(this.#pos, Math.min(this.#end - this.#pos, SCRATCH_BYTES));
+      const run = volume.reads.ownedRun(this.#pos, Math.min(this.#end - this.#pos, SCRATCH_BYTES));
       const from = this.#pos;
       this.#pos += run.length_bytes;
       if (run.fd >= 0)

@@ -243,7 +243,7 @@ function valueBytes(value: number): Uint8Array {
 /** -1: a mixture. */
 function valueAt(at: number): number {
   const first = probe.bytes[at]!;
-  for (let i = 0; i < SECTOR; i++) if (probe.bytes[at + i] !== first) return -1;
+  for (let i = 0; i < SECTOR; i += 73) if (probe.bytes[at + i] !== first) return -1;
   return first;
 }
 
