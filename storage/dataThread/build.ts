@@ -5,7 +5,9 @@
  *
  * A Held is what the loop keeps of a volume; what clients see is its `volume`.
  */
+import { Xts } from '../../host/evp.js';
 import type { Checksum } from '../checksum/checksum.js';
+import { EncryptedVolume } from '../cipher/encryptedVolume.js';
 import type { KernelIo } from '../layers/kernelIo.js';
 import { LayeredVolume } from '../layers/layeredVolume.js';
 import type { RegionBudget } from '../layers/regions.js';
@@ -48,6 +50,7 @@ export class Built implements HeldVolume {
   readonly volumeId: number;
   volume!: Volume;
   limited!: LimitedVolume;
+  encrypted: EncryptedVolume | null = null;
   /** The layers among it, if there are any. */
   layered: LayeredVolume | null = null;
   bases: Base[] = [];
@@ -58,7 +61,7 @@ export class Built implements HeldVolume {
   }
 
   get busy(): boolean {
-    return this.limited.busy || this.bases.some(base => base.busy);
+    return this.limited.busy || this.encrypted?.busy === true || this.bases.some(base => base.busy);
   }
 
   get state(): VolumeState {
@@ -98,6 +101,7 @@ export class Built implements HeldVolume {
   }
 
   close(): void {
+    this.encrypted?.close();
     for (const base of this.bases) base.close?.();
   }
 }
@@ -113,9 +117,18 @@ export class Builder {
     const built = new Built(volumeId);
     const base = this.#base(built, opening.base, reactor);
     // Always there, so that limits can come while clients are connected.
-    built.limited = new LimitedVolume(base, this.#parts.limits, opening.limits);
+    const below = opening.encryptionKey === null ? base : this.#encrypted(built, base, opening.encryptionKey);
+    built.limited = new LimitedVolume(below, this.#parts.limits, opening.limits);
     built.volume = built.limited;
     return built;
+  }
+
+  #encrypted(built: Built, base: Volume, key: Uint8Array): EncryptedVolume {
+    const { later, allocate } = this.#parts;
+    built.encrypted = new EncryptedVolume(base, new Xts(key), later, allocate);
+    // OpenSSL has it now; this copy came by message and is ours.
+    key.fill(0);
+    return built.encrypted;
   }
 
   #base(built: Built, base: VolumeOpening['base'], reactor: Reactor): Volume {
