@@ -181,6 +181,8 @@ const mayImportHost = (file: string) =>
     'control/vmm/',
   )(file) ||
   isMain(file) ||
+  // What a data thread is made of.
+  file.startsWith('storage/dataThread/') ||
   (within(
     'storage/pool/',
     'storage/nbd/',
@@ -192,7 +194,7 @@ const mayImportHost = (file: string) =>
     /\/(server|process|loop|file|tls)\.ts$/.test(file));
 
 const mayImportPool = (file: string) =>
-  within('storage/pool/', 'storage/jobs/', 'storage/desk/', 'test/')(file) ||
+  within('storage/pool/', 'storage/jobs/', 'storage/desk/', 'storage/dataThread/', 'test/')(file) ||
   isMain(file) ||
   file.endsWith('/server.ts');
 
