@@ -25,17 +25,16 @@ import { MirrorCopier } from './mirrorCopier.js';
 import { Bits, JOURNAL_BYTES, MirrorJournal, regionBytesOf, type JournalCopy } from './mirrorJournal.js';
 import {
   FLUSH,
-  NAMES,
   READ,
   TRIM,
   WRITE,
   ZERO,
   type Leg,
-  type MirrorLeg,
   type MirrorParts,
   type MirrorStatus,
   type Operation,
 } from './mirrorParts.js';
+import { MirrorSides, type SidesOwner } from './mirrorSides.js';
 import { RangeLock, type LockWaiter } from './rangeLock.js';
 import {
   ERRNO,
@@ -50,14 +49,11 @@ import {
   type ZeroHow,
 } from './volume.js';
 
-const RETRY_FIRST_MS = 1000;
-const RETRY_LIMIT_MS = 60_000;
-
-export class MirrorVolume implements Volume, Waiter, LockWaiter {
+export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
   size_bytes: number;
   state: VolumeState = 'ok';
   reason: string | null = null;
-  readonly legs: readonly [Leg, Leg];
+  readonly sides: MirrorSides;
   readonly locks = new RangeLock();
   readonly journal: MirrorJournal;
   readonly stale = new Bits();
@@ -86,16 +82,9 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   constructor(parts: MirrorParts) {
     this.#parts = parts;
     this.size_bytes = parts.first.size_bytes;
-    const leg = (volume: MirrorLeg): Leg => ({
-      volume,
-      state: 'in-sync',
-      reason: null,
-      retryAt_ms: 0,
-      retry_ms: RETRY_FIRST_MS,
-    });
-    this.legs = [leg(parts.first), leg(parts.second)];
     this.#journalChunk = parts.allocate(JOURNAL_BYTES);
     this.journal = new MirrorJournal(parts.io, parts.journalFd, this.#journalChunk, this);
+    this.sides = new MirrorSides(parts.first, parts.second, this.journal, this.stale, parts.now_ms, this);
     this.#chunk = parts.allocate(MirrorCopier.CHUNK_BYTES);
     this.#copier = new MirrorCopier(this, this.#chunk, parts.now_ms);
     this.#cleaner = new MirrorCleaner(this, parts.now_ms());
@@ -109,13 +98,8 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
       asked ||
       this.journal.busy ||
       this.#copier.busy ||
-      this.legs.some(leg => leg.volume.busy === true)
+      this.sides.legs.some(leg => leg.volume.busy === true)
     );
-  }
-
-  /** The side that nothing is answered without. */
-  get good(): 0 | 1 {
-    return this.journal.good === 'second' ? 1 : 0;
   }
 
   /** That may still differ. */
@@ -124,7 +108,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   }
 
   get mirrorStatus(): MirrorStatus {
-    const other = this.legs[this.good === 0 ? 1 : 0];
+    const { other } = this.sides;
     const state = other.state === 'in-sync' ? 'in-sync' : other.state === 'out' ? 'degraded' : 'resyncing';
     return {
       state: this.#failed === null ? state : 'degraded',
@@ -134,7 +118,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   }
 
   get meta(): BlockMeta | null {
-    return this.good === 0 ? (this.legs[0].volume.meta ?? null) : null;
+    return this.sides.good === 0 ? (this.sides.legs[0].volume.meta ?? null) : null;
   }
 
   // ---- what clients ask ----
@@ -142,7 +126,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   tryRead(offset: number, length: number, memory: Memory, at: number): number {
     if (!this.#ready || this.#blind) return -ERRNO.EAGAIN;
     // Whatever it is, read() deals with it.
-    return this.legs[this.#readable].volume.tryRead(offset, length, memory, at) === 0 ? 0 : -ERRNO.EAGAIN;
+    return this.sides.readable.tryRead(offset, length, memory, at) === 0 ? 0 : -ERRNO.EAGAIN;
   }
   tryWrite(): number {
     return -ERRNO.EAGAIN;
@@ -163,46 +147,40 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     this.#begin(FLUSH, 0, 0, null, 0, null, waiter, token);
   }
   cache(offset: number, length: number, waiter: Waiter, token: number): void {
-    this.legs[this.#readable].volume.cache(offset, length, waiter, token);
+    this.sides.readable.cache(offset, length, waiter, token);
   }
   extents(offset: number, length: number, into: ExtentList): number {
-    if (this.#ready && !this.#blind) return this.legs[this.#readable].volume.extents(offset, length, into);
+    if (this.#ready && !this.#blind) return this.sides.readable.extents(offset, length, into);
     into.count = 0;
     pushExtent(into, length, EXTENT_DATA);
     return 0;
   }
   sendableFrom(offset: number, length: number): number {
-    return this.#ready && !this.#blind ? this.legs[this.#readable].volume.sendableFrom(offset, length) : -1;
+    return this.#ready && !this.#blind ? this.sides.readable.sendableFrom(offset, length) : -1;
   }
   sendFailed(): void {
-    this.legs[this.#readable].volume.sendFailed();
+    this.sides.readable.sendFailed();
   }
 
   grow(size_bytes: number): void {
     if (size_bytes <= this.size_bytes) return;
     const before_bytes = this.size_bytes;
-    for (const { volume } of this.legs) volume.grow?.(size_bytes);
+    for (const { volume } of this.sides.legs) volume.grow?.(size_bytes);
     this.size_bytes = size_bytes;
     if (!this.#ready) return;
     this.journal.grow(size_bytes, this.stale);
     this.#cleaner.regionsChanged();
     this.#spoil(before_bytes, size_bytes - before_bytes);
     this.journal.commit();
-    this.#checkSizes();
-    this.#resumeResync();
+    this.sides.checkSizes();
+    if (this.#failed === null) this.sides.resync();
   }
 
   /** A few times a second. */
   tick(now_ms: number): void {
-    for (const { volume } of this.legs) volume.tick?.(now_ms);
+    for (const { volume } of this.sides.legs) volume.tick?.(now_ms);
     if (!this.#ready || this.#failed !== null) return;
-    const otherIndex = this.good === 0 ? 1 : 0;
-    const other = this.legs[otherIndex];
-    const well = other.volume.state === 'ok' || other.volume.state === 'full';
-    if (other.state === 'out' && well && now_ms >= other.retryAt_ms) {
-      if (other.volume.size_bytes < this.size_bytes) this.#checkSizes();
-      else this.#resumeResync();
-    }
+    this.sides.tick(now_ms);
     this.#cleaner.tick(now_ms);
     this.#copier.proceed();
     this.#tell();
@@ -216,13 +194,13 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
 
   #flushedToShut(result: number, done: (result: number) => void): void {
     if (result === 0 && !this.#copier.busy) this.#cleaner.clearAll();
-    let left = this.legs.length;
+    let left = this.sides.legs.length;
     let worst = result;
     const one = (answer: number, leg: Leg): void => {
       if (answer < 0 && leg.state !== 'out') worst = answer;
       if (--left === 0) done(worst);
     };
-    for (const leg of this.legs) {
+    for (const leg of this.sides.legs) {
       const { volume } = leg;
       if (volume.shut !== undefined) volume.shut(answer => one(answer, leg));
       else volume.flush({ completed: (_token, answer) => one(answer, leg) }, 0);
@@ -230,7 +208,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   }
 
   close(): void {
-    for (const { volume } of this.legs) volume.close?.();
+    for (const { volume } of this.sides.legs) volume.close?.();
     this.#copier.stop();
     if (this.busy) return;
     this.#chunk.unmap();
@@ -278,9 +256,9 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     }
     journal.size_bytes = this.size_bytes;
     journal.commit();
-    const other = this.legs[this.good === 0 ? 1 : 0];
+    const { other } = this.sides;
     if (this.stale.next(0) >= 0 || copy.good !== 'both') other.state = 'resyncing';
-    this.#checkSizes();
+    this.sides.checkSizes();
     this.#tell();
     this.#copier.proceed();
   }
@@ -298,11 +276,6 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   }
 
   // ---- operations ----
-
-  /** Both the same: the first. */
-  get #readable(): 0 | 1 {
-    return this.legs[0].state === 'in-sync' ? 0 : this.good;
-  }
 
   #begin(
     kind: number,
@@ -338,7 +311,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     const operation = this.#operations[index]!;
     const { kind, offset, length } = operation;
     if (this.#failed !== null && (kind !== READ || this.#blind)) return this.#later(index, -ERRNO.EIO);
-    if (kind === READ) return this.#read(index, this.#readable);
+    if (kind === READ) return this.#read(index, this.sides.readableIndex);
     if (kind === FLUSH) return this.#issue(index);
     const lock = this.locks.acquire(offset, offset + length, false, this);
     operation.lock = lock;
@@ -358,22 +331,22 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
       this.#forJournal.push(index);
       return;
     }
-    if (this.legs[0].state === 'out' || this.legs[1].state === 'out') this.#spoil(offset, length);
+    if (this.sides.anyOut) this.#spoil(offset, length);
     this.#issue(index);
   }
 
   #issue(index: number): void {
     const operation = this.#operations[index]!;
     operation.open = 0;
-    for (const leg of [0, 1] as const) if (this.legs[leg].state !== 'out') operation.open++;
+    for (const leg of [0, 1] as const) if (this.sides.legs[leg].state !== 'out') operation.open++;
     // `open` is complete before the first may answer.
-    const asked = this.legs.map(leg => leg.state !== 'out');
+    const asked = this.sides.legs.map(leg => leg.state !== 'out');
     for (const leg of [0, 1] as const) if (asked[leg] === true) this.#askLeg(index, leg);
   }
 
   #askLeg(index: number, leg: 0 | 1): void {
     const { kind, offset, length, memory, at, how } = this.#operations[index]!;
-    const { volume } = this.legs[leg];
+    const { volume } = this.sides.legs[leg];
     const token = index * 2 + leg;
     if (kind === WRITE) {
       const tried = volume.tryWrite(offset, length, memory!, at);
@@ -387,7 +360,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
   #read(index: number, leg: 0 | 1): void {
     const { offset, length, memory, at } = this.#operations[index]!;
     this.#operations[index]!.open = 1;
-    this.legs[leg].volume.read(offset, length, memory!, at, this, index * 2 + leg);
+    this.sides.legs[leg].volume.read(offset, length, memory!, at, this, index * 2 + leg);
   }
 
   completed(token: number, result: number): void {
@@ -411,20 +384,9 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     this.readErrors++;
     // A side that may differ there is not asked.
     const second = operation.results[other] < 0;
-    if (second || !this.readableThere(other, operation.offset, operation.length))
+    if (second || !this.sides.readableThere(other, operation.offset, operation.length))
       return this.#answer(index, second ? operation.results[other] : result);
     this.#read(index, other);
-  }
-
-  /** That side has there what a client may see. */
-  readableThere(leg: 0 | 1, offset: number, length: number): boolean {
-    if (this.legs[leg].state === 'in-sync' || leg === this.good) return true;
-    if (this.legs[leg].state === 'out') return false;
-    const { region_bytes } = this.journal;
-    const last = Math.floor((offset + length - 1) / region_bytes);
-    for (let region = Math.floor(offset / region_bytes); region <= last; region++)
-      if (this.stale.has(region)) return false;
-    return true;
   }
 
   /** All sides that were asked have answered a change or a flush. */
@@ -433,28 +395,28 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
     const { kind, results } = operation;
     if (kind === ZERO && this.#zeroAgain(index)) return;
     const failed = ([0, 1] as const).filter(leg => results[leg] < 0);
-    const { good } = this;
+    const { good } = this.sides;
     const other = good === 0 ? 1 : 0;
     if (kind !== FLUSH) this.touchRegions(operation.offset, operation.length);
     if (failed.length === 0) return this.#answerWhenGood(index);
     if (
       failed.length === 2 ||
-      (failed.includes(good) && (results[other] === 1 || this.legs[other].state !== 'in-sync'))
+      (failed.includes(good) && (results[other] === 1 || this.sides.legs[other].state !== 'in-sync'))
     ) {
       // Nobody has it for sure, or only who is not good: they may differ there now.
       const refused = failed.every(leg => results[leg] === -ERRNO.EOPNOTSUPP);
       if (kind !== FLUSH && !refused) {
         this.#spoil(operation.offset, operation.length);
-        if (this.legs[other].state === 'in-sync') this.legs[other].state = 'resyncing';
+        if (this.sides.legs[other].state === 'in-sync') this.sides.legs[other].state = 'resyncing';
       }
-      if (kind === FLUSH && this.legs[good].volume.state === 'failed') this.#tell();
+      if (kind === FLUSH && this.sides.legs[good].volume.state === 'failed') this.#tell();
       this.#answer(index, results[good] < 0 ? results[good] : results[other]);
       this.#copier.proceed();
       return;
     }
     const leg = failed[0]!;
     const what = kind === FLUSH ? 'a flush' : kind === WRITE ? 'a write' : 'zeroing';
-    this.takeOut(leg, `${what} failed there with errno ${-results[leg]}`);
+    this.sides.takeOut(leg, `${what} failed there with errno ${-results[leg]}`);
     this.#answerWhenGood(index);
   }
 
@@ -506,55 +468,18 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
 
   // ---- sides ----
 
-  /** Not both: the caller has seen to it that the other is good, or becomes it. */
-  takeOut(leg: 0 | 1, why: string): void {
-    const it = this.legs[leg];
-    const other = leg === 0 ? 1 : 0;
-    if (leg === this.good && this.legs[other].state !== 'in-sync') return;
-    const now_ms = this.#parts.now_ms();
-    if (it.state !== 'out') it.retry_ms = Math.min(it.retry_ms * 2, RETRY_LIMIT_MS);
-    it.state = 'out';
-    it.reason = `the ${NAMES[leg]} side is left out: ${it.volume.reason ?? why}`;
-    it.retryAt_ms = now_ms + it.retry_ms;
-    // All that was being written may have got there or not.
-    for (let i = 0; i < this.stale.bytes.length; i++) this.stale.bytes[i]! |= this.journal.marks.bytes[i]!;
+  sidesFailed(why: string): void {
+    this.#fail(why);
+  }
+
+  sideOut(): void {
     this.#cleaner.cancel();
     this.#copier.restart();
-    const good = other === 0 ? 'first' : 'second';
-    if (this.journal.good !== good) this.journal.setGood(good);
+  }
+
+  sidesChanged(): void {
     this.#tell();
-  }
-
-  #checkSizes(): void {
-    for (const leg of [0, 1] as const) {
-      const { size_bytes } = this.legs[leg].volume;
-      if (size_bytes >= this.size_bytes) continue;
-      const why = `it has ${size_bytes} bytes, the mirror has ${this.size_bytes}`;
-      if (leg === this.good && this.legs[leg === 0 ? 1 : 0].state !== 'in-sync')
-        this.#fail(`the ${NAMES[leg]} side is the good one, and too short: ${why}`);
-      else {
-        this.takeOut(leg, why);
-        this.legs[leg].reason = `the ${NAMES[leg]} side is left out: ${why}`;
-      }
-    }
-  }
-
-  #resumeResync(): void {
-    const other = this.legs[this.good === 0 ? 1 : 0];
-    if (this.#failed !== null || other.volume.size_bytes < this.size_bytes) return;
-    other.state = 'resyncing';
     this.#copier.proceed();
-    this.#tell();
-  }
-
-  /** Nothing is stale any more: flushed on both, then the journal, then it is so. */
-  resynced(): void {
-    const other = this.legs[this.good === 0 ? 1 : 0];
-    other.state = 'in-sync';
-    other.reason = null;
-    other.retry_ms = RETRY_FIRST_MS;
-    if (this.journal.good !== 'both') this.journal.setGood('both');
-    this.#tell();
   }
 
   #spoil(offset: number, length: number): void {
@@ -582,19 +507,10 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter {
 
   #tell(): void {
     const { state, reason } =
-      this.#failed === null ? this.#stateOfSides() : { state: 'failed' as const, reason: this.#failed };
+      this.#failed === null ? this.sides.stateOf() : { state: 'failed' as const, reason: this.#failed };
     if (state === this.state && reason === this.reason) return;
     this.state = state;
     this.reason = reason;
     this.#parts.onState(this);
-  }
-
-  #stateOfSides(): { state: VolumeState; reason: string | null } {
-    const good = this.legs[this.good];
-    const other = this.legs[this.good === 0 ? 1 : 0];
-    if (good.volume.state !== 'ok') return { state: good.volume.state, reason: good.volume.reason };
-    if (other.state === 'in-sync') return { state: 'ok', reason: null };
-    const copying = `the ${NAMES[this.good === 0 ? 1 : 0]} side is being made the same again`;
-    return { state: 'degraded', reason: other.state === 'out' ? other.reason : copying };
   }
 }

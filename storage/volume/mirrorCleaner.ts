@@ -37,8 +37,8 @@ export class MirrorCleaner implements Waiter {
 
   /** Both sides have been flushed and nothing is written any more. */
   clearAll(): void {
-    const { journal, stale, legs } = this.#mirror;
-    if (legs.some(leg => leg.state === 'out')) return;
+    const { journal, stale, sides } = this.#mirror;
+    if (sides.anyOut) return;
     for (let region = journal.marks.next(0); region >= 0; region = journal.marks.next(region + 1))
       if (!stale.has(region)) journal.clear(region);
     journal.commit();
@@ -47,8 +47,8 @@ export class MirrorCleaner implements Waiter {
   tick(now_ms: number): void {
     if (now_ms < this.#next_ms) return;
     this.#next_ms = now_ms + CLEAN_MS;
-    const { journal, stale, legs } = this.#mirror;
-    if (this.#candidates !== null || legs.some(leg => leg.state === 'out')) return;
+    const { journal, stale, sides } = this.#mirror;
+    if (this.#candidates !== null || sides.anyOut) return;
     const candidates = new Bits(
       journal.marks.bytes.map((byte, i) => byte & ~this.#recent.bytes[i]! & ~stale.bytes[i]!),
     );

@@ -108,7 +108,7 @@ export class MirrorCopier implements Waiter, LockWaiter {
     const mirror = this.#mirror;
     while (this.#repairs.length > 0) {
       const repair = this.#repairs[0]!;
-      if (repair.from < repair.to && mirror.legs[repair.leg].state !== 'out') {
+      if (repair.from < repair.to && mirror.sides.legs[repair.leg].state !== 'out') {
         this.#repair = repair;
         this.#from = repair.from;
         this.#to = Math.min(repair.to, repair.from + CHUNK_BYTES);
@@ -118,7 +118,7 @@ export class MirrorCopier implements Waiter, LockWaiter {
       this.#repairs.shift();
     }
     this.#repair = null;
-    this.#target = mirror.good === 0 ? 1 : 0;
+    this.#target = mirror.sides.good === 0 ? 1 : 0;
     if (this.#leg.state !== 'resyncing') return false;
     const { region_bytes } = mirror.journal;
     if (this.#region < 0 || !mirror.stale.has(this.#region)) {
@@ -138,7 +138,7 @@ export class MirrorCopier implements Waiter, LockWaiter {
   }
 
   get #leg(): Leg {
-    return this.#mirror.legs[this.#target];
+    return this.#mirror.sides.legs[this.#target];
   }
 
   #regionDone(): void {
@@ -153,13 +153,13 @@ export class MirrorCopier implements Waiter, LockWaiter {
     mirror.touchRegions(this.#from, this.#to - this.#from);
     const source = this.#target === 0 ? 1 : 0;
     if (mirror.state === 'failed' || this.#leg.state === 'out') return this.#end(false);
-    if (!mirror.readableThere(source, this.#from, this.#to - this.#from)) return this.#end(false);
+    if (!mirror.sides.readableThere(source, this.#from, this.#to - this.#from)) return this.#end(false);
     if (!mirror.journal.mark(this.#from, this.#to - this.#from) || !mirror.journal.goodIsDurable) {
       this.#step = 'marking';
       return;
     }
     this.#step = 'reading';
-    const { volume } = mirror.legs[source];
+    const { volume } = mirror.sides.legs[source];
     const length = this.#to - this.#from;
     const list = this.#extents;
     const known = this.#repair === null && volume.extents(this.#from, length, list) === 0;
@@ -179,24 +179,33 @@ export class MirrorCopier implements Waiter, LockWaiter {
     if (this.#step === 'flushing') {
       this.#step = 'idle';
       const done = result === 0 && mirror.stale.next(0) < 0 && this.#leg.state === 'resyncing';
-      if (done) mirror.resynced();
+      if (done) mirror.sides.resynced();
       else this.#rest();
       return;
     }
     if (this.#step === 'reading') {
-      // The good side cannot read it: nothing can be copied there now; it is tried again later.
-      if (result < 0) return this.#end(false);
+      if (result < 0) {
+        this.#skip();
+        return this.#end(false);
+      }
       if (this.#isZero(length)) return this.#zero();
       this.#step = 'writing';
       this.#leg.volume.write(this.#from, length, this.#chunk, 0, this, 0);
       return;
     }
-    if (result < 0) mirror.takeOut(this.#target, `copying to it failed with errno ${-result}`);
+    if (result < 0) mirror.sides.takeOut(this.#target, `copying to it failed with errno ${-result}`);
     else {
       mirror.copied_bytes += length;
       if (this.#repair !== null) mirror.repairs++;
     }
     this.#end(result === 0);
+  }
+
+  /** The good side cannot read it: the others first, and this region again when it is its turn. */
+  #skip(): void {
+    if (this.#repair !== null || this.#region < 0) return;
+    this.#region = this.#mirror.stale.next(this.#region + 1);
+    this.#next = this.#region * this.#mirror.journal.region_bytes;
   }
 
   #isZero(length: number): boolean {

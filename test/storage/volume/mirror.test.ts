@@ -103,6 +103,24 @@ void t.test('what one side cannot read comes from the other, and is written back
   same(t, rig, 'the same');
 });
 
+void t.test('a block that the good side lost keeps only its own region from being copied', async t => {
+  const rig = new Rig(BIG);
+  rig.turn();
+  rig.synced();
+  rig.second.failing = true;
+  for (const region of [2, 4, 6]) write(rig, region * 4 * MiB, filled(4096, region));
+  rig.first.readErrorFrom = 8 * MiB;
+  rig.second.failing = false;
+  rig.turns(20_000);
+  t.equal(rig.volume.mirrorStatus.state, 'resyncing');
+  t.equal(rig.volume.stale.count(), 1);
+  t.equal(rig.second.all()[24 * MiB], 6);
+  t.equal(write(rig, 8 * MiB, filled(4096, 9)), 0, 'written over');
+  rig.turns(5000);
+  rig.synced();
+  same(t, rig, 'the same');
+});
+
 void t.test('a journal that cannot be written or read', async t => {
   const rig = new Rig(BIG);
   rig.turn();
@@ -176,7 +194,8 @@ void t.test('random histories with sides that fail and come back', async t => {
       } else if (kind === 10) rig.turns(random(3000));
       else {
         // Only one side at a time, and the one that is not good.
-        const side = rig.volume.mirrorStatus.state === 'in-sync' ? random(2) : rig.volume.good === 0 ? 1 : 0;
+        const side =
+          rig.volume.mirrorStatus.state === 'in-sync' ? random(2) : rig.volume.sides.good === 0 ? 1 : 0;
         const it = side === 0 ? rig.first : rig.second;
         const other = side === 0 ? rig.second : rig.first;
         if (!other.failing) it.failing = !it.failing;
