@@ -15,10 +15,8 @@ import {
   Health as StorageHealth,
   StorageEvent,
   StorageStatus,
-  VolumeStatus,
 } from '../storage/contract.js';
 import type { JobStatus, StorageConfig } from '../storage/contract.js';
-import { z } from 'zod';
 import type { Doctor, ShutdownRequest } from './api/contract.js';
 import type { System } from './api/system.js';
 import type { Clock } from './clock.js';
@@ -27,7 +25,6 @@ import type { Layout } from './model/layout.js';
 import { isAlive } from './reconcile/observed.js';
 import { keyOf } from './model/resource.js';
 import { Reconciler } from './reconcile/loop.js';
-import type { StorageEdge } from './reconcile/loop.js';
 import { MachineVerbs } from './reconcile/verbs.js';
 import { EverythingEnds } from './shutdown.js';
 import { Journal } from './store/journal.js';
@@ -35,6 +32,7 @@ import { Keeper } from './store/keeper.js';
 import type { Store } from './store/store.js';
 import { Plane } from './supervise/process.js';
 import type { PlaneInfo, PlaneListener, PlaneSpec } from './supervise/process.js';
+import { storageEdge } from './supervise/storageEdge.js';
 import { Transfers } from './transfer/transfers.js';
 import type { GuestHost, ObservedGuest } from './vmm/host.js';
 
@@ -57,8 +55,6 @@ export interface Parts {
 
 type DataplanePlane = Plane<DataplaneConfig, DataplaneApplied, DataplaneStatus, DataplaneEvent>;
 type StoragePlane = Plane<StorageConfig, StorageApplied, StorageStatus, StorageEvent>;
-
-const Deleted = z.object({ deleted: z.literal(true) });
 
 const MOVES_EVERY_MS = 10_000;
 
@@ -347,24 +343,4 @@ export class Weftd {
 
 function guestOf(guests: GuestHost, name: string): ObservedGuest | undefined {
   return guests.list().find(guest => guest.name === name);
-}
-
-function storageEdge(plane: StoragePlane): StorageEdge {
-  const volumePath = (pool: string, name: string): string =>
-    `/pools/${encodeURIComponent(pool)}/volumes/${encodeURIComponent(name)}`;
-  return {
-    get info() {
-      return plane.info;
-    },
-    status: () => plane.status(),
-    configure: config => plane.configure(config),
-    remember: config => plane.remember(config),
-    async putVolume(pool, name, size_bytes) {
-      const path = volumePath(pool, name);
-      await plane.client.call({ method: 'PUT', path, body: { size_bytes }, reply: VolumeStatus });
-    },
-    async destroyVolume(pool, name) {
-      await plane.client.call({ method: 'DELETE', path: volumePath(pool, name), reply: Deleted });
-    },
-  };
 }

@@ -13,6 +13,7 @@ import { parse, inOrder } from './parse.js';
 import type { Parsed, Problem } from './parse.js';
 import { dotted, emptySpecs, setSpec, splitKey } from './resource.js';
 import type { AnySpec, Key, MutableSpecs } from './resource.js';
+import { poolKind } from './storage/pool.js';
 import { validate } from './validate.js';
 import type { Fault } from './validate.js';
 import type { Layout } from './layout.js';
@@ -73,17 +74,59 @@ function changeFaults(
         message: `volume "${name}" is in pool "${old.pool}" and cannot be moved; make a volume of another name in "${volume.pool}"`,
       },
     ];
+  return [...madeFaults(name, old, volume), ...shrinkFaults(name, old, volume, context)];
+}
+
+/** What a volume was made with. */
+function madeFaults(name: string, old: SpecOf['volume'] | undefined, volume: SpecOf['volume']): Fault[] {
+  if (old === undefined) return [];
+  const faults: Fault[] = [];
+  const fault = (word: string, message: string): void => {
+    faults.push({
+      path: ['volume', name, ...(volume[word as 'from'] === undefined ? [] : [word])],
+      blame: 'key',
+      message: `volume "${name}" ${message}; make a volume of another name`,
+    });
+  };
+  const { from } = volume;
+  // A clone that was flattened needs its source no more: `from` may go.
+  if (from !== undefined && (old.from?.volume !== from.volume || old.from.snapshot !== from.snapshot))
+    fault('from', 'is made already and cannot become a clone of something else');
+  if ((old.encryption === undefined) !== (volume.encryption === undefined))
+    fault(
+      'encryption',
+      old.encryption === undefined
+        ? 'is not encrypted and cannot be encrypted where it lies'
+        : 'is encrypted: without its key it reads as noise',
+    );
+  if ((old.preallocated ?? false) !== (volume.preallocated ?? false))
+    fault('preallocated', `was made ${old.preallocated === true ? '' : 'not '}preallocated`);
+  if ((old.checksums ?? true) !== (volume.checksums ?? true))
+    fault('checksums', `was made with${old.checksums === false ? 'out' : ''} checksums`);
+  if ((old.remoteName ?? name) !== (volume.remoteName ?? name))
+    fault('remoteName', `is export "${old.remoteName ?? name}" of its server`);
+  return faults;
+}
+
+function shrinkFaults(
+  name: string,
+  old: SpecOf['volume'] | undefined,
+  volume: SpecOf['volume'],
+  context: ChangeContext,
+): Fault[] {
+  if (volume.size === undefined || volume.shrink === true) return [];
   const there_bytes = Math.max(
     context.volumeSizes.get(`${volume.pool}/${name}`) ?? 0,
-    old === undefined ? 0 : sizeOf(old.size),
+    old?.size === undefined ? 0 : sizeOf(old.size),
   );
   if (sizeOf(volume.size) >= there_bytes) return [];
-  const is = old === undefined ? `is there already with ${there_bytes / 2 ** 20}MiB` : `is ${old.size} large`;
+  const is =
+    old?.size === undefined ? `is there already with ${there_bytes / 2 ** 20}MiB` : `is ${old.size} large`;
   return [
     {
-      path: [kind, name, 'size'],
+      path: ['volume', name, 'size'],
       blame: 'value',
-      message: `volume "${name}" ${is} and cannot shrink to ${volume.size}; keep its size, or copy its data to a new volume`,
+      message: `volume "${name}" ${is} and cannot shrink to ${volume.size}; keep its size, or copy its data to a new volume; shrink: true beside the size cuts off what lies behind`,
     },
   ];
 }
@@ -190,24 +233,17 @@ export function planRemoval(
   current: ReadonlyMap<Key, Current>,
   key: Key,
   context: ChangeContext,
+  destroyData = false,
 ): PlannedChanges {
   const kept = new Map(current);
   kept.delete(key);
   const specs = emptySpecs();
   for (const { kind, name, spec } of kept.values()) setSpec(specs, kind, name, spec);
   const { kind, name } = splitKey(key);
-  const users = usersOf(specs, kind, name);
-  if (users.length > 0)
+  const refusal = whyKept(specs, kind, name) ?? (destroyData ? whyNotDestroyed(current, key) : undefined);
+  if (refusal !== undefined)
     return {
-      problems: [
-        {
-          path: '',
-          line: 0,
-          column: 0,
-          at: dotted([kind, name]),
-          message: `${kind} "${name}" is used by ${users.slice(0, 5).join(', ')}${users.length > 5 ? ` and ${users.length - 5} more` : ''}: change or delete that first`,
-        },
-      ],
+      problems: [{ path: '', line: 0, column: 0, at: dotted([kind, name]), message: refusal }],
       actions: [],
       put: [],
       remove: [],
@@ -226,11 +262,31 @@ export function planRemoval(
   };
 }
 
+function whyKept(specs: MutableSpecs, kind: Kind, name: string): string | undefined {
+  const users = usersOf(specs, kind, name);
+  if (users.length === 0) return undefined;
+  return `${kind} "${name}" is used by ${users.slice(0, 5).join(', ')}${users.length > 5 ? ` and ${users.length - 5} more` : ''}: change or delete that first`;
+}
+
+/** What weft did not make. */
+function whyNotDestroyed(current: ReadonlyMap<Key, Current>, key: Key): string | undefined {
+  const { kind, name } = splitKey(key);
+  if (kind !== 'volume') return undefined;
+  const { pool } = current.get(key)!.spec as SpecOf['volume'];
+  const spec = current.get(`pool/${pool}`)?.spec as SpecOf['pool'] | undefined;
+  if (spec === undefined || poolKind(spec) === 'directory') return undefined;
+  return `volume "${name}" is in pool "${pool}" of kind ${poolKind(spec)}: weft has not made its data and does not destroy it`;
+}
+
 /** Who refers to a resource, in words. */
 export function usersOf(specs: MutableSpecs, kind: Kind, name: string): string[] {
   const users: string[] = [];
   for (const [user, volume] of specs.volume)
-    if ((kind === 'pool' && volume.pool === name) || (kind === 'image' && volume.image === name))
+    if (
+      (kind === 'pool' && (volume.pool === name || volume.mirror?.pool === name)) ||
+      (kind === 'image' && volume.image === name) ||
+      (kind === 'volume' && volume.from?.volume === name)
+    )
       users.push(`volume "${user}"`);
   for (const [user, spec] of specs.export)
     if (kind === 'volume' && spec.volume === name) users.push(`export "${user}"`);

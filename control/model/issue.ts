@@ -107,6 +107,11 @@ function boundInWords(issue: $ZodIssue & { code: 'too_big' | 'too_small' }, sche
 
 /** Of a union's alternatives, the one that the value comes nearest to; undefined when none is near. */
 function nearestAlternative(issue: $ZodIssue & { code: 'invalid_union' }): $ZodIssue[] | undefined {
+  // All others are of another type, a text or a list where this is a map: this one is meant, whatever it lacks.
+  const ofType = issue.errors.filter(
+    issues => !issues.some(one => one.code === 'invalid_type' && one.path.length === 0),
+  );
+  if (ofType.length === 1) return ofType[0];
   let best: $ZodIssue[] | undefined;
   let bestBadness = Number.POSITIVE_INFINITY;
   for (const issues of issue.errors) {

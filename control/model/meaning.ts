@@ -4,6 +4,7 @@
  * for them (phantom differences that restart guests are the classic complaint about tools of this sort).
  */
 import { vlanRanges } from './ranges.js';
+import { parseBandwidth } from './storage/rates.js';
 import { parseDuration_ms, parseSize } from './words.js';
 import type { Kind } from './spec.js';
 import { macOf } from './mac.js';
@@ -13,7 +14,7 @@ export { vlanRanges } from './ranges.js';
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-const SIZES: ReadonlySet<string> = new Set(['size', 'memory']);
+const SIZES: ReadonlySet<string> = new Set(['size', 'memory', 'quota']);
 const DURATIONS: ReadonlySet<string> = new Set([
   'ageing',
   'stopTimeout',
@@ -21,6 +22,9 @@ const DURATIONS: ReadonlySet<string> = new Set([
   'hello',
   'forwardDelay',
   'bpduGuardRecovery',
+  'every',
+  'patience',
+  'idleTimeout',
 ]);
 
 export function sizeOf(text: string): number {
@@ -57,12 +61,24 @@ function withVlan(member: Json): void {
   if (port['vlan'] === undefined && port['trunk'] === undefined) port['vlan'] = 1;
 }
 
+function canonicalLimit({ rate, burst }: { [key: string]: Json }): Json {
+  const inBytes = (word: Json | undefined): Json | undefined =>
+    typeof word === 'string' ? (parseBandwidth(word) ?? parseSize(word) ?? word) : word;
+  return { rate: inBytes(rate) ?? null, ...(burst === undefined ? {} : { burst: inBytes(burst) ?? null }) };
+}
+
 /** Equal for specs of equal meaning, and with the shape of the spec, so that paths are the same. */
 export function canonical(kind: Kind, name: string, spec: AnySpec): { [key: string]: Json } {
   const out = canonicalValue('', spec) as { [key: string]: Json };
   if (kind === 'switch')
     for (const port of Object.values(out['ports'] as { [key: string]: Json })) withVlan(port);
-  if (kind === 'export') out['exportName'] ??= name;
+  if (kind === 'export') {
+    out['exportName'] ??= name;
+    if (isMap(out['tcp'])) out['tcp'] = [out['tcp']];
+  }
+  if (kind === 'volume' && isMap(out['limits']))
+    for (const [word, limit] of Object.entries(out['limits']))
+      out['limits'][word] = canonicalLimit(isMap(limit) ? limit : { rate: limit });
   if (kind === 'machine')
     for (const [index, nic] of (out['nics'] as { [key: string]: Json }[]).entries()) {
       withVlan(nic);

@@ -13,11 +13,16 @@
  * writable twice) is in validate.ts.
  */
 import { z } from 'zod';
+import { MachineDisk } from './storage/disk.js';
+import { ExportSpec } from './storage/export.js';
+import { PoolSpec } from './storage/pool.js';
+import { VolumeSpec } from './storage/volume.js';
 import { deviceWords, refineDevice } from './switch/devices.js';
 import { portWords, refinePort, switchWords } from './switch/words.js';
 import { Duration, Name, Size, StationMac } from './words.js';
 
 export * from './words.js';
+export { ExportSpec, MachineDisk, PoolSpec, VolumeSpec };
 
 export const SwitchPort = z
   .strictObject({ ...portWords, ...deviceWords })
@@ -32,42 +37,6 @@ export const SwitchSpec = z.strictObject({
 });
 export type SwitchSpec = z.infer<typeof SwitchSpec>;
 
-export const PoolSpec = z.strictObject({
-  directory: z
-    .string()
-    .startsWith('/', 'a directory is an absolute path')
-    .optional()
-    .meta({ description: "default: pools/NAME in weft's state directory" }),
-});
-export type PoolSpec = z.infer<typeof PoolSpec>;
-
-export const VolumeSpec = z.strictObject({
-  pool: Name,
-  size: Size,
-  image: Name.optional().meta({ description: 'fill it from this disk image when it is made' }),
-});
-export type VolumeSpec = z.infer<typeof VolumeSpec>;
-
-export const ExportSpec = z
-  .strictObject({
-    volume: Name,
-    readOnly: z.boolean().default(false),
-    unix: z.string().startsWith('/').max(107).optional().meta({
-      description: 'path of the Unix socket; default: run/exports/NAME.sock in the state directory',
-    }),
-    tcp: z
-      .strictObject({ host: z.string().min(1), port: z.int().min(1).max(65_535) })
-      .optional()
-      .meta({ description: 'serve on the network as well; off when left out' }),
-    exportName: z
-      .string()
-      .max(4096)
-      .optional()
-      .meta({ description: "NBD export name; default: the resource's name" }),
-  })
-  .meta({ description: 'a volume served by NBD' });
-export type ExportSpec = z.infer<typeof ExportSpec>;
-
 export const ImageSpec = z.union([
   /** Debian's kernel with busybox in an initrd, made on this machine. */
   z.strictObject({ tiny: z.strictObject({}) }),
@@ -81,8 +50,6 @@ export const ImageSpec = z.union([
   }),
 ]);
 export type ImageSpec = z.infer<typeof ImageSpec>;
-
-export const MachineDisk = z.strictObject({ volume: Name, readOnly: z.boolean().default(false) });
 
 export const MachineNic = z
   .strictObject({

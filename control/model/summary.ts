@@ -1,8 +1,10 @@
 /** One line for people on what a planned change does. */
-import { exportSocket, poolDirectory } from './layout.js';
+import { exportSocket } from './layout.js';
 import type { Difference } from './meaning.js';
 import type { Kind, SpecOf } from './spec.js';
 import { dotted } from './resource.js';
+import { isOpenToStrangers, isReadOnly, tcpOf } from './storage/export.js';
+import { placeInWords } from './storage/pool.js';
 import type { AnySpec } from './resource.js';
 import type { ChangeContext } from './change.js';
 
@@ -18,22 +20,17 @@ function created(kind: Kind, name: string, spec: AnySpec, context: ChangeContext
     case 'switch':
       return `a switch with ${counted(Object.keys((spec as SpecOf['switch']).ports).length, 'port')} of its own`;
     case 'pool':
-      return `a pool in ${poolDirectory(context.layout, name, (spec as SpecOf['pool']).directory)}`;
+      return poolInWords(name, spec as SpecOf['pool'], context);
     case 'image': {
       const image = spec as SpecOf['image'];
       if ('tiny' in image) return "a tiny Linux from this machine's packages, built when first needed";
       return 'disk' in image ? `the disk image ${image.disk}` : `the kernel ${image.kernel}`;
     }
     case 'volume': {
-      const { pool, size, image } = spec as SpecOf['volume'];
-      const there = context.volumeSizes.has(`${pool}/${name}`);
-      if (there) return `takes over the data that is in pool ${pool} under this name`;
-      return `${size} in pool ${pool}${image === undefined ? '' : `, filled from image ${image}`}`;
+      return volumeInWords(name, spec as SpecOf['volume'], context);
     }
     case 'export': {
-      const { volume, readOnly, tcp, unix } = spec as SpecOf['export'];
-      const where = tcp === undefined ? '' : ` and ${tcp.host}:${tcp.port}`;
-      return `serves volume ${volume}${readOnly ? ' read-only' : ''} on ${exportSocket(context.layout, name, unix)}${where}`;
+      return exportInWords(name, spec as SpecOf['export'], context);
     }
     case 'machine': {
       const { cpus, memory, disks, nics, running } = spec as SpecOf['machine'];
@@ -42,10 +39,44 @@ function created(kind: Kind, name: string, spec: AnySpec, context: ChangeContext
   }
 }
 
+function poolInWords(name: string, spec: SpecOf['pool'], { layout }: ChangeContext): string {
+  const place = placeInWords(layout, name, spec);
+  if (spec.remote !== undefined) return `volumes of the NBD server at ${place}`;
+  return spec.device === undefined ? `a pool in ${place}` : `${place} as one volume`;
+}
+
+function volumeInWords(name: string, spec: SpecOf['volume'], { volumeSizes }: ChangeContext): string {
+  const { pool, size, image, from, encryption, mirror } = spec;
+  const isThere = volumeSizes.has(`${pool}/${name}`);
+  const more = [
+    ...(encryption === undefined ? [] : ['encrypted']),
+    ...(mirror === undefined ? [] : [`mirrored in pool ${mirror.pool}`]),
+  ];
+  if (isThere) return [`takes over the data that is in pool ${pool} under this name`, ...more].join(', ');
+  const source = from?.snapshot === undefined ? from?.volume : `${from.volume}@${from.snapshot}`;
+  return [
+    `${size === undefined ? '' : `${size} `}in pool ${pool}`,
+    ...(image === undefined ? [] : [`filled from image ${image}`]),
+    ...(source === undefined ? [] : [`a clone of ${source}`]),
+    ...more,
+  ].join(', ');
+}
+
+function exportInWords(name: string, spec: SpecOf['export'], { layout }: ChangeContext): string {
+  const { volume, snapshot, tls, unix } = spec;
+  const what = snapshot === undefined ? `volume ${volume}` : `snapshot ${volume}@${snapshot}`;
+  const where = [
+    exportSocket(layout, name, unix),
+    ...tcpOf(spec).map(({ host, port }) => `${host}:${port}${tls === undefined ? '' : ' (TLS)'}`),
+  ].join(' and ');
+  const open = isOpenToStrangers(spec) ? ', open to whoever reaches it' : '';
+  return `serves ${what}${isReadOnly(spec) ? ' read-only' : ''} on ${where}${open}`;
+}
+
 function deleted(kind: Kind, name: string, spec: AnySpec, context: ChangeContext): string {
   switch (kind) {
     case 'pool':
-      return `closes it; what is in ${poolDirectory(context.layout, name, (spec as SpecOf['pool']).directory)} stays`;
+      return `closes it; what is in ${placeInWords(context.layout, name, spec as SpecOf['pool'])} stays`;
     case 'volume':
       return `its data stays in pool ${(spec as SpecOf['volume']).pool}`;
     case 'machine':
@@ -64,6 +95,8 @@ function inWords(value: unknown): string {
 
 function needsRestart({ path }: Difference): boolean {
   const [first, second, third] = path;
+  // Whether its changes are kept is decided at power-off.
+  if (first === 'disks' && third === 'undo') return false;
   if (typeof first === 'string' && AT_BOOT.has(first)) return true;
   // A card that comes or goes, or changes its address; its switch and VLAN do not matter to the guest.
   return first === 'nics' && second !== undefined && (third === undefined || third === 'mac');

@@ -11,6 +11,15 @@ import type { Fault } from './fault.js';
 import type { Kind, SwitchSpec } from './spec.js';
 import { interfaceOf } from './switch/devices.js';
 import { leaseFaults } from './switch/guard.js';
+import { isReadOnly, tcpOf } from './storage/export.js';
+import {
+  clones,
+  exportFaults,
+  storageSizes,
+  undoDisks,
+  volumeClaims,
+  volumePlaces,
+} from './storage/faults.js';
 import { switchFaults } from './switch/words.js';
 import type { Specs } from './resource.js';
 import { keyOf } from './resource.js';
@@ -31,8 +40,6 @@ export type { Fault } from './fault.js';
 /** 802.1Q-2022 8.8.3. */
 const AGEING_MIN_MS = 10_000;
 const AGEING_MAX_MS = 1_000_000_000;
-const VOLUME_UNIT_BYTES = 4096;
-const VOLUME_MAX_BYTES = 2 ** 46;
 const MEMORY_UNIT_BYTES = 2 ** 20;
 const MEMORY_MIN_BYTES = 16 * 2 ** 20;
 const MEMORY_MAX_BYTES = 2 ** 44;
@@ -67,6 +74,10 @@ function* references(specs: Specs, { mentioned }: World): Generator<Fault> {
     !specs[kind].has(name) && !mentioned.has(keyOf(kind, name));
   for (const [name, volume] of specs.volume) {
     if (lost('pool', volume.pool)) yield value(['volume', name, 'pool'], missing(specs, 'pool', volume.pool));
+    if (volume.mirror !== undefined && lost('pool', volume.mirror.pool))
+      yield value(['volume', name, 'mirror', 'pool'], missing(specs, 'pool', volume.mirror.pool));
+    if (volume.from !== undefined && lost('volume', volume.from.volume))
+      yield value(['volume', name, 'from', 'volume'], missing(specs, 'volume', volume.from.volume));
     if (volume.image === undefined) continue;
     const image = specs.image.get(volume.image);
     const at = ['volume', name, 'image'];
@@ -100,17 +111,6 @@ function* references(specs: Specs, { mentioned }: World): Generator<Fault> {
 }
 
 function* sizes(specs: Specs): Generator<Fault> {
-  for (const [name, { size }] of specs.volume) {
-    const size_bytes = sizeOf(size);
-    const at = ['volume', name, 'size'];
-    if (size_bytes < VOLUME_UNIT_BYTES) yield value(at, `"${size}" is too small: the least is 4KiB`);
-    else if (size_bytes > VOLUME_MAX_BYTES) yield value(at, `"${size}" is too big: the most is 64TiB`);
-    else if (size_bytes % VOLUME_UNIT_BYTES !== 0)
-      yield value(
-        at,
-        `"${size}" is not a multiple of 4KiB; the next is ${Math.ceil(size_bytes / 4096) * 4}KiB`,
-      );
-  }
   for (const [name, { memory, stopTimeout }] of specs.machine) {
     const memory_bytes = sizeOf(memory);
     const at = ['machine', name, 'memory'];
@@ -160,7 +160,7 @@ function* writers(specs: Specs): Generator<Fault> {
       else yield value(at, twoWriters(disk.volume, other.who));
     }
   for (const [name, spec] of specs.export) {
-    if (spec.readOnly) continue;
+    if (isReadOnly(spec)) continue;
     const other = writer.get(spec.volume);
     if (other?.machine === true) yield value(['export', name, 'volume'], twoWriters(spec.volume, other.who));
   }
@@ -294,20 +294,25 @@ function* exportNames(specs: Specs, world: World): Generator<Fault> {
       ['export', name, ...(spec.unix === undefined ? [] : ['unix'])],
       `socket "${path}" ${called}`,
     );
-    if (spec.tcp === undefined) continue;
-    const { host, port } = spec.tcp;
-    yield* claims.claim(
-      `tcp ${host} ${port} ${exportName}`,
-      who,
-      ['export', name, 'tcp'],
-      `${host}:${port} ${called}`,
-    );
+    for (const { host, port } of tcpOf(spec))
+      yield* claims.claim(
+        `tcp ${host} ${port} ${exportName}`,
+        who,
+        ['export', name, 'tcp'],
+        `${host}:${port} ${called}`,
+      );
   }
 }
 
 function* poolDirectories(specs: Specs, { layout }: World): Generator<Fault> {
   const claims = new Claims();
-  for (const [name, { directory }] of specs.pool) {
+  for (const [name, { directory, device, remote }] of specs.pool) {
+    if (remote !== undefined) continue;
+    if (device !== undefined) {
+      const path = posix.normalize(device);
+      yield* claims.claim(path, `pool "${name}"`, ['pool', name, 'device'], `device "${path}"`);
+      continue;
+    }
     const path = posix.normalize(poolDirectory(layout, name, directory)).replace(/\/+$/, '');
     const at = ['pool', name, ...(directory === undefined ? [] : ['directory'])];
     yield* claims.claim(path, `pool "${name}"`, at, `directory "${path}"`);
@@ -404,6 +409,12 @@ const RULES: readonly Rule[] = [
   counts,
   capabilities,
   leaseFaults,
+  storageSizes,
+  volumePlaces,
+  volumeClaims,
+  clones,
+  undoDisks,
+  exportFaults,
 ];
 
 export function validate(specs: Specs, world: World): Fault[] {

@@ -2,7 +2,9 @@
 import { PlaneError } from '../supervise/errors.js';
 import type { Action } from './action.js';
 import type { Edges } from './loop.js';
+import type { SpecOf } from '../model/spec.js';
 import { fillSocket } from './planes.js';
+import { UNDO_LABEL, undoSnapshotName } from './undo.js';
 
 export async function act(
   edges: Edges,
@@ -28,9 +30,9 @@ export async function act(
       return;
     case 'putVolume':
       // It may have waited in a lane while its resource was deleted.
-      if (keeper.desired.specs.volume.get(action.name)?.pool !== action.pool) return;
+      if (!isPlaceOf(keeper.desired.specs.volume.get(action.name), action.pool)) return;
       if (action.mark !== undefined) await keeper.rememberFill(action.pool, action.name, action.mark);
-      await storage.putVolume(action.pool, action.name, action.size_bytes);
+      await storage.putVolume(action.pool, action.name, action.spec);
       return;
     case 'fillVolume': {
       const image = await images.bootFiles(action.image, action.imageSpec);
@@ -41,18 +43,46 @@ export async function act(
       return;
     }
     case 'destroyVolume':
-      try {
-        await storage.destroyVolume(action.pool, action.name);
-      } catch (error) {
-        // It is gone: an earlier weftd got so far.
-        if (!(error instanceof PlaneError && error.status === 404)) throw error;
-      }
+      // It may be gone: an earlier weftd got so far.
+      await unlessGone(storage.destroyVolume(action.pool, action.name));
       await keeper.rememberFill(action.pool, action.name, null);
       return;
     case 'prepareMachine':
       await guests.prepare(action.name);
       return;
+    case 'snapshotVolume': {
+      const { pool, name, snapshot, labels } = action;
+      await storage.snapshot({ name: snapshot, volumes: [{ pool, volume: name }], labels });
+      return;
+    }
+    case 'deleteSnapshot':
+      await unlessGone(storage.deleteSnapshot(action.pool, action.name, action.snapshot));
+      return;
+    case 'armDisks': {
+      const snapshot = undoSnapshotName(action.name);
+      // Of an attempt that came to nothing.
+      for (const { pool, volume } of action.disks)
+        await unlessGone(storage.deleteSnapshot(pool, volume, snapshot));
+      await storage.snapshot({
+        name: snapshot,
+        volumes: action.disks,
+        labels: { [UNDO_LABEL]: action.name },
+      });
+      await keeper.rememberUndo(action.name, { state: 'armed', disks: action.disks });
+      return;
+    }
+    case 'undoDisks': {
+      const snapshot = undoSnapshotName(action.name);
+      for (const { pool, volume, discard } of action.disks) {
+        // Without the snapshot, an earlier attempt got further than to its removal.
+        if (discard) await unlessGone(storage.rollback(pool, volume, snapshot));
+        await unlessGone(storage.deleteSnapshot(pool, volume, snapshot));
+      }
+      await keeper.rememberUndo(action.name, null);
+      return;
+    }
     case 'startMachine':
+      await markAsRun(keeper, action.plan.name);
       await guests.start(action.plan);
       return;
     case 'stopMachine':
@@ -70,5 +100,26 @@ export async function act(
     case 'unbury':
       await keeper.unbury(action.key);
       return;
+  }
+}
+
+/** From here on its disks count as changed, whatever becomes of the start or of us. */
+async function markAsRun(keeper: Edges['keeper'], machine: string): Promise<void> {
+  const fact = keeper.desired.undoFacts.get(machine);
+  if (fact?.state === 'armed') await keeper.rememberUndo(machine, { ...fact, state: 'ran' });
+}
+
+function isPlaceOf(spec: SpecOf['volume'] | undefined, pool: string): boolean {
+  return spec !== undefined && (spec.pool === pool || spec.mirror?.pool === pool);
+}
+
+const GONE: ReadonlySet<string> = new Set(['VOLUME_UNKNOWN', 'SNAPSHOT_UNKNOWN']);
+
+/** A pool that is not known is no such thing: what lies in it may be there. */
+async function unlessGone(work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof PlaneError && GONE.has(error.code))) throw error;
   }
 }

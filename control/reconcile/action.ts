@@ -3,11 +3,11 @@
  * pretends to. Each belongs to one resource, or to a plane as a whole.
  */
 import type { DataplaneConfig } from '../../dataplane/contract.js';
-import type { StorageConfig } from '../../storage/contract.js';
+import type { StorageConfig, VolumeSpec } from '../../storage/contract.js';
 import type { ImageSpec } from '../model/spec.js';
 import type { Key } from '../model/resource.js';
 import type { BootPlan } from '../vmm/host.js';
-import type { FillFact, MachineFact } from './desired.js';
+import type { DiskOf, FillFact, MachineFact } from './desired.js';
 
 export type Action =
   | { type: 'configureDataplane'; config: DataplaneConfig }
@@ -15,9 +15,16 @@ export type Action =
   | { type: 'buildImage'; name: string; spec: ImageSpec }
   | { type: 'forgetImage'; name: string }
   /** `mark` is remembered before the volume is made. */
-  | { type: 'putVolume'; pool: string; name: string; size_bytes: number; mark: FillFact | undefined }
+  | { type: 'putVolume'; pool: string; name: string; spec: VolumeSpec; mark: FillFact | undefined }
   | { type: 'fillVolume'; pool: string; name: string; image: string; imageSpec: ImageSpec }
+  /** With its snapshots. */
   | { type: 'destroyVolume'; pool: string; name: string }
+  | { type: 'snapshotVolume'; pool: string; name: string; snapshot: string; labels: Record<string, string> }
+  | { type: 'deleteSnapshot'; pool: string; name: string; snapshot: string }
+  /** Snapshots of a machine's disks with `undo: discard`, before it is started. */
+  | { type: 'armDisks'; name: string; disks: DiskOf[] }
+  /** Back to them, or not, after it has ended; then they go. */
+  | { type: 'undoDisks'; name: string; disks: (DiskOf & { discard: boolean })[] }
   | { type: 'prepareMachine'; name: string }
   | { type: 'startMachine'; plan: BootPlan }
   | { type: 'stopMachine'; name: string; timeout_ms: number }
@@ -40,7 +47,10 @@ export function actionId(action: Action): string {
     case 'putVolume':
     case 'fillVolume':
     case 'destroyVolume':
+    case 'snapshotVolume':
       return idOf(action.type, `${action.pool}/${action.name}`);
+    case 'deleteSnapshot':
+      return idOf(action.type, `${action.pool}/${action.name}@${action.snapshot}`);
     case 'unbury':
       return idOf(action.type, action.key);
     default:

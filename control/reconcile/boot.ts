@@ -44,14 +44,16 @@ export function bootPlanOf(
     const cmdline = [boot.cmdline, spec.cmdline ?? ''].filter(words => words !== '').join(' ');
     kernel = { path: boot.kernel, initrd: boot.initrd, cmdline };
   }
-  const disks: { socketPath: string; nbdName: string; readOnly: boolean }[] = [];
+  const disks: BootPlan['disks'][number][] = [];
   for (const [index, disk] of spec.disks.entries()) {
     const volume = desired.specs.volume.get(disk.volume);
     if (volume === undefined) return undefined;
+    const block = disk.block ?? volume.block;
     disks.push({
       socketPath: sockets.diskSocket(name, index),
       nbdName: nbdNameOf(volume.pool, disk.volume),
       readOnly: disk.readOnly,
+      ...(block === undefined ? {} : { block }),
     });
   }
   return {
@@ -73,7 +75,8 @@ export function bootPlanOf(
 const MIB = 2 ** 20;
 
 function diskWords(disk: BootPlan['disks'][number] | undefined): string {
-  return disk === undefined ? 'none' : `${disk.nbdName}${disk.readOnly ? ' (read-only)' : ''}`;
+  if (disk === undefined) return 'none';
+  return `${disk.nbdName}${disk.readOnly ? ' (read-only)' : ''}${disk.block === undefined ? '' : ` (blocks of ${disk.block})`}`;
 }
 
 function nicWords(nic: BootPlan['nics'][number] | undefined): string {

@@ -30,6 +30,26 @@ export type MachineFact = z.infer<typeof MachineFact>;
 export const FillFact = z.object({ state: z.enum(['filling', 'filled']), image: z.string() });
 export type FillFact = z.infer<typeof FillFact>;
 
+export interface DiskOf {
+  pool: string;
+  volume: string;
+}
+
+/**
+ * Disks whose changes are to be thrown away at power-off, each with a snapshot to go back to. `armed`: the snapshots are
+ * there and the machine has not been started since. Written before a start as `ran`: whatever is found after that,
+ * without a guest that lives, is gone back on.
+ */
+export const UndoFact = z.object({
+  state: z.enum(['armed', 'ran']),
+  disks: z.array(z.object({ pool: z.string(), volume: z.string() })),
+});
+export type UndoFact = z.infer<typeof UndoFact>;
+
+export function undoFactName(machine: string): string {
+  return `undo/${machine}`;
+}
+
 export function machineFactName(name: string): string {
   return `machine/${name}`;
 }
@@ -45,6 +65,8 @@ export interface Desired {
   burials: ReadonlyMap<Key, Burial>;
   machineFacts: ReadonlyMap<string, MachineFact>;
   fillFacts: ReadonlyMap<string, FillFact>;
+  /** By machine. */
+  undoFacts: ReadonlyMap<string, UndoFact>;
 }
 
 const NO_FACT: MachineFact = {};
@@ -74,6 +96,7 @@ export function referencesOf(kind: Kind, spec: AnySpec): Key[] {
       const volume = spec as SpecOf['volume'];
       return [
         keyOf('pool', volume.pool),
+        ...(volume.mirror === undefined ? [] : [keyOf('pool', volume.mirror.pool)]),
         ...(volume.image === undefined ? [] : [keyOf('image', volume.image)]),
       ];
     }
@@ -114,9 +137,11 @@ export function toDesired(kept: Kept): Desired {
     burials.set(keyOf(kind, name), { spec, generation, destroyData });
   const machineFacts = new Map<string, MachineFact>();
   const fillFacts = new Map<string, FillFact>();
+  const undoFacts = new Map<string, UndoFact>();
   for (const [name, fact] of kept.facts) {
     if (name.startsWith('machine/')) machineFacts.set(name.slice('machine/'.length), MachineFact.parse(fact));
+    if (name.startsWith('undo/')) undoFacts.set(name.slice('undo/'.length), UndoFact.parse(fact));
     if (name.startsWith('fill/')) fillFacts.set(name, FillFact.parse(fact));
   }
-  return { revision: kept.revision, specs, generations, burials, machineFacts, fillFacts };
+  return { revision: kept.revision, specs, generations, burials, machineFacts, fillFacts, undoFacts };
 }

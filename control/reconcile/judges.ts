@@ -2,13 +2,17 @@
  * The verdict on switches, pools, images and exports: what their plane or edge says of them. They need no
  * actions of their own but the building of an image: planes are configured as a whole (plan.ts).
  */
-import { exportSocket, poolDirectory } from '../model/layout.js';
+import type { PoolStatus } from '../../storage/contract.js';
+import { exportSocket } from '../model/layout.js';
 import { keyOf } from '../model/resource.js';
 import { someOf } from '../model/nearest.js';
 import type { SpecOf } from '../model/spec.js';
+import { placeInWords } from '../model/storage/pool.js';
+import { tcpOf } from '../model/storage/export.js';
 import { exportNameOf } from './planes.js';
 import { bad, good, unknown } from './report.js';
 import type { Verdict } from './report.js';
+import { hasSnapshot } from './storagePlane.js';
 import type { Turn } from './turn.js';
 
 export function judgeSwitch(turn: Turn, name: string, spec: SpecOf['switch']): void {
@@ -70,20 +74,27 @@ export function judgePool(turn: Turn, name: string, spec: SpecOf['pool']): void 
     return;
   }
   const seen = storage.pools.get(name);
-  const directory = poolDirectory(turn.at.layout, name, spec.directory);
   if (seen === undefined) {
     turn.report(key, { ready: turn.applying('storage') });
     return;
   }
   let ready: Verdict = good('Open', `${seen.volumeCount} volumes in ${seen.directory}`);
   if (!turn.inEffect(key, turn.storageInSync)) ready = turn.applying('storage');
-  else if (seen.state === 'error') ready = bad('PoolError', seen.reason ?? `cannot open ${directory}`);
+  else if (seen.state === 'error')
+    ready = bad('PoolError', seen.reason ?? `cannot open ${placeInWords(turn.at.layout, name, spec)}`);
   turn.report(key, {
     ready,
-    usable: seen.state === 'open',
+    usable: seen.state !== 'error',
+    ...(seen.state === 'error' ? {} : { spaceLow: spaceLow(seen) }),
     observed: { ...seen },
     lastError: seen.state === 'error' ? seen.reason : null,
   });
+}
+
+function spaceLow({ state, reason, free_bytes, capacity_bytes }: PoolStatus): Verdict {
+  const part = capacity_bytes === 0 ? '' : `${Math.floor((free_bytes / capacity_bytes) * 100)}% free`;
+  if (state !== 'low') return bad('Enough', part);
+  return good('Low', reason ?? `${part}: when it is full, writes fail`);
 }
 
 export function judgeImage(turn: Turn, name: string, spec: SpecOf['image']): void {
@@ -118,12 +129,20 @@ export function judgeImage(turn: Turn, name: string, spec: SpecOf['image']): voi
   turn.report(key, { ready: bad('ImageError', why), observed, lastError: why });
 }
 
+/** Snapshots that others make are not told of. */
+const LOOK_AGAIN_MS = 5_000;
+
+function tcpWords(spec: SpecOf['export']): string | null {
+  const all = tcpOf(spec).map(({ host, port }) => `${host}:${port}`);
+  return all.length === 0 ? null : all.join(', ');
+}
+
 export function judgeExport(turn: Turn, name: string, spec: SpecOf['export']): void {
   const key = keyOf('export', name);
   const { storage, storageReason } = turn.at.observed;
   const observed: Record<string, unknown> = {
     unix: exportSocket(turn.at.layout, name, spec.unix),
-    tcp: spec.tcp === undefined ? null : `${spec.tcp.host}:${spec.tcp.port}`,
+    tcp: tcpWords(spec),
     exportName: spec.exportName ?? name,
   };
   if (storage === null) {
@@ -137,8 +156,12 @@ export function judgeExport(turn: Turn, name: string, spec: SpecOf['export']): v
     observed['counters'] = seen.counters;
   }
   let ready: Verdict;
+  const pool = turn.at.desired.specs.volume.get(spec.volume)?.pool ?? '';
   if (blocked !== undefined) ready = blocked;
-  else if (seen === undefined || !turn.inEffect(key, turn.storageInSync)) ready = turn.applying('storage');
+  else if (spec.snapshot !== undefined && !hasSnapshot(turn.at.observed, pool, spec.volume, spec.snapshot)) {
+    ready = bad('DependencyNotReady', `waits for snapshot "${spec.snapshot}" of volume "${spec.volume}"`);
+    turn.wakeBy(turn.at.now_ms + LOOK_AGAIN_MS);
+  } else if (seen === undefined || !turn.inEffect(key, turn.storageInSync)) ready = turn.applying('storage');
   else if (seen.state === 'error') ready = bad('ListenFailed', seen.reason ?? 'cannot listen');
   else ready = good('Listening', `${seen.connectionCount} connections`);
   turn.report(key, {

@@ -6,7 +6,13 @@
  * Actions run side by side, each name (action.ts) once at a time; a turn never waits for one. So a guest that
  * takes a minute to power off, or a plane that does not answer, holds up nobody.
  */
-import type { StorageStatus, Applied as StorageApplied, StorageConfig } from '../../storage/contract.js';
+import type {
+  Applied as StorageApplied,
+  SnapshotRequest,
+  StorageConfig,
+  StorageStatus,
+  VolumeSpec,
+} from '../../storage/contract.js';
 import type {
   Applied as DataplaneApplied,
   DataplaneConfig,
@@ -42,8 +48,12 @@ export interface PlaneEdge<Config, Applied, Status> {
 }
 
 export interface StorageEdge extends PlaneEdge<StorageConfig, StorageApplied, StorageStatus> {
-  putVolume(pool: string, name: string, size_bytes: number): Promise<void>;
+  putVolume(pool: string, name: string, spec: VolumeSpec): Promise<void>;
+  /** And its snapshots. */
   destroyVolume(pool: string, name: string): Promise<void>;
+  snapshot(request: SnapshotRequest): Promise<void>;
+  deleteSnapshot(pool: string, name: string, snapshot: string): Promise<void>;
+  rollback(pool: string, name: string, snapshot: string): Promise<void>;
 }
 
 export interface Edges {
@@ -67,7 +77,12 @@ const PROGRESS_MS = 250;
 /** What is heavy is begun so many at a time: more only make each other late. The next turn begins the next. */
 const AT_ONCE: Readonly<Partial<Record<Verb, number>>> = { startMachine: 4, fillVolume: 2, buildImage: 2 };
 /** Quick ones for a plane are all begun, and wait for each other, so that a thousand do not meet its deadline. */
-const IN_LANES: ReadonlySet<Verb> = new Set(['putVolume', 'destroyVolume']);
+const IN_LANES: ReadonlySet<Verb> = new Set([
+  'putVolume',
+  'destroyVolume',
+  'snapshotVolume',
+  'deleteSnapshot',
+]);
 const LANES = 8;
 const IMAGE_AGE_MAX_MS = 3_000;
 const READY_IMAGE_AGE_MAX_MS = 20_000;
@@ -352,11 +367,15 @@ export class Reconciler {
     // And that all is well with what a new weftd finds is no news either.
     if (reasonBefore === undefined && status === 'True') return;
     if (reason === 'PlaneDown' || (reasonBefore === 'PlaneDown' && status !== 'False')) return;
-    const bad = status === 'False' && /Failed|Error|Crashed|Refused|Timeout|Full/.test(reason);
+    const bad =
+      type === 'SpaceLow'
+        ? status === 'True'
+        : status === 'False' &&
+          /Failed|Error|Crashed|Refused|Timeout|Full|Damaged|Degraded|Differs/.test(reason);
     this.edges.journal.add({
       level: bad ? 'warning' : 'info',
       ...splitKey(key),
-      reason: type === 'Ready' ? reason : `RestartRequired${status}`,
+      reason: type === 'Ready' ? reason : `${type}${status}`,
       message,
     });
   }

@@ -24,6 +24,7 @@ import { diskExportName } from './planes.js';
 import { bad, good, unknown } from './report.js';
 import type { Report, Verdict } from './report.js';
 import type { Turn } from './turn.js';
+import { armDisks, undoDisks } from './undo.js';
 
 type Spec = SpecOf['machine'];
 
@@ -36,8 +37,11 @@ export function judgeMachine(turn: Turn, name: string, spec: Spec): void {
     return;
   }
   const fact = machineFact(turn.at.desired, name);
+  const wanted = shouldRun(spec, fact);
   let verdict: Partial<Report> & { ready: Verdict };
-  if (shouldRun(spec, fact))
+  const undo = isActive(guest) ? undefined : undoDisks(turn, name, spec, wanted);
+  if (undo !== undefined) verdict = undo;
+  else if (wanted)
     verdict = isActive(guest)
       ? judgeActive(turn, name, spec, guest)
       : judgeEnded(turn, name, spec, guest, fact);
@@ -192,6 +196,8 @@ function start(
     };
   const waits = disksWait(turn, name, spec);
   if (waits !== undefined) return { ready: bad('DependencyNotReady', waits) };
+  const arming = armDisks(turn, name, spec);
+  if (arming !== undefined) return arming;
   const ended = turn.at.attempts.last(idOf('startMachine', name), generation)?.code === ENDED_BY_ITSELF;
   const [ready, lastError] = turn.acting(
     { type: 'startMachine', plan },
@@ -245,6 +251,11 @@ function stop(
 export function buryMachine(turn: Turn, name: string, spec: Spec): boolean {
   const key = keyOf('machine', name);
   const guest = turn.at.observed.guests.get(name)?.guest;
+  const undo = isActive(guest) ? undefined : undoDisks(turn, name, spec, false);
+  if (undo !== undefined) {
+    turn.report(key, undo);
+    return false;
+  }
   if (guest === undefined) return true;
   if (isActive(guest)) {
     const verdict = stop(turn, name, spec, true);

@@ -14,6 +14,7 @@ import { keyOf, splitKey } from '../model/resource.js';
 import type { Key } from '../model/resource.js';
 import { KINDS } from '../model/spec.js';
 import type { SpecOf } from '../model/spec.js';
+import { poolKind } from '../model/storage/pool.js';
 import { idOf } from './action.js';
 import { volumeOfNbdName } from './boot.js';
 import { fillFact, referencesOf } from './desired.js';
@@ -21,12 +22,13 @@ import type { Burial } from './desired.js';
 import { judgeExport, judgeImage, judgePool, judgeSwitch } from './judges.js';
 import { buryMachine, judgeMachine } from './machines.js';
 import { isActive } from './observed.js';
-import { toDataplaneConfig, toStorageConfig } from './planes.js';
+import { toDataplaneConfig } from './planes.js';
+import { isPoolOpen, toStorageConfig } from './storagePlane.js';
 import { bad } from './report.js';
 import type { Planned } from './report.js';
 import { Turn } from './turn.js';
 import type { Situation } from './turn.js';
-import { judgeVolume } from './volumes.js';
+import { judgeVolume, sourcesFirst } from './volumes.js';
 
 export function plan(situation: Situation): Planned {
   const turn = new Turn(situation);
@@ -35,7 +37,7 @@ export function plan(situation: Situation): Planned {
   for (const [name, spec] of specs.switch) judgeSwitch(turn, name, spec);
   for (const [name, spec] of specs.pool) judgePool(turn, name, spec);
   for (const [name, spec] of specs.image) judgeImage(turn, name, spec);
-  for (const [name, spec] of specs.volume) judgeVolume(turn, name, spec);
+  for (const [name, spec] of sourcesFirst(specs.volume)) judgeVolume(turn, name, spec);
   for (const [name, spec] of specs.export) judgeExport(turn, name, spec);
   for (const [name, spec] of specs.machine) judgeMachine(turn, name, spec);
   buryAll(turn);
@@ -102,8 +104,11 @@ function buryAll(turn: Turn): void {
   for (const kind of KINDS.toReversed())
     for (const [key, burial] of burials) {
       if (splitKey(key).kind !== kind) continue;
-      // A volume whose data is kept has nothing to wait for.
-      const isKept = kind === 'volume' && !burial.destroyData;
+      // A volume whose data is kept has nothing to wait for, unless a guest needs to be told how it is opened.
+      const isKept =
+        kind === 'volume' &&
+        !burial.destroyData &&
+        (burial.spec as SpecOf['volume']).encryption === undefined;
       if (needed.has(key) && !isKept) {
         if (!turn.reports.has(key))
           turn.report(key, { ready: bad('Deleting', 'waits for what still uses it') });
@@ -112,6 +117,13 @@ function buryAll(turn: Turn): void {
       if (bury(turn, key, burial)) turn.act({ type: 'unbury', key }, 0);
       if (!turn.reports.has(key)) turn.report(key, { ready: bad('Deleting', 'being removed') });
     }
+}
+
+/** What another server or a device holds is not weft's to destroy. */
+function isDirectory({ at: { desired } }: Turn, pool: string): boolean {
+  const spec =
+    desired.specs.pool.get(pool) ?? (desired.burials.get(`pool/${pool}`)?.spec as SpecOf['pool'] | undefined);
+  return spec === undefined || poolKind(spec) === 'directory';
 }
 
 /** True when nothing is left of it but the tombstone. */
@@ -134,13 +146,19 @@ function bury(turn: Turn, key: Key, burial: Burial): boolean {
       return false;
     }
     case 'volume': {
-      const { pool } = burial.spec as SpecOf['volume'];
       if (!burial.destroyData) return true;
       // Not before the plane has let go of its exports, and not on a guess that it is gone.
       if (observed.storage === null || !turn.storageInSync) return false;
-      if (observed.storage.pools.get(pool)?.state !== 'open') return false;
-      if (!observed.storage.volumes.has(`${pool}/${name}`) && fillFact(desired, pool, name) === undefined)
-        return true;
+      const spec = burial.spec as SpecOf['volume'];
+      const sides = [spec.pool, ...(spec.mirror === undefined ? [] : [spec.mirror.pool])].filter(side =>
+        isDirectory(turn, side),
+      );
+      if (sides.some(side => !isPoolOpen(observed, side))) return false;
+      const { volumes } = observed.storage;
+      const pool = sides.find(
+        side => volumes.has(`${side}/${name}`) || fillFact(desired, side, name) !== undefined,
+      );
+      if (pool === undefined) return true;
       const [ready, lastError] = turn.acting(
         { type: 'destroyVolume', pool, name },
         burial.generation,

@@ -15,6 +15,8 @@ export interface Report {
   ready: Verdict;
   /** Machines only. */
   restartRequired?: Verdict;
+  /** Pools only: an alarm, which holds nobody back. */
+  spaceLow?: Verdict;
   /** Whether what refers to it may go on. Weaker than ready: a full volume still serves. */
   usable: boolean;
   observed: Record<string, unknown>;

@@ -6,7 +6,7 @@ import type { Key } from '../model/resource.js';
 import type { Report, Verdict } from './report.js';
 
 export interface ConditionNow extends Verdict {
-  type: 'Ready' | 'RestartRequired';
+  type: 'Ready' | 'RestartRequired' | 'SpaceLow';
   lastTransitionTime: string;
 }
 
@@ -48,13 +48,15 @@ export class Statuses {
           lastTransitionTime: old?.status === verdict.status ? old.lastTransitionTime : now,
         };
         conditions.push(condition);
-        // That nothing needs a restart is no news of something new.
-        const isNews = old !== undefined || type === 'Ready';
+        // That nothing needs a restart, or room, is no news of something new.
+        const isNews =
+          old !== undefined || type === 'Ready' || (type === 'SpaceLow' && verdict.status === 'True');
         if (isNews && (old?.status !== verdict.status || old.reason !== verdict.reason))
           transitions.push({ key, condition, reasonBefore: old?.reason });
       };
       add('Ready', report.ready);
       if (report.restartRequired !== undefined) add('RestartRequired', report.restartRequired);
+      if (report.spaceLow !== undefined) add('SpaceLow', report.spaceLow);
       this.#now.set(key, {
         observedGeneration: generationOf(key),
         conditions,

@@ -68,11 +68,16 @@ export class Turn {
     const last = this.at.attempts.last(id, generation);
     if (this.at.attempts.isRunning(id)) return last;
     if (last !== undefined && last.notBefore_ms > this.at.now_ms) {
-      this.wakeAt_ms = Math.min(this.wakeAt_ms ?? Number.POSITIVE_INFINITY, last.notBefore_ms);
+      this.wakeBy(last.notBefore_ms);
       return last;
     }
     this.actions.push({ action, id, generation });
     return last;
+  }
+
+  /** Plan again then, though nothing happens. */
+  wakeBy(at_ms: number): void {
+    this.wakeAt_ms = Math.min(this.wakeAt_ms ?? Number.POSITIVE_INFINITY, at_ms);
   }
 
   /** `act`, and a verdict: what is being done, or why it failed. */

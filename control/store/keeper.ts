@@ -9,8 +9,8 @@ import type { Layout } from '../model/layout.js';
 import { keyOf, readSpec } from '../model/resource.js';
 import type { Key } from '../model/resource.js';
 import type { Kind, SpecOf } from '../model/spec.js';
-import { MachineFact, fillFactName, machineFactName, toDesired } from '../reconcile/desired.js';
-import type { Desired, FillFact } from '../reconcile/desired.js';
+import { MachineFact, fillFactName, machineFactName, toDesired, undoFactName } from '../reconcile/desired.js';
+import type { Desired, FillFact, UndoFact } from '../reconcile/desired.js';
 import type { Change, Contents, Revision, RevisionHead, Store, StoredResource, Tombstone } from './store.js';
 
 /** What the keeper must know of the world to judge a change. */
@@ -117,7 +117,7 @@ export class Keeper {
 
   remove(key: Key, destroyData: boolean): Promise<PlannedChanges> {
     return this.#inTurn(async () => {
-      const changes = planRemoval(this.#resources, key, this.#fullContext());
+      const changes = planRemoval(this.#resources, key, this.#fullContext(), destroyData);
       await this.#commit(changes, `delete ${key}`, destroyData);
       return changes;
     });
@@ -141,6 +141,13 @@ export class Keeper {
       const name = fillFactName(pool, volume);
       if (fact === null && !this.#facts.has(name)) return;
       await this.#write({ facts: new Map([[name, fact]]) });
+    });
+  }
+
+  /** null: its disks are as they are to be. */
+  rememberUndo(machine: string, fact: UndoFact | null): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#write({ facts: new Map([[undoFactName(machine), fact]]) });
     });
   }
 

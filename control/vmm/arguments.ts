@@ -181,6 +181,7 @@ export function qemuArguments(plan: BootPlan, hardware: Hardware, paths: GuestPa
       werror: 'report',
       rerror: 'report',
       physical_block_size: 4096,
+      ...(disk.block === undefined ? {} : { logical_block_size: disk.block }),
       ...(plan.kernel === null && index === 0 ? { bootindex: 0 } : {}),
     });
   }

@@ -15,8 +15,13 @@ export interface BootPlan {
   accel: 'auto' | 'kvm' | 'tcg';
   /** Direct kernel boot; null boots the first disk. */
   kernel: { path: string; initrd: string | null; cmdline: string } | null;
-  /** In order: /dev/vda, /dev/vdb, … Served by NBD at `socketPath`. */
-  disks: readonly { socketPath: string; nbdName: string; readOnly: boolean }[];
+  /** In order: /dev/vda, /dev/vdb, … Served by NBD at `socketPath`. `block`: bytes of a logical block, 512 if unsaid. */
+  disks: readonly {
+    socketPath: string;
+    nbdName: string;
+    readOnly: boolean;
+    block?: 512 | 4096 | undefined;
+  }[];
   /**
    * In order. The guest's QEMU listens at `socketPath`; the dataplane connects. `vhost`: vhost-user, with so many pairs
    * of queues; `stream`: frames behind their lengths.

@@ -11,7 +11,14 @@ const Plan = z.object({
   memory_bytes: z.number(),
   accel: z.enum(['auto', 'kvm', 'tcg']),
   kernel: z.object({ path: z.string(), initrd: z.string().nullable(), cmdline: z.string() }).nullable(),
-  disks: z.array(z.object({ socketPath: z.string(), nbdName: z.string(), readOnly: z.boolean() })),
+  disks: z.array(
+    z.object({
+      socketPath: z.string(),
+      nbdName: z.string(),
+      readOnly: z.boolean(),
+      block: z.union([z.literal(512), z.literal(4096)]).optional(),
+    }),
+  ),
   nics: z.array(
     z.object({
       socketPath: z.string(),

@@ -185,11 +185,11 @@ await t.test('volumes stay in their pool and do not shrink', async t => {
     'a.yaml:2:14: volume "v" is in pool "main" and cannot be moved; make a volume of another name in "other"',
   ]);
   t.same(problems(['volume:\n  v: { pool: main, size: 512MiB }\n'], before), [
-    'a.yaml:2:26: volume "v" is 1GiB large and cannot shrink to 512MiB; keep its size, or copy its data to a new volume',
+    'a.yaml:2:26: volume "v" is 1GiB large and cannot shrink to 512MiB; keep its size, or copy its data to a new volume; shrink: true beside the size cuts off what lies behind',
   ]);
   const kept = { ...CONTEXT, volumeSizes: new Map([['main/old', 2 ** 31]]) };
   t.same(problems(['volume:\n  old: { pool: main, size: 1GiB }\n'], before, kept), [
-    'a.yaml:2:28: volume "old" is there already with 2048MiB and cannot shrink to 1GiB; keep its size, or copy its data to a new volume',
+    'a.yaml:2:28: volume "old" is there already with 2048MiB and cannot shrink to 1GiB; keep its size, or copy its data to a new volume; shrink: true beside the size cuts off what lies behind',
   ]);
 });
 
@@ -217,7 +217,7 @@ await t.test('a plan: what is created, changed and deleted, in order', async t =
       kind: 'machine',
       name: 'm',
       summary:
-        'cpus 1 -> 2, disks[0] {"volume":"v","readOnly":false} -> none, nics[0].vlan 1 -> 5 (takes effect when the machine is restarted)',
+        'cpus 1 -> 2, disks[0] {"volume":"v","readOnly":false,"undo":"keep"} -> none, nics[0].vlan 1 -> 5 (takes effect when the machine is restarted)',
       changes: [{ path: 'cpus', from: 1, to: 2 }, { path: 'disks[0]' }, { path: 'nics[0].vlan', to: 5 }],
     },
     { verb: 'create', kind: 'machine', name: 'n' },

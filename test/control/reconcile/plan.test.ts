@@ -40,7 +40,7 @@ await t.test('what a plane is told', async t => {
       device: { kind: 'vhost', path: '/s/run/machines/alice/nic0.sock', role: 'client', queues: 1 },
     },
   ]);
-  t.same(world.storage.config.pools, [{ name: 'main', directory: '/s/pools/main' }]);
+  t.same(world.storage.config.pools, [{ name: 'main', directory: '/s/pools/main', lowSpace_percent: 10 }]);
   t.same(world.storage.config.exports, [
     {
       name: 'machine/alice/disk0',

@@ -3,7 +3,14 @@
  * effect at once. What the plan decides is carried out here until it decides nothing more.
  */
 import type { DataplaneConfig, SwitchStatus } from '../../../dataplane/contract.js';
-import type { ExportStatus, PoolStatus, StorageConfig, VolumeStatus } from '../../../storage/contract.js';
+import type {
+  ExportStatus,
+  PoolStatus,
+  SnapshotStatus,
+  StorageConfig,
+  VolumeSpec,
+  VolumeStatus,
+} from '../../../storage/contract.js';
 import type { BootFiles } from '../../../control/image/host.js';
 import { layoutOf } from '../../../control/model/layout.js';
 import { keyOf, readSpec } from '../../../control/model/resource.js';
@@ -11,13 +18,19 @@ import type { AnySpec, Key } from '../../../control/model/resource.js';
 import { SPECS } from '../../../control/model/spec.js';
 import type { ImageSpec, Kind } from '../../../control/model/spec.js';
 import type { Action } from '../../../control/reconcile/action.js';
-import { Attempts } from '../../../control/reconcile/attempts.js';
-import { fillFactName, machineFactName, toDesired } from '../../../control/reconcile/desired.js';
+import { Attempts, BACKOFF_MAX_MS } from '../../../control/reconcile/attempts.js';
+import {
+  fillFactName,
+  machineFactName,
+  toDesired,
+  undoFactName,
+} from '../../../control/reconcile/desired.js';
 import type { Desired } from '../../../control/reconcile/desired.js';
 import { isActive } from '../../../control/reconcile/observed.js';
 import type { Observed, SeenGuest, SeenImage } from '../../../control/reconcile/observed.js';
 import { plan } from '../../../control/reconcile/plan.js';
 import type { Planned } from '../../../control/reconcile/report.js';
+import { undoSnapshotName } from '../../../control/reconcile/undo.js';
 import type { BootPlan, ObservedGuest } from '../../../control/vmm/host.js';
 
 export const LAYOUT = layoutOf('/s');
@@ -49,6 +62,15 @@ function withSpec<T extends { kind: Kind; written: unknown }>(one: T): T & { spe
   return { ...one, spec: readSpec(one.kind, one.written) };
 }
 
+export interface SimulatedVolume {
+  size_bytes: number;
+  content: string;
+  labels?: Record<string, string>;
+  quota_bytes?: number | null;
+  /** In the order in which they were made; each with what the volume held. */
+  snapshots?: (SnapshotStatus & { content: string })[];
+}
+
 export class World {
   revision = 1;
   readonly resources = new Map<Key, { kind: Kind; name: string; generation: number; written: unknown }>();
@@ -67,7 +89,7 @@ export class World {
     config: { generation: 0, pools: [], exports: [] },
   };
   /** What lies in the pools' directories, whether they are open or not: by `pool/volume`. */
-  readonly volumes = new Map<string, { size_bytes: number; content: string }>();
+  readonly volumes = new Map<string, SimulatedVolume>();
   readonly built = new Set<string>();
   readonly guests = new Map<string, ObservedGuest>();
   readonly log: string[] = [];
@@ -153,8 +175,11 @@ export class World {
     for (let turn = 0; turn < turnsMax; turn++) {
       const planned = this.plan();
       if (planned.actions.length === 0) {
-        if (planned.wakeAt_ms === null || this.failing.size > 0) return planned;
-        this.now_ms = planned.wakeAt_ms;
+        const { wakeAt_ms } = planned;
+        // What is further away than a backoff is no waiting but a schedule.
+        if (wakeAt_ms === null || wakeAt_ms > this.now_ms + BACKOFF_MAX_MS || this.failing.size > 0)
+          return planned;
+        this.now_ms = wakeAt_ms;
         continue;
       }
       for (const { action, id, generation } of planned.actions) {
@@ -194,16 +219,33 @@ export class World {
       case 'forgetImage':
         this.built.delete(action.name);
         return;
-      case 'putVolume': {
+      case 'putVolume':
         if (action.mark !== undefined) this.facts.set(fillFactName(action.pool, action.name), action.mark);
-        const volume = this.volumes.get(`${action.pool}/${action.name}`);
-        if (volume !== undefined && volume.size_bytes > action.size_bytes) throw new Error('shrunk');
-        this.volumes.set(`${action.pool}/${action.name}`, {
-          size_bytes: action.size_bytes,
-          content: volume?.content ?? 'empty',
-        });
+        this.#put(`${action.pool}/${action.name}`, action.spec);
         return;
-      }
+      case 'snapshotVolume':
+        this.#snapshot(`${action.pool}/${action.name}`, action.snapshot, action.labels);
+        return;
+      case 'deleteSnapshot':
+        this.#dropSnapshot(`${action.pool}/${action.name}`, action.snapshot);
+        return;
+      case 'armDisks':
+        for (const { pool, volume } of action.disks) {
+          this.#dropSnapshot(`${pool}/${volume}`, undoSnapshotName(action.name));
+          this.#snapshot(`${pool}/${volume}`, undoSnapshotName(action.name), {});
+        }
+        this.facts.set(undoFactName(action.name), { state: 'armed', disks: action.disks });
+        return;
+      case 'undoDisks':
+        if (isActive(this.guests.get(action.name))) throw new Error(`${action.name} runs`);
+        for (const { pool, volume, discard } of action.disks) {
+          const there = this.volumes.get(`${pool}/${volume}`);
+          const taken = there?.snapshots?.find(({ name }) => name === undoSnapshotName(action.name));
+          if (there !== undefined && taken !== undefined && discard) there.content = taken.content;
+          this.#dropSnapshot(`${pool}/${volume}`, undoSnapshotName(action.name));
+        }
+        this.facts.delete(undoFactName(action.name));
+        return;
       case 'fillVolume':
         this.#exported(action.pool, action.name, `fill/${action.name}`);
         this.volumes.get(`${action.pool}/${action.name}`)!.content = action.image;
@@ -241,8 +283,46 @@ export class World {
     }
   }
 
+  #put(key: string, { size_bytes, shrink, from, labels, quota_bytes }: VolumeSpec): void {
+    const volume = this.volumes.get(key);
+    if (volume !== undefined && volume.size_bytes > size_bytes && !shrink) throw new Error('shrunk');
+    const source = this.volumes.get(`${key.split('/')[0]}/${from?.volume}`);
+    if (volume === undefined && from !== undefined && source === undefined) throw new Error('no source');
+    const snapshot = source?.snapshots?.find(({ name }) => name === from?.snapshot);
+    this.volumes.set(key, {
+      content: (snapshot ?? source)?.content ?? 'empty',
+      ...volume,
+      size_bytes,
+      ...(labels === undefined ? {} : { labels }),
+      ...(quota_bytes === undefined ? {} : { quota_bytes }),
+    });
+  }
+
+  #snapshot(key: string, name: string, labels: Record<string, string>): void {
+    const volume = this.volumes.get(key)!;
+    if (volume.snapshots?.some(one => one.name === name)) throw new Error(`${key}@${name} twice`);
+    const { size_bytes, content } = volume;
+    (volume.snapshots ??= []).push({
+      name,
+      uuid: `${key}@${name}`,
+      createdAt_ms: this.now_ms,
+      size_bytes,
+      allocated_bytes: 0,
+      labels,
+      clones: [],
+      content,
+    });
+  }
+
+  #dropSnapshot(key: string, name: string): void {
+    const volume = this.volumes.get(key);
+    if (volume?.snapshots !== undefined) volume.snapshots = volume.snapshots.filter(one => one.name !== name);
+  }
+
   #start(bootPlan: BootPlan): void {
     const { name } = bootPlan;
+    const undo = this.facts.get(undoFactName(name));
+    if (undo !== undefined) this.facts.set(undoFactName(name), { ...undo, state: 'ran' });
     if (isActive(this.guests.get(name))) throw new Error(`${name} started twice`);
     for (const [index, disk] of bootPlan.disks.entries()) {
       const [pool = '', volume = ''] = disk.nbdName.split('/');
@@ -321,7 +401,7 @@ export class World {
   #openVolumes(): Map<string, VolumeStatus> {
     const open = new Set(this.storage.config.pools.map(pool => pool.name));
     const seen = new Map<string, VolumeStatus>();
-    for (const [key, { size_bytes }] of this.volumes) {
+    for (const [key, { size_bytes, labels = {}, quota_bytes = null, snapshots = [] }] of this.volumes) {
       const [pool = '', name = ''] = key.split('/');
       if (open.has(pool))
         seen.set(key, {
@@ -333,6 +413,9 @@ export class World {
           createdAt_ms: 0,
           state: 'ok',
           reason: null,
+          labels,
+          quota_bytes,
+          snapshots,
         });
     }
     return seen;
