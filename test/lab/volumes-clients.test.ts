@@ -144,7 +144,18 @@ class House {
 const nbdsh = (script: string): string[] => ['nbdsh', '-n', '-c', `exec(open("${script}").read())`];
 
 const qemuIo = async (uri: string, ...commands: string[]) =>
-  run(['qemu-io', '-f', 'raw', ...commands.flatMap(command => ['-c', command]), uri], { mayFail: true });
+  run(
+    [
+      'qemu-io',
+      '-f',
+      'raw',
+      // A snapshot can only be opened so.
+      ...(commands.every(command => command.startsWith('read')) ? ['-r'] : []),
+      ...commands.flatMap(command => ['-c', command]),
+      uri,
+    ],
+    { mayFail: true },
+  );
 
 async function mustIo(t: Test, uri: string, ...commands: string[]): Promise<void> {
   const { status, stdout, stderr } = await qemuIo(uri, ...commands);
@@ -164,9 +175,13 @@ await t.test('nbdcopy: holes stay holes both ways', { skip: skip('nbdcopy', 'nbd
   for (let at = 0; at < SIZE_BYTES; at += 16 * MIB) randomBytes(MIB).copy(content, at);
   const [input, output] = [house.lab.path('in'), house.lab.path('out')];
   writeFileSync(input, content);
-  await run(['nbdcopy', '--flush', '--destination-is-zero', '--allocated', input, uri], { mayFail: true });
+  // First as it must not stay: with all zeroes allocated.
+  await run(['nbdcopy', '--flush', '--allocated', input, uri]);
   await run(['nbdcopy', '--flush', input, uri]);
-  const { allocated_bytes } = await house.volume();
+  const { allocated_bytes } = await eventually('space to be given back', async () => {
+    const volume = await house.volume();
+    return volume.allocated_bytes < 8 * MIB ? volume : null;
+  }).catch(async () => house.volume());
   t.ok(allocated_bytes < 8 * MIB, `${allocated_bytes} bytes allocated for 4 MiB of data`);
   await run(['nbdcopy', uri, output]);
   t.equal(sha256(readFileSync(output)), sha256(content));
