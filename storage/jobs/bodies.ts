@@ -39,7 +39,11 @@ export async function runJob(request: JobRequest, context: JobContext): Promise<
 
 async function merge({ pool, layer }: Request<'merge'>, { desk, ask }: JobContext): Promise<string> {
   const held = await desk.holdMerge(pool, layer);
-  if (held === null) return 'there is nothing to merge any more';
+  if (held === null)
+    throw new JobError(
+      'JOB_NOT_NOW',
+      'there is nothing to merge, or its layers are being read: try again later',
+    );
   try {
     const { lower, upper, lowest } = held;
     const { kept, size_bytes, inherits_bytes, copied_bytes } = await ask('merge', { lower, upper, lowest });

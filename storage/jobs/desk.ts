@@ -2,8 +2,8 @@
  * What jobs ask of the plane's desk (server.ts), which alone changes the catalogue and talks to the data thread. Everything here
  * runs in the main thread; what a job does with the files it is given happens in the jobs thread.
  *
- * Held layers stay as they are until `release`: no merge, no removal, no change of their files by anyone else, and their fds stay
- * open. `release` may be called twice. Errors are StorageErrors.
+ * Held layers read the same until `release`, and their fds stay open: no merge and no removal begins that has one of them. To hold
+ * what is being merged waits until that is done. `release` may be called twice. Errors are StorageErrors.
  */
 import type { Labels, SnapshotStatus } from '../contract/volumes.js';
 import type { TlsFiles } from '../contract/config.js';
@@ -57,9 +57,9 @@ export interface HeldScrub extends Held {
 }
 
 export interface JobDesk {
-  /** Merges that would give space back or shorten chains, the most useful first. */
+  /** Merges that would give space back or shorten chains and can be done now (nothing of them is held), the most useful first. */
   mergeable(): readonly { readonly pool: string; readonly layer: string }[];
-  /** `layer` is the unnamed one. Freezes the live top above it first where that is its child. null: it cannot be merged (any more). */
+  /** `layer` is the unnamed one. Freezes the live top above it first where that is its child. null: it cannot be merged now, or not any more. */
   holdMerge(pool: string, layer: string): Promise<HeldMerge | null>;
   /**
    * `kept` has the content of both by now, durably, and is to stand where both stood, under all names that `upper` had; the other

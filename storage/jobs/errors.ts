@@ -4,6 +4,7 @@ export type JobErrorCode =
   | 'JOB_BUSY' // too many wait
   | 'JOB_CANCELLED'
   | 'JOB_THREAD_GONE' // the jobs thread ended; what can go on begins again
+  | 'JOB_NOT_NOW' // what it needs is in use
   | 'JOB_SNAPSHOT'
   | 'JOB_SIZE' // source and target differ in size
   | 'JOB_IO' // a file could not be read or written

@@ -1,6 +1,7 @@
 /**
- * The jobs' edge to files: blocking calls for the jobs thread, in pieces that its tasks keep short. Files are opened by
- * host/, so that their numbers may come from and go to other threads; what fails throws a JobError that says where.
+ * The jobs' edge to files: blocking calls for the jobs thread, in pieces that its tasks keep short. What fails throws a JobError
+ * that says where. Files that are opened here are opened by node:fs, not by host/ as elsewhere: Node closes them, and with them
+ * their locks go, when the thread dies. The fds of layers are the main thread's and never closed here.
  */
 import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
@@ -14,10 +15,8 @@ import {
   O_NOFOLLOW,
   O_RDONLY,
   O_RDWR,
-  closeFile,
   flock,
   ftruncate,
-  openFile,
   punchHole,
   renameDurably,
   seekData,
@@ -27,7 +26,12 @@ import {
 import { JobError } from './errors.js';
 
 export { bootId } from '../pool/file.js';
-export { closeFile, ftruncate, renameDurably, seekData, seekHole, syncDirectory };
+export { ftruncate, renameDurably, seekData, seekHole, syncDirectory };
+
+/** Of what was opened here. */
+export function closeFile(fd: number): void {
+  fs.closeSync(fd);
+}
 
 function failed(what: string, error: unknown): JobError {
   const { code, message } = error as { code?: string; message?: string };
@@ -110,7 +114,7 @@ export function sizeOf(fd: number): number {
 /** The same file, read past the page cache; -1 where the file system has no such thing. The caller closes it. */
 export function reopenDirect(fd: number): number {
   try {
-    return openFile(`/proc/self/fd/${fd}`, O_RDONLY | O_DIRECT);
+    return fs.openSync(`/proc/self/fd/${fd}`, O_RDONLY | O_DIRECT);
   } catch {
     return -1;
   }
@@ -118,7 +122,7 @@ export function reopenDirect(fd: number): number {
 
 export function openRead(file: string): number {
   try {
-    return openFile(file, O_RDONLY | O_NOFOLLOW);
+    return fs.openSync(file, O_RDONLY | O_NOFOLLOW);
   } catch (error) {
     throw failed(`opening ${file}`, error);
   }
@@ -126,7 +130,7 @@ export function openRead(file: string): number {
 
 export function createFile(file: string): number {
   try {
-    return openFile(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    return fs.openSync(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   } catch (error) {
     throw failed(`making ${file}`, error);
   }
@@ -200,7 +204,7 @@ export function newUuid(): string {
 
 /** Nobody else gets it until the returned function was called; throws JOB_IO when somebody has it. */
 export function lockDirectory(directory: string): () => void {
-  const fd = openFile(directory, O_RDONLY | O_DIRECTORY);
+  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
   try {
     flock(fd, true, directory);
   } catch (error) {

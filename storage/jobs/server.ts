@@ -52,10 +52,12 @@ export class Jobs {
   #failedMerges = new Map<string, number>();
   #stopping = false;
   #ends = new Set<Promise<void>>();
+  #again: NodeJS.Timeout;
 
   constructor(desk: JobDesk, parts: JobsParts) {
     this.#desk = desk;
     this.#parts = parts;
+    this.#again = setInterval(() => this.look(), MERGE_RETRY_MS).unref();
   }
 
   /** Throws JobError JOB_BUSY when a thousand wait already. What cannot be done shows as a failed job. */
@@ -115,6 +117,7 @@ export class Jobs {
   /** Cancels what runs; resolves when nothing does. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    clearInterval(this.#again);
     for (const job of this.#jobs.values()) if (isActive(job.status)) this.cancel(job.status.id);
     await Promise.all(this.#ends);
     await this.#thread.stop();

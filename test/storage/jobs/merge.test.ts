@@ -76,6 +76,7 @@ async function mergeAll(rig: Rig, way: 'pull' | 'push', dieAt: number): Promise<
     const how = dieAt % 2 === 0 ? way : way === 'pull' ? 'push' : 'pull';
     const merged = await merge(new TestSlices(), how);
     await rig.commitMerge(held, merged.kept, merged);
+    held.release();
     const faults = rig.faults();
     if (faults.length > 0) throw new Error(`after ${how}: ${faults.join('; ')}`);
   }
@@ -171,6 +172,7 @@ void t.test('a flattened clone needs its parent no more', async t => {
   );
   t.equal(copied, (300 - 5 + 7) * BLOCK_BYTES, 'what the parent shows, not what its layers hold');
   await rig.commitFlatten(held, again);
+  held.release();
   t.same(rig.faults(), []);
   t.equal(rig.chain(rig.volumes.get('copy')!.top).length, 2);
 });

@@ -76,6 +76,10 @@ export class Rig implements JobDesk {
   used = false;
   #fds: number[] = [];
   #written = new Set<string>();
+  #holds = 0;
+  #merging: Promise<void> = Promise.resolve();
+  #merged: () => void = () => undefined;
+  #isMerging = false;
 
   close(): void {
     for (const fd of this.#fds) closeFile(fd);
@@ -207,7 +211,18 @@ export class Rig implements JobDesk {
 
   // --- the desk ---
 
+  async #hold(): Promise<() => void> {
+    while (this.#isMerging) await this.#merging;
+    this.#holds++;
+    let isHeld = true;
+    return () => {
+      if (isHeld) this.#holds--;
+      isHeld = false;
+    };
+  }
+
   mergeable(): { pool: string; layer: string }[] {
+    if (this.#holds > 0 || this.#isMerging) return [];
     const named = new Set(this.snapshotList.map(({ layer }) => layer));
     for (const { top } of this.volumes.values()) named.add(top);
     for (const layer of named)
@@ -233,7 +248,13 @@ export class Rig implements JobDesk {
     child = this.#children(layer)[0]!;
     const lower = this.layers.get(layer)!;
     const upper = this.layers.get(child)!.opening;
-    return { lower: lower.opening, upper, lowest: lower.parent === null, release: () => undefined };
+    this.#isMerging = true;
+    this.#merging = new Promise(resolve => (this.#merged = resolve));
+    const release = (): void => {
+      this.#isMerging = false;
+      this.#merged();
+    };
+    return { lower: lower.opening, upper, lowest: lower.parent === null, release };
   }
 
   async commitMerge(
@@ -260,13 +281,14 @@ export class Rig implements JobDesk {
     lowest: string;
     release: () => void;
   }> {
+    const release = await this.#hold();
     const chain = this.chain(this.volumes.get(volume)!.top);
     const shared = chain.slice(1);
     return {
       shared,
       reach_bytes: chain[0]!.inherits_bytes,
       lowest: chain[0]!.uuid,
-      release: () => undefined,
+      release,
     };
   }
 
@@ -322,6 +344,7 @@ export class Rig implements JobDesk {
   }
 
   async holdSnapshot(_pool: string, volume: string, snapshot: string): Promise<HeldChain> {
+    const release = await this.#hold();
     const { status, layer } = this.snapshotList.find(
       one => one.volume === volume && one.status.name === snapshot,
     )!;
@@ -330,7 +353,7 @@ export class Rig implements JobDesk {
       volume: { uuid, name: volume, size_bytes },
       snapshot: status,
       layers: this.chain(layer),
-      release: () => undefined,
+      release,
     };
   }
 
@@ -342,6 +365,7 @@ export class Rig implements JobDesk {
     layers: { layer: LayerOpening; lowest: boolean; live: boolean; usedBy: string[]; mirrored: boolean }[];
     release: () => void;
   }> {
+    const release = await this.#hold();
     const layers = [...this.layers.values()].map(({ opening, parent }) => ({
       layer: opening,
       lowest: parent === null,
@@ -349,6 +373,6 @@ export class Rig implements JobDesk {
       usedBy: ['disk'],
       mirrored: false,
     }));
-    return { layers, release: () => undefined };
+    return { layers, release };
   }
 }
