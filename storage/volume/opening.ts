@@ -43,7 +43,7 @@ export interface FileOpening {
   readonly writable: boolean;
 }
 
-/** An export of another server; storage/remote/. */
+/** An export of another server; storage/remote/. `host` is an address: names are looked up by who sends this, since the data thread cannot wait. */
 export interface RemoteOpening {
   readonly kind: 'remote';
   readonly server: { kind: 'unix'; path: string } | { kind: 'tcp'; host: string; port: number };
