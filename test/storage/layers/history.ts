@@ -247,10 +247,19 @@ function valueAt(at: number): number {
   return first;
 }
 
-export function readBlock(rig: Rig, volume: LayeredVolume, block: number): number {
+/** Reads a block whole, and shows it; 0 or -errno. */
+export function readBlock(
+  rig: Rig,
+  volume: LayeredVolume,
+  block: number,
+  show: (bytes: Uint8Array) => void = () => undefined,
+): number {
   probe.bytes.fill(0xee);
   const tried = volume.tryRead(block * BLOCK, BLOCK, probe, 0);
-  return tried !== -11
-    ? tried
-    : rig.wait((waiter, token) => volume.read(block * BLOCK, BLOCK, probe, 0, waiter, token));
+  const result =
+    tried !== -11
+      ? tried
+      : rig.wait((waiter, token) => volume.read(block * BLOCK, BLOCK, probe, 0, waiter, token));
+  if (result === 0) show(probe.bytes);
+  return result;
 }
