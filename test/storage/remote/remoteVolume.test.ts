@@ -104,7 +104,7 @@ class Forgetful extends MemoryVolume {
 }
 
 void t.test('a server that restarts under load, and forgets what was not flushed, loses nothing', async t => {
-  for (const seed of [1, 2, 3, 4, 5, 6]) {
+  for (const seed of [1, 2, 3]) {
     const later = new Later();
     const below = new Forgetful(later);
     const pair = new Pair(below, later, EXAM_BYTES, { connections: (seed % 2) * 3 + 1, limit: limits(seed) });
