@@ -172,16 +172,19 @@ export class World {
 
   /** Carries out plans until one has no actions; time passes when there is only waiting left. */
   settle(turnsMax = 100): Planned {
+    let hasWaited = false;
     for (let turn = 0; turn < turnsMax; turn++) {
       const planned = this.plan();
       if (planned.actions.length === 0) {
         const { wakeAt_ms } = planned;
-        // What is further away than a backoff is no waiting but a schedule.
-        if (wakeAt_ms === null || wakeAt_ms > this.now_ms + BACKOFF_MAX_MS || this.failing.size > 0)
-          return planned;
+        // What is further away than a backoff is a schedule, and a wait that came to nothing waits for others.
+        const isFar = wakeAt_ms !== null && wakeAt_ms > this.now_ms + BACKOFF_MAX_MS;
+        if (wakeAt_ms === null || isFar || hasWaited || this.failing.size > 0) return planned;
+        hasWaited = true;
         this.now_ms = wakeAt_ms;
         continue;
       }
+      hasWaited = false;
       for (const { action, id, generation } of planned.actions) {
         this.log.push(id);
         const failure = this.failing.get(id);
