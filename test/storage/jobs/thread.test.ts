@@ -1,0 +1,67 @@
+/** The jobs thread dies in the middle of a backup, a merge, a flattening; and the queue. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import t from 'tap';
+import type { JobRequest } from '../../../storage/contract.js';
+import { BLOCK_BYTES } from '../../../storage/layers/map.js';
+import { BLOCKS, make } from './bench.js';
+
+const MiB = 1024 * 1024;
+
+void t.test('a thread that dies leaves what was; what is asked again goes through', async t => {
+  const { rig, jobs, run, backup, target } = make(t);
+  rig.write('disk', 0, 3000, 7);
+  await rig.snapshot('p', 'disk', 's');
+  rig.write('disk', 2500, 3000, 9);
+  const { layer } = rig.entry('s');
+  const dying = async (request: JobRequest): Promise<void> => {
+    const before = jobs.begin(request);
+    while (jobs.get(before.id).done_bytes < MiB) await new Promise(resolve => setTimeout(resolve, 20));
+    await jobs.kill();
+    while (jobs.get(before.id).endedAt_ms === null) await new Promise(resolve => setTimeout(resolve, 20));
+    t.match(jobs.get(before.id), { state: 'failed', message: /jobs thread is gone/ });
+    t.same(rig.faults(), []);
+  };
+  await dying(backup({ snapshot: 's', rate_bytes_per_s: 20 * MiB }));
+  t.same(await jobs.backups(target), [], 'a backup is whole or not there');
+  t.equal((await run(backup({ snapshot: 's' }))).state, 'done');
+  t.same(fs.readdirSync(path.join(target, 'disk')), ['s'], 'what the first one left is gone');
+  rig.snapshotList[0]!.status.labels = {};
+  await rig.deleteSnapshot('p', 'disk', 's');
+  await dying({ kind: 'merge', pool: 'p', layer, rate_bytes_per_s: 20 * MiB });
+  jobs.look();
+  t.notOk(
+    jobs.list().some(({ state }) => state === 'running'),
+    'what failed is not tried again at once',
+  );
+  t.equal((await run({ kind: 'merge', pool: 'p', layer })).state, 'done');
+  t.same(rig.faults(), []);
+  await rig.snapshot('p', 'disk', 'c');
+  rig.cloneOf('c', 'copy');
+  await dying({ kind: 'flatten', pool: 'p', volume: 'copy', rate_bytes_per_s: 20 * MiB });
+  t.equal((await run({ kind: 'flatten', pool: 'p', volume: 'copy' })).state, 'done');
+  t.same(rig.faults(), []);
+  t.match((await run({ kind: 'flatten', pool: 'p', volume: 'disk' })).state, 'done');
+});
+
+void t.test('two at a time, one on a volume; cancelled ones end', async t => {
+  const { rig, jobs, backup } = make(t);
+  rig.write('disk', 0, 3000, 7);
+  rig.addVolume('second', BLOCKS * BLOCK_BYTES);
+  rig.write('second', 0, 3000, 7);
+  rig.addVolume('third', BLOCKS * BLOCK_BYTES);
+  const slow = { rate_bytes_per_s: MiB };
+  const ids = [{}, {}, { volume: 'second' }, { volume: 'third' }].map(
+    more => jobs.begin(backup({ ...slow, ...more })).id,
+  );
+  t.same(
+    ids.map(id => jobs.get(id).state),
+    ['running', 'waiting', 'running', 'waiting'],
+  );
+  t.throws(() => jobs.get('nothing'), { code: 'JOB_UNKNOWN' });
+  for (const id of [...ids].reverse()) jobs.cancel(id);
+  while (ids.some(id => jobs.get(id).endedAt_ms === null))
+    await new Promise(resolve => setTimeout(resolve, 20));
+  t.ok(ids.every(id => jobs.get(id).state === 'cancelled'));
+  t.same(rig.snapshotList, [], 'what was made for them is gone');
+});
