@@ -53,16 +53,21 @@ class House {
   /** Names of volumes and snapshots that are there. */
   async names(): Promise<string[]> {
     const { volumes } = await askJson<StorageStatus>(this.#storage, 'GET', '/status');
-    return volumes.flatMap(({ name, snapshots = [] }) => [
+    const names = volumes.flatMap(({ name, snapshots = [] }) => [
       name,
       ...snapshots.map(one => `${name}@${one.name}`),
     ]);
+    return names.toSorted();
   }
 
   async becomes(what: string, names: readonly string[]): Promise<void> {
-    await eventually(`${what}: ${names.join(', ')}`, async () =>
-      JSON.stringify(await this.names().catch(() => null)) === JSON.stringify(names) ? true : null,
-    );
+    let seen: readonly string[] | null = null;
+    await eventually(`${what}: ${names.join(', ')}`, async () => {
+      seen = await this.names().catch(() => null);
+      return JSON.stringify(seen) === JSON.stringify(names) ? true : null;
+    }).catch((error: unknown) => {
+      throw new Error(`${String(error)}; there are ${JSON.stringify(seen)}`, { cause: error });
+    });
   }
 
   /** A volume that is as random as its seed, and half empty. */
@@ -100,7 +105,8 @@ await t.test('there and back', { skip }, async t => {
   await run(['qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', '-c', image, lab.path('in.qcow2')]);
   await fabric.weft(['volume', 'import', lab.path('in.qcow2'), 'main/web']);
   t.same(await house.names(), ['web']);
-  for (const format of ['raw', 'qcow2', 'vmdk', 'ova']) {
+  // The others are in test/cli/transfer.
+  for (const format of ['raw', 'ova']) {
     const out = lab.path(`out.${format}`);
     await fabric.weft(['volume', 'export', 'main/web', out]);
     await fabric.weft(['volume', 'import', out, `main/of-${format}`]);
@@ -109,7 +115,7 @@ await t.test('there and back', { skip }, async t => {
     t.equal(sum(back), sum(image), format);
   }
   await fabric.weft(['volume', 'import', lab.path('in.qcow2'), 'main/large', '--size', '96MiB']);
-  await house.becomes('no snapshot is left', ['large', 'of-ova', 'of-qcow2', 'of-raw', 'of-vmdk', 'web']);
+  await house.becomes('no snapshot is left', ['large', 'of-ova', 'of-raw', 'web']);
 
   // Over what is there: all of it is the new one.
   const other = house.image('other.raw');
@@ -144,6 +150,8 @@ await t.test('whatever is killed on the way', { skip }, async t => {
     client.signal('SIGKILL');
     await client.ended;
     await house.becomes(`the client was killed, ${how}`, ['kept']);
+    // Ctrl-C and a restart of weftd are the same in both.
+    if (how === 'over another') continue;
     const polite = house.importing(other, ...more);
     await begun();
     polite.signal('SIGINT');
@@ -174,7 +182,7 @@ await t.test('no room for an export', { skip: missing({ root: true, programs: ['
   const { lab, fabric } = house;
   await fabric.weft(['volume', 'import', house.image('in.raw'), 'main/web']);
   const small = await lab.tmpfs(8 * MIB);
-  for (const format of ['raw', 'qcow2', 'ova']) {
+  for (const format of ['raw', 'ova']) {
     const full = await fabric.weft(['volume', 'export', 'main/web', join(small, `x.${format}`)], {
       mayFail: true,
     });
