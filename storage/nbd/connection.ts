@@ -94,6 +94,13 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     this.#parts.touch(this);
   }
 
+  /** Past the handshake, with nothing of it in flight or unsent. */
+  get idle(): boolean {
+    const transmission = this.#transmission;
+    if (transmission === null || this.#draining || this.#hasToSend) return false;
+    return transmission.inFlightCount === 0;
+  }
+
   /** Takes nothing more from the client; closes when what is in flight is answered. */
   drain(): void {
     this.#draining = true;
@@ -189,13 +196,14 @@ export class Connection<O extends ServedOffer = ServedOffer> {
 
   #enter(entered: Entered<O>): void {
     this.#negotiation = null;
-    const { offer, structuredReplies, baseAllocation } = entered;
+    const { offer, structuredReplies, baseAllocation, contexts } = entered;
+    const { readOnly, minimumBlock_bytes = 1 } = offer;
     this.offer = offer;
     offer.counters[AT_EXPORT.connections]!++;
     offer.counters[AT_EXPORT.connectionsTotal]!++;
     this.#transmission = new Transmission({
       volume: offer.volume,
-      agreed: { readOnly: offer.readOnly, structuredReplies, baseAllocation },
+      agreed: { readOnly, structuredReplies, baseAllocation, contexts, minimumBlock_bytes },
       output: this.#out,
       pool: this.#parts.pool,
       budget: this.#parts.budget,

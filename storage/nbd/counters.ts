@@ -25,6 +25,7 @@ export const EXPORT_COUNTERS = [
   'brokenReads', // ended because a file could not be read in the middle of a reply
   'badRequestMagic',
   'oversizedRequests',
+  'idleDisconnects', // of clients that asked nothing for idleLimit_ms
 ] as const;
 
 export const SERVER_COUNTERS = [
@@ -39,6 +40,8 @@ export const SERVER_COUNTERS = [
   'oversizedOption',
   'tooManyOptions',
   'unknownExport',
+  'fullExport', // beyond its connectionLimit
+  'forbiddenExport', // asked for by a client that may not use it, which is told that there is none
   'handshakeHangups',
   'drainTimeouts',
   'turns',

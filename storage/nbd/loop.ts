@@ -22,11 +22,13 @@ import { MSG_NOSIGNAL, accept, close, recv, send } from '../../host/raw.js';
 import { sendFile } from '../../host/sendFile.js';
 import { Budget, ChunkPool, type Allocate } from './chunks.js';
 import { Connection } from './connection.js';
-import { AT_SERVER } from './counters.js';
+import { AT_EXPORT, AT_SERVER } from './counters.js';
 import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
 import type { FromLoop, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
+import { peerOf } from './rules.js';
+import { Shutting } from './shutting.js';
 import type { Later } from '../volume/later.js';
 import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
 import type { Reactor, Settler, Watcher } from '../volume/reactor.js';
@@ -133,6 +135,9 @@ class Client implements Channel {
   watched = false;
   /** End of handshake, or of draining. */
   deadline_ms = Infinity;
+  /** It said something since the last tick; and when that was seen. */
+  heard = false;
+  heardAt_ms = 0;
 
   constructor(fd: number, listener: Listener) {
     this.fd = fd;
@@ -140,6 +145,7 @@ class Client implements Channel {
   }
 
   recv(address: number, length_bytes: number): number {
+    this.heard = true;
     return recv(this.fd, address, length_bytes, 0);
   }
   send(address: number, length_bytes: number): number {
@@ -333,7 +339,9 @@ export class Loop implements Reactor {
     const client = new Client(fd, listener);
     client.connection = new Connection<Offered>({
       channel: client,
-      offers: listener.offers,
+      offers: listener.offers.seenBy(peerOf(fd, listener.tcp), () => {
+        this.#parts.serverCounters[AT_SERVER.forbiddenExport]!++;
+      }),
       pool: this.#pool,
       budget: this.#budget,
       serverCounters: this.#parts.serverCounters,
@@ -415,6 +423,14 @@ export class Loop implements Reactor {
     this.#nextTick_ms = now_ms + TICK_MS;
     const counters = this.#parts.serverCounters;
     for (const client of this.#clients) {
+      if (client.heard || !client.connection.idle) client.heardAt_ms = now_ms;
+      client.heard = false;
+      const { offer } = client.connection;
+      if (offer !== null && now_ms - client.heardAt_ms > offer.rules.idleLimit_ms) {
+        offer.counters[AT_EXPORT.idleDisconnects]!++;
+        client.heardAt_ms = now_ms;
+        client.connection.drain();
+      }
       if (client.deadline_ms > now_ms) continue;
       const name = client.connection.handshaking ? 'handshakeTimeouts' : 'drainTimeouts';
       counters[AT_SERVER[name]]!++;
@@ -516,10 +532,10 @@ export class Loop implements Reactor {
   #offer(message: Extract<ToLoop, { type: 'offer' }>): void {
     let offered = this.#offered.get(message.exportId);
     if (offered === undefined) {
-      const { exportId: id, nbdName: name, volumeId, readOnly, counters } = message;
+      const { exportId: id, nbdName: name, volumeId, readOnly, counters, rules } = message;
       const volume = this.#volumes.get(volumeId)?.volume;
       if (volume === undefined) throw new Error(`export ${name}: volume ${volumeId} was not opened`);
-      offered = new Offered({ id, name, volume, volumeId, readOnly, counters });
+      offered = new Offered({ id, name, volume, volumeId, readOnly, counters, rules });
       this.#offered.set(id, offered);
     }
     for (const listenerId of offered.listenerIds) this.#offersAt(listenerId).remove(offered);
@@ -574,15 +590,5 @@ export class Loop implements Reactor {
       if (reply >= 0) this.#parts.post({ type: 'done', reply, result: result?.() ?? 0 });
       return false;
     });
-  }
-}
-
-/** Shuts each volume once; a failure is told by the volume itself. */
-class Shutting {
-  left: number;
-
-  constructor(volumes: readonly HeldVolume[]) {
-    this.left = volumes.length;
-    for (const volume of volumes) volume.shut(() => this.left--);
   }
 }

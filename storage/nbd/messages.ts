@@ -5,6 +5,7 @@
 import type { MirrorStatus } from '../volume/mirrorParts.js';
 import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
 import type { VolumeState } from '../volume/volume.js';
+import type { OfferRules } from './rules.js';
 
 export type ToLoop =
   /** Its fds stay the sender's; they may be closed after `closeVolume` is done. */
@@ -42,6 +43,8 @@ export type ToLoop =
       volumeId: number;
       readOnly: boolean;
       counters: Float64Array;
+      /** Left out: none. */
+      rules?: OfferRules;
       listenerIds: number[];
     }
   /** Not offered any more; its clients are drained. Done when they are gone. */

@@ -53,11 +53,21 @@ export const OPTION_DATA_LIMIT_BYTES = 65_536;
 export const OPTION_COUNT_LIMIT = 100_000;
 /** The id under which base:allocation is known in the transmission phase. */
 export const BASE_ALLOCATION_ID = 1;
+export const FIRST_CONTEXT_ID = 2;
+/** Selected by one client; each is a chunk of several KiB in an answer to NBD_CMD_BLOCK_STATUS. */
+export const CONTEXTS_LIMIT = 16;
 
 export interface Offer {
   readonly name: string;
   readonly size_bytes: number;
   readonly readOnly: boolean;
+  readonly description?: string;
+  /** 1 when left out. */
+  readonly minimumBlock_bytes?: number;
+  /** It takes no more clients now. */
+  readonly full?: boolean;
+  /** Names of meta contexts beside base:allocation; '' is none. Their places stay. */
+  contexts?(): readonly string[];
 }
 
 /** What a listener offers. `find` of an export that is going away answers null. */
@@ -71,11 +81,19 @@ export interface Entered<O extends Offer> {
   readonly offer: O;
   readonly structuredReplies: boolean;
   readonly baseAllocation: boolean;
+  /** Indices of the offer's `contexts()`; index + FIRST_CONTEXT_ID is the id on the wire. */
+  readonly contexts: readonly number[];
 }
 
 /** Why a handshake ended without an export; each is a counter. */
 export type HandshakeEnd =
-  'aborted' | 'badClientFlags' | 'badOptionMagic' | 'oversizedOption' | 'tooManyOptions' | 'unknownExport';
+  | 'aborted'
+  | 'badClientFlags'
+  | 'badOptionMagic'
+  | 'oversizedOption'
+  | 'tooManyOptions'
+  | 'unknownExport'
+  | 'fullExport';
 
 export function transmissionFlags(readOnly: boolean, structuredReplies: boolean): number {
   const always =
@@ -96,8 +114,12 @@ export class Negotiation<O extends Offer> {
   #fixedNewstyle = false;
   #noZeroes = false;
   #structuredReplies = false;
-  /** Name of the export for which base:allocation was selected. */
+  /** Name of the export for which contexts were selected. */
   #contextFor: string | null = null;
+  #baseAllocation = false;
+  #contexts: readonly number[] = [];
+  /** Name of the export whose block sizes were asked for. */
+  #sizesFor: string | null = null;
   #optionCount = 0;
 
   constructor(offers: OfferList<O>) {
@@ -189,6 +211,10 @@ export class Negotiation<O extends Offer> {
       this.ended = 'unknownExport';
       return;
     }
+    if (offer.full === true) {
+      this.ended = 'fullExport';
+      return;
+    }
     const flags = transmissionFlags(offer.readOnly, this.#structuredReplies);
     out.push(exportNameReply(offer.size_bytes, flags, !this.#noZeroes));
     this.#enter(offer);
@@ -199,35 +225,62 @@ export class Negotiation<O extends Offer> {
     if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, 'malformed');
     const offer = this.#offers.find(asked.name);
     if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
+    if (option === NBD_OPT.GO && offer.full === true) {
+      refuse(out, option, NBD_REP.ERR_POLICY, 'this export has as many clients as it may have');
+      this.ended = 'fullExport';
+      return;
+    }
     const flags = transmissionFlags(offer.readOnly, this.#structuredReplies);
     out.push(optionReply(option, NBD_REP.INFO, infoExport(offer.size_bytes, flags)));
     if (asked.infos.includes(NBD_INFO.NAME))
       out.push(optionReply(option, NBD_REP.INFO, infoText(NBD_INFO.NAME, offer.name)));
+    if (asked.infos.includes(NBD_INFO.DESCRIPTION) && (offer.description ?? '') !== '')
+      out.push(optionReply(option, NBD_REP.INFO, infoText(NBD_INFO.DESCRIPTION, offer.description!)));
     // Asked for or not: a client must skip what it does not know.
-    const sizes = infoBlockSize(MINIMUM_BLOCK_BYTES, PREFERRED_BLOCK_BYTES, MAXIMUM_PAYLOAD_BYTES);
-    out.push(optionReply(option, NBD_REP.INFO, sizes), optionReply(option, NBD_REP.ACK));
+    const minimum_bytes = offer.minimumBlock_bytes ?? MINIMUM_BLOCK_BYTES;
+    const sizes = infoBlockSize(minimum_bytes, PREFERRED_BLOCK_BYTES, MAXIMUM_PAYLOAD_BYTES);
+    out.push(optionReply(option, NBD_REP.INFO, sizes));
+    if (asked.infos.includes(NBD_INFO.BLOCK_SIZE)) this.#sizesFor = offer.name;
+    // Sent after the sizes, "in order to help avoid a potentially unnecessary round trip".
+    if (minimum_bytes > 1 && this.#sizesFor !== offer.name)
+      return refuse(out, option, NBD_REP.ERR_BLOCK_SIZE_REQD, `requests must be blocks of ${minimum_bytes}`);
+    out.push(optionReply(option, NBD_REP.ACK));
     if (option === NBD_OPT.GO) this.#enter(offer);
   }
 
   #metaContext(option: number, data: Uint8Array, out: Uint8Array[]): void {
     const setting = option === NBD_OPT.SET_META_CONTEXT;
     // It replaces what was selected before, whether it succeeds or not.
-    if (setting) this.#contextFor = null;
+    if (setting) {
+      this.#contextFor = null;
+      this.#baseAllocation = false;
+      this.#contexts = [];
+    }
     if (!this.#structuredReplies)
       return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_STRUCTURED_REPLY must come first');
     const asked = parseMetaContext(data);
     if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, 'malformed');
-    if (this.#offers.find(asked.name) === null)
-      return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
-    const matches = asked.queries.some(
-      query => query === META_CONTEXT_BASE_ALLOCATION || (!setting && query === 'base:'),
-    );
-    if (matches || (!setting && asked.queries.length === 0)) {
-      const id = setting ? BASE_ALLOCATION_ID : 0;
-      out.push(
-        optionReply(option, NBD_REP.META_CONTEXT, metaContextRecord(id, META_CONTEXT_BASE_ALLOCATION)),
-      );
-      if (setting) this.#contextFor = asked.name;
+    const offer = this.#offers.find(asked.name);
+    if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
+    const all = !setting && asked.queries.length === 0;
+    const wanted = (name: string): boolean =>
+      all || asked.queries.some(query => query === name || (!setting && isWildcardOf(query, name)));
+    const names = offer.contexts?.() ?? [];
+    const selected = names
+      .map((_, index) => index)
+      .filter(index => names[index] !== '' && wanted(names[index]!));
+    if (setting && selected.length > CONTEXTS_LIMIT)
+      return refuse(out, option, NBD_REP.ERR_TOO_BIG, `at most ${CONTEXTS_LIMIT} contexts`);
+    const tell = (id: number, name: string): void =>
+      // "the server SHOULD set [the id] to zero" where nothing is selected.
+      void out.push(optionReply(option, NBD_REP.META_CONTEXT, metaContextRecord(setting ? id : 0, name)));
+    const base = wanted(META_CONTEXT_BASE_ALLOCATION);
+    if (base) tell(BASE_ALLOCATION_ID, META_CONTEXT_BASE_ALLOCATION);
+    for (const index of selected) tell(index + FIRST_CONTEXT_ID, names[index]!);
+    if (setting && (base || selected.length > 0)) {
+      this.#contextFor = offer.name;
+      this.#baseAllocation = base;
+      this.#contexts = selected;
     }
     out.push(optionReply(option, NBD_REP.ACK));
   }
@@ -237,9 +290,15 @@ export class Negotiation<O extends Offer> {
       offer,
       structuredReplies: this.#structuredReplies,
       // Contexts hold for the export for which they were selected.
-      baseAllocation: this.#contextFor === offer.name,
+      baseAllocation: this.#contextFor === offer.name && this.#baseAllocation,
+      contexts: this.#contextFor === offer.name ? this.#contexts : [],
     };
   }
+}
+
+/** A namespace, or a namespace and a first part: `base:`, `qemu:`, `qemu:dirty-bitmap:`. */
+function isWildcardOf(query: string, name: string): boolean {
+  return query.endsWith(':') && name.startsWith(query);
 }
 
 function refuse(out: Uint8Array[], option: number, type: number, message: string): void {

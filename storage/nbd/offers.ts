@@ -4,6 +4,8 @@
  */
 import type { ServedOffer } from './connection.js';
 import type { OfferList } from './negotiation.js';
+import { NO_RULES, admits, type OfferRules, type Peer } from './rules.js';
+import { AT_EXPORT } from './counters.js';
 import { NBD_OPT, NBD_REP, optionReply, serverRecord } from './wire.js';
 import type { Volume } from '../volume/volume.js';
 
@@ -14,6 +16,7 @@ export class Offered implements ServedOffer {
   readonly volumeId: number;
   readonly readOnly: boolean;
   readonly counters: Float64Array;
+  readonly rules: OfferRules;
   /** Where it is offered, or will be once it is listened there. */
   listenerIds: readonly number[] = [];
 
@@ -24,6 +27,7 @@ export class Offered implements ServedOffer {
     volumeId: number;
     readOnly: boolean;
     counters: Float64Array;
+    rules?: OfferRules | undefined;
   }) {
     this.id = parts.id;
     this.name = parts.name;
@@ -31,11 +35,25 @@ export class Offered implements ServedOffer {
     this.volumeId = parts.volumeId;
     this.readOnly = parts.readOnly;
     this.counters = parts.counters;
+    this.rules = parts.rules ?? NO_RULES;
   }
 
-  /** As it is now: an export may have grown since it was offered. */
+  /** As it is now: an export may have grown since it was offered. Whole blocks of it. */
   get size_bytes(): number {
-    return this.volume.size_bytes;
+    const { size_bytes } = this.volume;
+    return size_bytes - (size_bytes % this.rules.minimumBlock_bytes);
+  }
+  get description(): string {
+    return this.rules.description;
+  }
+  get minimumBlock_bytes(): number {
+    return this.rules.minimumBlock_bytes;
+  }
+  get full(): boolean {
+    return this.counters[AT_EXPORT.connections]! >= this.rules.connectionLimit;
+  }
+  contexts(): readonly string[] {
+    return this.volume.meta?.contexts() ?? [];
   }
 }
 
@@ -63,11 +81,34 @@ export class ListenerOffers implements OfferList<Offered> {
   }
 
   listReply(): Uint8Array {
-    this.#listReply ??= concatenate(
-      [...this.#byName.keys()].map(name => optionReply(NBD_OPT.LIST, NBD_REP.SERVER, serverRecord(name))),
-    );
+    this.#listReply ??= listOf([...this.#byName.values()]);
     return this.#listReply;
   }
+
+  /** What one client may see of it; `refused` is called when it asks for more. */
+  seenBy(peer: Peer, refused: () => void): OfferList<Offered> {
+    const mayUse = (offered: Offered): boolean => admits(offered.rules, peer);
+    return {
+      find: name => {
+        const offered = this.find(name);
+        if (offered === null || mayUse(offered)) return offered;
+        refused();
+        return null;
+      },
+      listReply: () => {
+        const all = [...this.#byName.values()];
+        return all.every(mayUse) ? this.listReply() : listOf(all.filter(mayUse));
+      },
+    };
+  }
+}
+
+function listOf(offers: readonly Offered[]): Uint8Array {
+  return concatenate(
+    offers.map(({ name, description }) =>
+      optionReply(NBD_OPT.LIST, NBD_REP.SERVER, serverRecord(name, description)),
+    ),
+  );
 }
 
 function concatenate(parts: readonly Uint8Array[]): Uint8Array {

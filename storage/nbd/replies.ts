@@ -1,15 +1,13 @@
 /**
  * Replies of the transmission phase, laid into the output. Which form is taken:
  *
- *   reads and block status, when structured replies were agreed: structured chunks, always one per reply
+ *   reads and block status, when structured replies were agreed: structured chunks, one per reply (of block status: per context)
  *   everything else, and everything when they were not: simple replies (allowed also after that agreement)
  *
  * A read's data are in the output before its header is (the volume put them there), hence `dataHeader`.
  */
 import { AT_EXPORT } from './counters.js';
-import { BASE_ALLOCATION_ID } from './negotiation.js';
 import type { Output } from './output.js';
-import type { ExtentList } from '../volume/volume.js';
 import {
   CHUNK_HEADER_BYTES,
   DATA_CHUNK_HEADER_BYTES,
@@ -91,20 +89,29 @@ export class Replies {
     out.commit(CHUNK_HEADER_BYTES + payload);
   }
 
-  /** The first `count` extents. */
-  blockStatus(extents: ExtentList, count: number, cookieHigh: number, cookieLow: number): void {
+  /** The first `count` extents of one context; `last` ends the reply. */
+  blockStatus(
+    contextId: number,
+    lengths_bytes: Float64Array,
+    states: Uint8Array | Uint32Array,
+    count: number,
+    last: boolean,
+    cookieHigh: number,
+    cookieLow: number,
+  ): void {
     const out = this.#out;
     const payload = STATUS_CHUNK_HEADER_BYTES - CHUNK_HEADER_BYTES + count * STATUS_DESCRIPTOR_BYTES;
     let at = out.reserve(CHUNK_HEADER_BYTES + payload);
     const view = out.chunk!.view;
     const type = NBD_REPLY_TYPE_BLOCK_STATUS;
-    at += emitChunk(view, at, NBD_REPLY_FLAG_DONE, type, cookieHigh, cookieLow, payload);
-    view.setUint32(at, BASE_ALLOCATION_ID);
+    const flags = last ? NBD_REPLY_FLAG_DONE : 0;
+    at += emitChunk(view, at, flags, type, cookieHigh, cookieLow, payload);
+    view.setUint32(at, contextId);
     at += 4;
     for (let i = 0; i < count; i++, at += STATUS_DESCRIPTOR_BYTES) {
-      view.setUint32(at, extents.lengths_bytes[i]!);
+      view.setUint32(at, lengths_bytes[i]!);
       // EXTENT_HOLE and EXTENT_ZERO are numbered as NBD_STATE_HOLE and NBD_STATE_ZERO.
-      view.setUint32(at + 4, extents.flags[i]!);
+      view.setUint32(at + 4, states[i]!);
     }
     out.commit(CHUNK_HEADER_BYTES + payload);
   }

@@ -17,6 +17,7 @@ import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/open
 import { SERVER_COUNTERS, newCounters } from './counters.js';
 import { NbdError } from './errors.js';
 import type { FromLoop, ToLoop, VolumeTold } from './messages.js';
+import type { OfferRules } from './rules.js';
 
 const RETRY_MS = 1000;
 /** Clients that may wait to be accepted. */
@@ -118,6 +119,7 @@ export class NbdServer {
     volumeId: number;
     readOnly: boolean;
     counters: Float64Array;
+    rules?: OfferRules;
     listen: readonly ExportListen[];
   }): void {
     const { listen, ...offer } = parts;
@@ -187,6 +189,11 @@ export class NbdServer {
   /** True when it is had now and was not before. */
   #open(listener: Listener): boolean {
     const { id, listen } = listener;
+    if (listen.kind === 'tcp' && listen.tls !== undefined) {
+      // Never in plain text what was to be kept from others.
+      listener.reason = `not listened on ${listenKey(listen)}: this server does not speak TLS yet`;
+      return false;
+    }
     try {
       const fd =
         listen.kind === 'unix'
@@ -248,7 +255,8 @@ export class NbdServer {
 
 /** Two listens with one key are one listener. */
 function listenKey(listen: ExportListen): string {
-  if (listen.kind === 'tcp') return `${listen.host}:${listen.port}`;
+  if (listen.kind === 'tcp')
+    return `${listen.host}:${listen.port}${listen.tls === undefined ? '' : ' with TLS'}`;
   return listen.owner === undefined
     ? listen.path
     : `${listen.path} of ${listen.owner.uid}:${listen.owner.gid}`;

@@ -29,10 +29,18 @@ import {
   SMALL_CHUNK_BYTES,
 } from './limits.js';
 import { LongWrite } from './longWrite.js';
+import { BASE_ALLOCATION_ID, FIRST_CONTEXT_ID } from './negotiation.js';
 import type { Output } from './output.js';
 import { Replies } from './replies.js';
 import { nbdError, validate, type Agreed } from './validate.js';
-import { ERRNO, newExtentList, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
+import {
+  ERRNO,
+  newContextExtentList,
+  newExtentList,
+  type Volume,
+  type Waiter,
+  type ZeroHow,
+} from '../volume/volume.js';
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -56,6 +64,7 @@ const EXACT_RECEIVE_BYTES = 32_768;
 
 /** Shared by all connections: filled and used up within one request. */
 const extents = newExtentList(EXTENTS_LIMIT);
+const values = newContextExtentList(EXTENTS_LIMIT);
 
 /** A request that waits for its volume. */
 interface Operation {
@@ -387,10 +396,43 @@ export class Transmission implements Waiter, BudgetWaiter {
 
   #blockStatus(flags: number, cookieHigh: number, cookieLow: number, offset: number, length: number): void {
     this.#counters[AT_EXPORT.blockStatuses]!++;
-    const result = this.#volume.extents(offset, length, extents);
-    if (result < 0) return this.#replies.error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
-    const count = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0 ? 1 : extents.count;
-    this.#replies.blockStatus(extents, count, cookieHigh, cookieLow);
+    const one = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0;
+    const { baseAllocation, contexts = [] } = this.#agreed;
+    // "exactly one chunk of this type for each context"; an error ends the answer, whatever came before it.
+    let left = contexts.length;
+    if (baseAllocation) {
+      const result = this.#volume.extents(offset, length, extents);
+      if (result < 0)
+        return this.#replies.error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
+      const { count, lengths_bytes, flags: states } = extents;
+      const id = BASE_ALLOCATION_ID;
+      this.#replies.blockStatus(
+        id,
+        lengths_bytes,
+        states,
+        one ? 1 : count,
+        left === 0,
+        cookieHigh,
+        cookieLow,
+      );
+    }
+    for (const context of contexts) {
+      const result = this.#volume.meta?.contextExtents(context, offset, length, values) ?? -ERRNO.EIO;
+      if (result < 0)
+        return this.#replies.error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
+      const { count, lengths_bytes, values: states } = values;
+      const id = FIRST_CONTEXT_ID + context;
+      left--;
+      this.#replies.blockStatus(
+        id,
+        lengths_bytes,
+        states,
+        one ? 1 : count,
+        left === 0,
+        cookieHigh,
+        cookieLow,
+      );
+    }
   }
 
   /** Whether a request may hold so many bytes while it waits. */

@@ -31,6 +31,10 @@ export interface Agreed {
   readonly readOnly: boolean;
   readonly structuredReplies: boolean;
   readonly baseAllocation: boolean;
+  /** Other meta contexts that were selected: indices of what the volume has. */
+  readonly contexts?: readonly number[];
+  /** 1 when left out. */
+  readonly minimumBlock_bytes?: number;
 }
 
 /** 0, or the error to answer. NBD_CMD_DISC is not asked about: it has no answer. */
@@ -69,7 +73,7 @@ export function validate(
     case NBD_CMD_BLOCK_STATUS:
       allowed |= NBD_CMD_FLAG_REQ_ONE;
       // Its answer has one descriptor at least, and a descriptor's length is not zero.
-      if (!agreed.baseAllocation || length === 0) return NBD_EINVAL;
+      if ((!agreed.baseAllocation && !agreed.contexts?.length) || length === 0) return NBD_EINVAL;
       break;
     default:
       return NBD_EINVAL;
@@ -77,6 +81,8 @@ export function validate(
   if ((flags & ~allowed) !== 0) return NBD_EINVAL;
   if (writes && agreed.readOnly) return NBD_EPERM;
   if (payload && length > MAXIMUM_PAYLOAD_BYTES) return NBD_EINVAL;
+  const block_bytes = agreed.minimumBlock_bytes ?? 1;
+  if (block_bytes > 1 && (offset % block_bytes !== 0 || length % block_bytes !== 0)) return NBD_EINVAL;
   // In this order no sum can overflow.
   if (offset > size_bytes || length > size_bytes - offset)
     return type === NBD_CMD_WRITE || type === NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL;

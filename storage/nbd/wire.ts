@@ -268,12 +268,14 @@ export function exportNameReply(size_bytes: number, transmissionFlags: number, z
   return out;
 }
 
-/** Data of NBD_REP_SERVER: the name with its length before it. */
-export function serverRecord(name: string): Uint8Array {
+/** Data of NBD_REP_SERVER: the name with its length before it, and words for people behind. */
+export function serverRecord(name: string, description = ''): Uint8Array {
   const text = utf8(name);
-  const out = new Uint8Array(4 + text.length);
+  const words = utf8(description);
+  const out = new Uint8Array(4 + text.length + words.length);
   new DataView(out.buffer).setUint32(0, text.length);
   out.set(text, 4);
+  out.set(words, 4 + text.length);
   return out;
 }
 

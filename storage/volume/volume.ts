@@ -158,6 +158,10 @@ export function newExtentList(limit: number): ExtentList {
   return { count: 0, lengths_bytes: new Float64Array(limit), flags: new Uint8Array(limit) };
 }
 
+export function newContextExtentList(limit: number): ContextExtentList {
+  return { count: 0, lengths_bytes: new Float64Array(limit), values: new Uint32Array(limit) };
+}
+
 /** Adds an extent, joined to the last one where flags agree. False when the list is full. */
 export function pushExtent(list: ExtentList, length_bytes: number, flags: number): boolean {
   const last = list.count - 1;

@@ -287,3 +287,73 @@ void t.test('random bytes never throw, and make no more answers than options', a
     { numRuns: 2000 },
   );
 });
+
+const RICH: Offer = {
+  name: 'rich',
+  size_bytes: 1024 * 1024,
+  readOnly: false,
+  description: 'mail of 2026',
+  minimumBlock_bytes: 512,
+  contexts: () => ['qemu:allocation-depth', '', 'qemu:dirty-bitmap:one', 'qemu:dirty-bitmap:two'],
+};
+const FULL: Offer = { name: 'full', size_bytes: 4096, readOnly: false, full: true };
+function talkRich(...messages: Uint8Array[]): { negotiation: Negotiation<Offer>; replies: OptionReply[] } {
+  const find = (name: string): Offer | null => [RICH, FULL].find(offer => offer.name === name) ?? null;
+  const negotiation = new Negotiation<Offer>({ find, listReply: () => new Uint8Array(0) });
+  const out: Uint8Array[] = [];
+  negotiation.step(Buffer.concat([FIXED, ...messages]), out);
+  return { negotiation, replies: parseReplies(Buffer.concat(out)) };
+}
+const SIZES = wire.NBD_INFO.BLOCK_SIZE;
+
+void t.test('several meta contexts, with wildcards where they are listed', async t => {
+  const named = (replies: OptionReply[]): string[] =>
+    replies
+      .filter(reply => reply.type === NBD_REP.META_CONTEXT)
+      .map(({ data }) => `${data.readUInt32BE(0)} ${data.subarray(4).toString()}`);
+  const list = (...queries: string[]): string[] =>
+    named(talkRich(STRUCTURED, listContext('rich', queries)).replies);
+  const [base, depth, one, two] = [
+    '0 base:allocation',
+    '0 qemu:allocation-depth',
+    '0 qemu:dirty-bitmap:one',
+    '0 qemu:dirty-bitmap:two',
+  ];
+  t.same(list(), [base, depth, one, two]);
+  t.same(list('qemu:'), [depth, one, two]);
+  t.same(list('qemu:dirty-bitmap:'), [one, two]);
+  t.same(list('qemu:dirty-bitmap:one'), [one]);
+  t.same(list('qemu', 'dirty-bitmap:', ''), []);
+
+  const queries = ['qemu:dirty-bitmap:two', 'base:allocation', 'qemu:', 'qemu:dirty-bitmap:two'];
+  const set = talkRich(STRUCTURED, setContext('rich', queries), go('rich', [SIZES]));
+  t.same(named(set.replies), ['1 base:allocation', '5 qemu:dirty-bitmap:two']);
+  t.same(set.negotiation.entered?.contexts, [3]);
+  t.equal(set.negotiation.entered?.baseAllocation, true);
+  const alone = talkRich(STRUCTURED, setContext('rich', ['qemu:allocation-depth']), go('rich', [SIZES]));
+  t.same(alone.negotiation.entered?.contexts, [0]);
+  t.equal(alone.negotiation.entered?.baseAllocation, false);
+});
+
+void t.test(
+  'block sizes must be asked for where they are not the usual ones; descriptions may be',
+  async t => {
+    const without = talkRich(go('rich'));
+    t.same(types(without.replies), [NBD_REP.INFO, NBD_REP.INFO, NBD_REP.ERR_BLOCK_SIZE_REQD]);
+    t.equal(without.negotiation.entered, null);
+    const { negotiation, replies } = talkRich(go('rich', [SIZES, wire.NBD_INFO.DESCRIPTION]));
+    t.ok(negotiation.entered);
+    t.equal(replies[1]!.data.subarray(2).toString(), 'mail of 2026');
+    t.equal(replies[2]!.data.readUInt32BE(2), 512);
+    const before = talkRich(option(NBD_OPT.INFO, wire.emitGo('rich', [SIZES])), go('rich'));
+    t.ok(before.negotiation.entered, 'asked for before');
+  },
+);
+
+void t.test('an export with as many clients as it may have', async t => {
+  const { negotiation, replies } = talkRich(go('full'));
+  t.same(types(replies), [NBD_REP.ERR_POLICY]);
+  t.equal(negotiation.ended, 'fullExport');
+  t.equal(talkRich(option(NBD_OPT.EXPORT_NAME, wire.utf8('full'))).negotiation.ended, 'fullExport');
+  t.equal(talkRich(option(NBD_OPT.INFO, wire.emitGo('full', []))).negotiation.ended, null);
+});

@@ -1,0 +1,12 @@
+/** The end of all volumes, when the loop stops. */
+import type { HeldVolume } from './loop.js';
+
+/** Shuts each volume once; a failure is told by the volume itself. */
+export class Shutting {
+  left: number;
+
+  constructor(volumes: readonly HeldVolume[]) {
+    this.left = volumes.length;
+    for (const volume of volumes) volume.shut(() => this.left--);
+  }
+}
