@@ -447,8 +447,11 @@ export class LayeredVolume implements Volume {
 
   /** Other layers. Those that stay are the same objects. Only while paused. */
   replace(opening: LayersOpening): void {
-    const known = new Map(this.chain.layers.map(layer => [layer.uuid, layer]));
-    this.chain.layers = opening.layers.map(one => known.get(one.uuid) ?? this.#layerOf(one)).reverse();
+    // Only the top knows more than its files say; a frozen one may have taken up another, and has another map now.
+    const { top } = this.chain;
+    this.chain.layers = opening.layers
+      .map(one => (one.uuid === top.uuid ? top : this.#layerOf(one)))
+      .reverse();
     this.regions.clear();
     this.#take(opening);
     this.size_bytes = opening.size_bytes;
