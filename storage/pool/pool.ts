@@ -534,6 +534,11 @@ export class Pool {
         'VOLUME_NAME_INVALID',
         `"${name.slice(0, 100)}" cannot name a volume: 1 to 40 letters, digits, dots, hyphens and underscores, no dot first`,
       );
+    if (this.#files.exists(this.#at('volumes', name)))
+      throw new StorageError(
+        'VOLUME_DAMAGED',
+        `${this.directory} has a damaged volume ${name} of an older format: its files are in volumes/${name}. Move them away first`,
+      );
     if (this.find(name) !== undefined)
       throw new StorageError('VOLUME_EXISTS', `there is a volume ${name} in ${this.directory} already`);
   }
