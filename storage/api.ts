@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { duplicateNames } from './conflicts.js';
 import {
+  JobRequest,
   Lease,
   RenameRequest,
   RollbackRequest,
@@ -14,6 +15,7 @@ import {
   type ErrorReply,
   type Health,
 } from './contract.js';
+import { JobError, type JobErrorCode } from './jobs/errors.js';
 import { StorageError, type StorageErrorCode } from './volume/errors.js';
 import type { StorageServer } from './server.js';
 
@@ -53,6 +55,16 @@ const STATUS_OF: Readonly<Record<StorageErrorCode, number>> = {
   REMOTE_IO: 502,
 };
 
+const JOB_STATUS_OF: Readonly<Partial<Record<JobErrorCode, number>>> = {
+  JOB_UNKNOWN: 404,
+  JOB_BUSY: 503,
+  JOB_IO: 500,
+  JOB_DAMAGED: 500,
+  JOB_THREAD_GONE: 500,
+  BACKUP_UNKNOWN: 404,
+  BACKUP_DAMAGED: 500,
+};
+
 export async function answer(
   server: StorageServer,
   health: () => Health,
@@ -64,6 +76,8 @@ export async function answer(
     return await route(server, health, method, pathname, body);
   } catch (error) {
     if (error instanceof StorageError) return failure(STATUS_OF[error.code], error.code, error.message);
+    if (error instanceof JobError)
+      return failure(JOB_STATUS_OF[error.code] ?? 409, error.code, error.message);
     if (error instanceof z.ZodError) return failure(400, 'BAD_REQUEST', issuesOf(error));
     if (error instanceof SyntaxError)
       return failure(400, 'BAD_REQUEST', `the body is no JSON: ${error.message}`);
@@ -94,12 +108,27 @@ async function route(
           if (twice.length > 0) return failure(400, 'BAD_REQUEST', `named twice: ${twice.join(', ')}`);
           return ok(await server.apply(config));
         });
+      if (room === 'jobs')
+        return method === 'POST'
+          ? ok(server.jobs.begin(JobRequest.parse(json())))
+          : only('GET', method, () => ok({ jobs: server.jobs.list() }));
+      if (room === 'backups')
+        return only('GET', method, async () => {
+          const directory = searchParams.get('directory');
+          if (directory === null || !directory.startsWith('/'))
+            return failure(400, 'BAD_REQUEST', 'directory= must say where, by an absolute path');
+          return ok({ backups: await server.jobs.backups(directory) });
+        });
       if (room === 'snapshots')
         return only('POST', method, async () =>
           ok({ snapshots: await server.snapshot(SnapshotRequest.parse(json())) }),
         );
       break;
     case 2:
+      if (room === 'jobs') {
+        if (method === 'DELETE') return ok(server.jobs.cancel(name!));
+        return only('GET', method, () => ok(server.jobs.get(name!)));
+      }
       if (room === 'leases') return lease(server, method, name!, json);
       break;
     default:

@@ -23,13 +23,18 @@ import type {
   VolumeStatus,
 } from './contract.js';
 import { placeOf } from './contract.js';
+import { PoolDesk } from './jobs/poolDesk.js';
+import { Jobs } from './jobs/server.js';
+import { readTls } from './remote/file.js';
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
 import type { VolumeTold } from './nbd/messages.js';
+import { rulesOf } from './nbd/rules.js';
 import { NbdServer } from './nbd/server.js';
 import { StorageError } from './volume/errors.js';
 import { Pool } from './pool/pool.js';
 import type { VolumeRecord } from './pool/catalog.js';
+import { jobHost } from './desk/jobs.js';
 import { Operations, snapshotStatus } from './desk/operations.js';
 import { UsedVolumes, allocated_bytes, volumeKey, type UsedVolume } from './desk/volumes.js';
 
@@ -68,6 +73,7 @@ export class StorageServer {
   #pools = new Map<string, PoolEntry>();
   #used: UsedVolumes;
   #operations: Operations;
+  readonly jobs: Jobs;
   #leases = new Map<string, Lease>();
   #exports = new Map<string, ExportEntry>();
   #wish: readonly ExportConfig[] = [];
@@ -95,6 +101,25 @@ export class StorageServer {
       poolOf: name => this.#openPool(name),
       clients: (pool, volume) => this.#clientsOf(pool, volume),
       exportOf: (pool, volume) => this.#exportOf(pool, volume),
+    });
+    const host = jobHost({
+      nbd: this.#nbd,
+      used: this.#used,
+      operations: this.#operations,
+      inTurn: change => this.#inTurn(change),
+      pool: name => this.#openPool(name),
+      pools: () => [...this.#pools].flatMap(([name, { pool }]) => (pool === null ? [] : [{ name, pool }])),
+      snapshot: async (pool, volume, name, labels) =>
+        (await this.snapshot({ name, volumes: [{ pool, volume }], labels }))[0]!,
+      deleteSnapshot: (pool, volume, name) => this.deleteSnapshot(pool, volume, name),
+      clients: (pool, volume) => this.#clientsOf(pool, volume),
+      isMirrored: (pool, volume) => (this.#used.get(pool, volume)?.mirror ?? null) !== null,
+      tlsOf: readTls,
+    });
+    this.jobs = new Jobs(new PoolDesk(host), {
+      now_ms: parts.now_ms,
+      onJob: job => parts.onEvent({ type: 'job', at_ms: parts.now_ms(), job }),
+      log: parts.log,
     });
     this.#retry = setInterval(() => {
       if ([...this.#pools.values()].some(entry => entry.pool === null))
@@ -153,6 +178,7 @@ export class StorageServer {
     return this.#inTurn(() => {
       this.#operations.destroy(poolName, volumeName, withSnapshots);
       this.#told.delete(`volume ${volumeKey(poolName, volumeName)}`);
+      this.jobs.look();
       this.#parts.log('volume destroyed', { pool: poolName, volume: volumeName });
     });
   }
@@ -177,6 +203,7 @@ export class StorageServer {
           `snapshot ${snapshot} of volume ${volumeName} is exported as ${user.name}: remove that export first`,
         );
       this.#operations.deleteSnapshot(poolName, volumeName, snapshot);
+      this.jobs.look();
       this.#parts.log('snapshot deleted', { pool: poolName, volume: volumeName, snapshot });
     });
   }
@@ -234,11 +261,14 @@ export class StorageServer {
       volumes,
       exports: this.#exportStatuses(),
       server: spellCounters(SERVER_COUNTERS, this.#nbd.serverCounters),
+      jobs: this.jobs.list(),
     };
   }
 
   /** Drains, flushes, closes. */
-  stop(): Promise<void> {
+  async stop(): Promise<void> {
+    // Before, not within, a turn: what jobs end with is a turn of its own.
+    await this.jobs.stop();
     return this.#inTurn(async () => {
       this.#stopping = true;
       clearInterval(this.#retry);
@@ -319,6 +349,7 @@ export class StorageServer {
         throw new StorageError('POOL_IN_USE', `${directory} is the directory of pool ${other.config.name}`);
       entry.pool = Pool.open(directory, this.#parts.now_ms);
       entry.reason = null;
+      this.jobs.look();
       this.#parts.log('pool open', {
         pool: name,
         directory,
@@ -341,6 +372,7 @@ export class StorageServer {
         volumeId: entry.used.volumeId,
         readOnly: readOnly || snapshot !== undefined,
         counters: entry.counters,
+        rules: rulesOf(entry.config),
         listen,
       });
       entry.offered = true;
@@ -514,6 +546,7 @@ function sameService(one: ExportConfig, other: ExportConfig | undefined): boolea
     one.pool === other.pool &&
     one.volume === other.volume &&
     one.snapshot === other.snapshot &&
-    one.readOnly === other.readOnly
+    one.readOnly === other.readOnly &&
+    JSON.stringify(rulesOf(one)) === JSON.stringify(rulesOf(other))
   );
 }

@@ -14,7 +14,7 @@ import type { NbdServer } from '../nbd/server.js';
 import type { Change, SnapshotRecord, VolumeRecord } from '../pool/catalog.js';
 import type { Pool } from '../pool/pool.js';
 import { StorageError } from '../volume/errors.js';
-import type { LayersOpening } from '../volume/opening.js';
+import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import type { UsedVolume, UsedVolumes } from './volumes.js';
 
 export interface OperationsParts {
@@ -111,24 +111,41 @@ export class Operations {
       for (const { pool, volume } of volumes) held.push(used.use(pool, volume, null, USER));
       const frozen: Frozen[] = [];
       const changes: { volumeId: number; base: LayersOpening }[] = [];
+      /** Those that have their top already must get it in the data thread too, or it would write to what counts as frozen. */
+      let refused: StorageError | null = null;
       for (const one of held) {
         const { pool } = one;
         const before = pool.require(one.name);
         const shorter = size_bytes === null ? before : { ...before, size_bytes };
-        const { volume: record, frozen: layer } = pool.addTop(shorter);
-        frozen.push({ used: one, record, layer: layer.uuid });
-        const layers = [pool.acquire(record.top), ...one.layers];
+        let layers: LayerOpening[];
+        let record: VolumeRecord;
+        try {
+          const added = pool.addTop(shorter);
+          record = added.volume;
+          try {
+            layers = [pool.acquire(record.top), ...one.layers];
+          } catch (error) {
+            pool.commit([{ do: 'volume', volume: before }]);
+            throw error;
+          }
+          frozen.push({ used: one, record, layer: added.frozen.uuid });
+        } catch (error) {
+          if (!(error instanceof StorageError)) throw error;
+          refused = error;
+          break;
+        }
         const base = used.opening(one, record, layers);
         one.layers = layers;
         const checkpoints = base.checkpoints.concat(name === null ? [] : [{ name, newerLayers: 1 }]);
         changes.push({ volumeId: one.volumeId, base: { ...base, checkpoints } });
       }
-      const result = await nbd.changeLayers('snapshot', changes);
+      const result = changes.length === 0 ? 0 : await nbd.changeLayers('snapshot', changes);
       if (result < 0)
         throw new StorageError(
           'SNAPSHOT_FAILED',
           `what was written could not be made durable (errno ${-result}): no snapshot was taken. See the state of the volumes`,
         );
+      if (refused !== null) throw refused;
       return frozen;
     } finally {
       for (const one of held) await used.leave(one, USER);
