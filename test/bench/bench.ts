@@ -57,6 +57,8 @@ export interface RunOptions {
 /** Cases that are put to the same contenders in the same surroundings. */
 export interface GroupOf<C extends Case> {
   readonly name: string;
+  /** Runs only when it, or a case of it, is named. */
+  readonly byName?: boolean;
   readonly cases: readonly C[];
   /** Ours first. They are started one after the other when the group's turn comes, and stay up through its cases. */
   readonly contenders: readonly ContenderSource<C>[];
@@ -82,6 +84,7 @@ export interface Teller {
 /** A group whose own kind of case is nobody else's business. */
 export interface Group {
   readonly name: string;
+  readonly byName: boolean;
   readonly cases: readonly Case[];
   readonly peers: readonly string[];
   run(lab: Lab, choice: Choice, teller: Teller): Promise<CaseResult[]>;
@@ -90,6 +93,7 @@ export interface Group {
 export function group<C extends Case>(definition: GroupOf<C>): Group {
   return {
     name: definition.name,
+    byName: definition.byName ?? false,
     cases: definition.cases,
     peers: definition.contenders.map(source => source.name).filter(name => name !== OURS),
     run: async (lab, choice, teller) => runGroup(definition, lab, choice, teller),

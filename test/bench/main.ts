@@ -20,7 +20,7 @@ const BENCHES: readonly Bench[] = [switchBench, nbdBench];
 const HELP = `usage: bench NAME [--group GROUP]... [--case CASE]... [--quick] [--rounds N] [--seconds S] [--peer NAME]...
 
   NAME           what to measure, below
-  --group GROUP  only the cases of this group; may be given again
+  --group GROUP  only the cases of this group; may be given again. Some run only when they are named
   --case CASE    only this case; may be given again
   --quick        fewer and shorter runs
   --rounds N     runs of each contender
@@ -30,7 +30,10 @@ const HELP = `usage: bench NAME [--group GROUP]... [--case CASE]... [--quick] [-
 ${BENCHES.map(
   ({ name, about, groups }) =>
     `${name}: ${about}\n${groups
-      .map(each => `  ${each.name.padEnd(14)} ${each.cases.map(one => one.name).join(' ')}\n`)
+      .map(each => {
+        const cases = each.cases.map(one => one.name).join(' ');
+        return `  ${each.name.padEnd(14)} ${cases}${each.byName ? ' (by name only)' : ''}\n`;
+      })
       .join('')}`,
 ).join('\n')}
 The last line is RESULT and JSON with medians.
@@ -70,7 +73,8 @@ function tell(text: string): void {
 }
 
 async function runBench(bench: Bench, asked: Asked): Promise<number> {
-  const groups = pick(bench.groups, asked.groups, 'group');
+  const named = asked.groups.length + asked.cases.length > 0;
+  const groups = pick(bench.groups, asked.groups, 'group').filter(each => named || !each.byName);
   const cases = pick(
     groups.flatMap(each => each.cases),
     asked.cases,

@@ -1,5 +1,9 @@
 /** The disk servers that are measured against each other, each with a file of its own on the same file system. */
-import { existsSync } from 'node:fs';
+import { chmod, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { randomBytes } from 'node:crypto';
+import type { SnapshotStatus } from '../../../storage/contract/volumes.js';
+import { askJson } from '../../lab/harness/http.js';
 import type { Lab } from '../../lab/harness/lab.js';
 import { missing } from '../../lab/harness/needs.js';
 import { cpuTime_s, eventually, run } from '../../lab/harness/processes.js';
@@ -7,13 +11,63 @@ import type { RunningProgram } from '../../lab/harness/processes.js';
 import { Storage } from '../../lab/harness/weft.js';
 import { OURS } from '../bench.js';
 import type { ContenderSource } from '../bench.js';
-import { VOLUME_BYTES, fill, nbdContender } from './load.js';
+import { VOLUME_BYTES, fill, fio, nbdContender } from './load.js';
 import type { NbdCase } from './load.js';
 
+/** What is different from a volume made without options, on a Unix socket. */
+export interface Variant {
+  readonly tcp?: boolean;
+  /** With a pre-shared key. */
+  readonly tls?: boolean;
+  /** Of ours: a raw file as it is, no checksums, or so many layers, each with a part of the blocks. */
+  readonly volume?: 'device' | 'nosum' | 'clone1' | 'clone10';
+}
+
+/** Where a server is to listen. */
+interface Place {
+  readonly socket: string;
+  readonly port: number | null;
+  /** A file for psktool's lines. */
+  readonly psk: string | null;
+}
+
+interface ServedBy {
+  readonly program: RunningProgram;
+  /** The volume is written already. */
+  readonly filled?: boolean;
+  /** The default one, if it does not say. */
+  readonly exportName?: string;
+}
+
+type Serve = (lab: Lab, directory: string, place: Place) => Promise<ServedBy>;
+
+const NBD_SERVER = 'nbd-server';
+const HOST = '127.0.0.1';
+const FIRST_PORT = 20_809;
+let ports = 0;
+
+function uriOf({ socket, port, psk }: Place, exportName = ''): string {
+  if (port === null) return `nbd+unix:///${exportName}?socket=${socket}`;
+  const host = `${HOST}:${port}/${exportName}`;
+  return psk === null ? `nbd://${host}` : `nbds://bench@${host}?tls-psk-file=${psk}`;
+}
+
+async function listens({ socket, port }: Place): Promise<true | null> {
+  return new Promise(resolve => {
+    const probe = port === null ? connect(socket) : connect(port, HOST);
+    probe.on('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.on('error', () => resolve(null));
+  });
+}
+
 function source(
+  variant: Variant,
   name: string,
   programs: readonly string[],
-  serve: (lab: Lab, directory: string, socket: string) => Promise<RunningProgram>,
+  serve: Serve,
 ): ContenderSource<NbdCase> {
   return {
     name,
@@ -21,27 +75,69 @@ function source(
     start: async lab => {
       const directory = lab.path(name);
       await run(['mkdir', directory]);
-      const socket = lab.path(`${name}.sock`);
-      const program = await serve(lab, directory, socket);
-      await eventually(`${name} to listen; it says: ${program.stderr}`, () =>
-        existsSync(socket) ? true : null,
-      );
-      const uri = `nbd+unix:///?socket=${socket}`;
-      await fill(uri);
-      return nbdContender(name, { uri, directory, processCpu_s: () => cpuTime_s(program.pid) });
+      let psk: string | null = null;
+      if (variant.tls === true) {
+        psk = lab.path(`${name}.psk`);
+        await writeFile(psk, `bench:${randomBytes(32).toString('hex')}\n`, { mode: 0o600 });
+        await chmod(psk, 0o600);
+      }
+      const port = variant.tcp === true ? FIRST_PORT + ports++ : null;
+      const place: Place = { socket: lab.path(`${name}.sock`), port, psk };
+      const { program, filled = false, exportName } = await serve(lab, directory, place);
+      await eventually(`${name} to listen; it says: ${program.stderr}`, async () => listens(place));
+      const uri = uriOf(place, exportName);
+      if (!filled) await fill(uri);
+      const processCpu_s = (): number | null => (name === NBD_SERVER ? null : cpuTime_s(program.pid));
+      return nbdContender(name, { uri, directory, processCpu_s });
     },
   };
 }
 
-const weft = source(OURS, [], async (lab, directory, socket) => {
-  const plane = await Storage.start(lab);
-  const pools = [{ name: 'bench', directory }];
-  await plane.configure({ pools, exports: [] });
-  await plane.makeVolume('bench', 'volume', VOLUME_BYTES);
-  const exported = { name: 'bench', nbdName: '', pool: 'bench', volume: 'volume', readOnly: false };
-  await plane.configure({ pools, exports: [{ ...exported, listen: [{ kind: 'unix', path: socket }] }] });
-  return plane.program;
-});
+function weft({ volume }: Variant): Serve {
+  return async (lab, directory, place) => {
+    const plane = await Storage.start(lab);
+    const device = volume === 'device' ? await rawFile(directory) : null;
+    const pools = [device === null ? { name: 'bench', directory } : { name: 'bench', device }];
+    const listen =
+      place.port === null
+        ? { kind: 'unix' as const, path: place.socket }
+        : {
+            kind: 'tcp' as const,
+            host: HOST,
+            port: place.port,
+            ...(place.psk === null ? {} : { tls: { psk: place.psk } }),
+          };
+    const serve = async (name: string): Promise<void> => {
+      const exported = { name: 'bench', nbdName: '', pool: 'bench', volume: name, readOnly: false };
+      await plane.configure({ pools, exports: [{ ...exported, listen: [listen] }] });
+    };
+    await plane.configure({ pools, exports: [] });
+    if (device === null) {
+      const checksums = volume === 'nosum' ? { checksums: false } : {};
+      await plane.put('/pools/bench/volumes/volume', { size_bytes: VOLUME_BYTES, ...checksums });
+    }
+    await serve('volume');
+    if (volume !== 'clone1' && volume !== 'clone10') return { program: plane.program };
+
+    await eventually('weft-storage to listen', async () => listens(place));
+    await fill(uriOf(place));
+    const snapshot = async (name: string): Promise<void> => {
+      const volumes = [{ pool: 'bench', volume: 'volume' }];
+      await askJson<{ snapshots: SnapshotStatus[] }>(plane.socket, 'POST', '/snapshots', { name, volumes });
+    };
+    const depth = volume === 'clone1' ? 1 : 10;
+    for (let layer = 1; layer < depth; layer++) {
+      await snapshot(`s${layer}`);
+      const part = { rw: 'randwrite', bs: '4k', iodepth: 32, io_size: VOLUME_BYTES / 16, refill_buffers: 1 };
+      await run(fio(uriOf(place), VOLUME_BYTES, part), { timeout_ms: 60_000 });
+    }
+    await snapshot('last');
+    const from = { volume: 'volume', snapshot: 'last' };
+    await plane.put('/pools/bench/volumes/clone', { size_bytes: VOLUME_BYTES, from });
+    await serve('clone');
+    return { program: plane.program, filled: true };
+  };
+}
 
 async function rawFile(directory: string): Promise<string> {
   const path = `${directory}/volume.raw`;
@@ -49,13 +145,41 @@ async function rawFile(directory: string): Promise<string> {
   return path;
 }
 
-const nbdkit = source('nbdkit', ['nbdkit'], async (lab, directory, socket) =>
-  lab.start(['nbdkit', '--foreground', '--unix', socket, 'file', await rawFile(directory)]),
-);
+const nbdkit: Serve = async (lab, directory, { socket, port, psk }) => {
+  const where = port === null ? ['--unix', socket] : ['--ipaddr', HOST, '--port', String(port)];
+  const tls = psk === null ? [] : ['--tls=require', `--tls-psk=${psk}`];
+  const file = await rawFile(directory);
+  return { program: lab.start(['nbdkit', '--foreground', ...where, ...tls, 'file', file]) };
+};
 
-const qemuNbd = source('qemu-nbd', ['qemu-nbd'], async (lab, directory, socket) => {
-  const how = ['--persistent', '--format=raw', '--cache=writeback', '--shared=8', `--socket=${socket}`];
-  return lab.start(['qemu-nbd', ...how, await rawFile(directory)]);
-});
+const qemuNbd: Serve = async (lab, directory, { socket, port }) => {
+  const how = ['--persistent', '--format=raw', '--cache=writeback', '--shared=8'];
+  const where = port === null ? [`--socket=${socket}`] : [`--bind=${HOST}`, `--port=${port}`];
+  return { program: lab.start(['qemu-nbd', ...how, ...where, await rawFile(directory)]) };
+};
 
-export const nbdContenders = [weft, nbdkit, qemuNbd];
+/** Serves each connection by a process of its own, whose processor time is not told. */
+const nbdServer: Serve = async (lab, directory, { socket, port }) => {
+  const where =
+    port === null
+      ? `unixsock = ${socket}\nlistenaddr = ${HOST}\nport = ${FIRST_PORT + ports++}`
+      : `listenaddr = ${HOST}\nport = ${port}`;
+  const config = lab.path('nbd-server.conf');
+  const exported = `[bench]\nexportname = ${await rawFile(directory)}\nflush = true\nmulticonn = true`;
+  await writeFile(config, `[generic]\n${where}\nallowlist = true\n${exported}\n`);
+  return { program: lab.start(['nbd-server', '-d', '-C', config]), exportName: 'bench' };
+};
+
+export function contendersOf(variant: Variant): ContenderSource<NbdCase>[] {
+  return [
+    source(variant, OURS, [], weft(variant)),
+    source(variant, 'nbdkit', ['nbdkit'], nbdkit),
+    // The others speak TLS by certificates or not as here.
+    ...(variant.tls === true
+      ? []
+      : [
+          source(variant, 'qemu-nbd', ['qemu-nbd'], qemuNbd),
+          source(variant, NBD_SERVER, [NBD_SERVER], nbdServer),
+        ]),
+  ];
+}

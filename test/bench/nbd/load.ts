@@ -4,9 +4,13 @@ import { meter } from '../bench.js';
 import type { Case, Contender } from '../bench.js';
 
 export interface NbdCase extends Case {
-  readonly rw: 'randread' | 'randwrite' | 'read' | 'write';
+  readonly rw: 'randread' | 'randwrite' | 'randrw' | 'read' | 'write';
   readonly block: string;
   readonly depth: number;
+  /** Connections, each with this depth; 1 if it does not say. */
+  readonly jobs?: number;
+  /** Nothing of the files is in the page cache when a run begins. */
+  readonly cold?: boolean;
 }
 
 /** A server that is up and has the volume filled. */
@@ -56,27 +60,36 @@ export async function fill(uri: string): Promise<void> {
   await run(fio(uri, VOLUME_BYTES, whole), { timeout_ms: 120_000 });
 }
 
+/** Of all large files in the directory: what is clean is dropped (POSIX_FADV_DONTNEED by dd). */
+async function dropCaches(directory: string): Promise<void> {
+  const { stdout } = await run(['find', directory, '-type', 'f', '-size', '+1M']);
+  for (const file of stdout.split('\n').filter(name => name !== ''))
+    await run(['dd', `of=${file}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
+}
+
 export function nbdContender(name: string, served: Served): Contender<NbdCase> {
   return {
     name,
-    measure: async ({ rw, block, depth }, seconds) => {
+    measure: async ({ rw, block, depth, jobs = 1, cold = false }, seconds) => {
       await run(['sync', '--file-system', served.directory]);
+      if (cold) await dropCaches(served.directory);
       return meter(served.processCpu_s, async () => {
         const timed = { time_based: 1, runtime: `${Math.round(seconds * 1000)}ms` };
         // Random offsets with repetition: fio's map of blocks done costs more than some servers.
-        const job = { rw, bs: block, iodepth: depth, norandommap: 1, randrepeat: 0, ...timed };
-        const { stdout } = await run(fio(served.uri, VOLUME_BYTES, job), {
+        const how = { rw, bs: block, iodepth: depth, norandommap: 1, randrepeat: 0, ...timed };
+        const together = jobs === 1 ? {} : { numjobs: jobs, group_reporting: 1 };
+        const { stdout } = await run(fio(served.uri, VOLUME_BYTES, { ...how, ...together }), {
           timeout_ms: (seconds + 60) * 1000,
         });
         const done = parseFio(stdout).jobs[0];
-        const direction = rw.endsWith('read') ? done?.read : done?.write;
-        if (done === undefined || direction === undefined || done.error !== 0 || direction.total_ios === 0) {
-          throw new Error(
-            `fio against ${name}: error ${done?.error}, ${direction?.total_ios ?? 0} requests done`,
-          );
-        }
-        const value = block === '4k' ? direction.iops / 1e3 : direction.bw_bytes / 1e6;
-        return { value, seconds: direction.runtime / 1000 };
+        const directions = done === undefined ? [] : [done.read, done.write];
+        const sum = (of: (direction: FioDirection) => number): number =>
+          directions.reduce((total, direction) => total + of(direction), 0);
+        const count = sum(direction => direction.total_ios);
+        if (done === undefined || done.error !== 0 || count === 0)
+          throw new Error(`fio against ${name}: error ${done?.error}, ${count} requests done`);
+        const value = block === '4k' ? sum(one => one.iops) / 1e3 : sum(one => one.bw_bytes) / 1e6;
+        return { value, seconds: Math.max(...directions.map(one => one.runtime)) / 1000 };
       });
     },
   };
