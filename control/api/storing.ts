@@ -50,7 +50,9 @@ export function machineOn(system: System, pool: string, volume: string): string 
 
 /** Whether a resource names it. */
 export function isConfigured(system: System, pool: string, volume: string): boolean {
-  return system.keeper.desired.specs.volume.get(volume)?.pool === pool;
+  const spec = system.keeper.desired.specs.volume.get(volume);
+  // The second side of a mirror is as much the configuration's as the first.
+  return spec?.pool === pool || spec?.mirror?.pool === pool;
 }
 
 export function mustBeUnused(system: System, pool: string, volume: string): void {

@@ -85,7 +85,8 @@ export function volumeRows(keeper: Keeper, status: StorageStatus): VolumeRow[] {
   const specs = specsOf(keeper.resources.values());
   return status.volumes.map(one => {
     const { pool, name, size_bytes, allocated_bytes, state, reason, labels, parent, snapshots } = one;
-    const configured = specs.volume.get(name)?.pool === pool;
+    const spec = specs.volume.get(name);
+    const configured = spec?.pool === pool || spec?.mirror?.pool === pool;
     return {
       ...(labels === undefined ? {} : { labels }),
       ...(parent === undefined ? {} : { parent: parent && `${parent.volume}@${parent.snapshot}` }),
