@@ -167,7 +167,7 @@ const nbdServer: Serve = async (lab, directory, { socket, port }) => {
   const config = lab.path('nbd-server.conf');
   const exported = `[bench]\nexportname = ${await rawFile(directory)}\nflush = true\nmulticonn = true`;
   await writeFile(config, `[generic]\n${where}\nallowlist = true\n${exported}\n`);
-  return { program: lab.start(['nbd-server', '-d', '-C', config]), exportName: 'bench' };
+  return { program: lab.start(['nbd-server', '-n', '-C', config]), exportName: 'bench' };
 };
 
 export function contendersOf(variant: Variant): ContenderSource<NbdCase>[] {
