@@ -176,3 +176,24 @@ void t.test('a flattened clone needs its parent no more', async t => {
   t.same(rig.faults(), []);
   t.equal(rig.chain(rig.volumes.get('copy')!.top).length, 2);
 });
+
+for (const way of ['pull', 'push'] as const)
+  void t.test(`zeroes in the middle hide what is below: ${way}`, async t => {
+    const rig = new Rig();
+    t.teardown(() => rig.close());
+    rig.addVolume('disk', BLOCKS * BLOCK_BYTES);
+    rig.write('disk', 1000, 40, 5);
+    await rig.snapshot('p', 'disk', 'bottom');
+    rig.write('disk', 1010, 20, 0);
+    rig.write('disk', 1005, 2, 8);
+    await rig.snapshot('p', 'disk', 'middle');
+    rig.write('disk', 1015, 2, 9);
+    await rig.snapshot('p', 'disk', 'upper');
+    await rig.deleteSnapshot('p', 'disk', 'middle');
+    await mergeAll(rig, way, 2);
+    t.same(rig.faults(), []);
+    t.equal(rig.chain(rig.volumes.get('disk')!.top).length, 3, 'the middle one is gone');
+    await rig.deleteSnapshot('p', 'disk', 'bottom');
+    await mergeAll(rig, way, 2);
+    t.same(rig.faults(), []);
+  });
