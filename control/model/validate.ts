@@ -20,7 +20,7 @@ import {
   volumeClaims,
   volumePlaces,
 } from './storage/faults.js';
-import { switchFaults } from './switch/words.js';
+import { portFaults, switchFaults } from './switch/words.js';
 import type { Specs } from './resource.js';
 import { keyOf } from './resource.js';
 import { didYouMean, someOf } from './nearest.js';
@@ -396,6 +396,14 @@ function* capabilities(specs: Specs): Generator<Fault> {
       };
 }
 
+/** What stands on a card, judged as on a port. */
+function* cards(specs: Specs): Generator<Fault> {
+  for (const [name, { nics }] of specs.machine)
+    for (const [index, nic] of nics.entries())
+      for (const fault of portFaults(nic))
+        yield { ...fault, path: ['machine', name, 'nics', index, ...fault.path] };
+}
+
 const RULES: readonly Rule[] = [
   references,
   sizes,
@@ -408,6 +416,7 @@ const RULES: readonly Rule[] = [
   socketPaths,
   counts,
   capabilities,
+  cards,
   leaseFaults,
   storageSizes,
   volumePlaces,

@@ -81,12 +81,13 @@ export function privateVlansToPlane(words: readonly z.infer<typeof PrivateVlanWo
   }));
 }
 
+/** Of one port; paths begin at it. */
+export function* portFaults(addresses: PortWords): Generator<Fault> {
+  yield* recoveryFaults(addresses.recovery, ['addresses', 'recovery']);
+  yield* recoveryFaults(addresses.moves?.within, ['addresses', 'moves', 'within']);
+}
+
 export function* faults({ ports, staticAddresses = [], privateVlans = [] }: SwitchSpec): Generator<Fault> {
-  for (const [name, { addresses }] of Object.entries(ports)) {
-    if (addresses === undefined) continue;
-    yield* recoveryFaults(addresses.recovery, ['ports', name, 'addresses', 'recovery']);
-    yield* recoveryFaults(addresses.moves?.within, ['ports', name, 'addresses', 'moves', 'within']);
-  }
   yield* staticFaults(Object.keys(ports), staticAddresses);
   const part = new Map<number, string>();
   for (const [index, { primary, isolated, communities }] of privateVlans.entries()) {

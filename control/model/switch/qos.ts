@@ -225,15 +225,74 @@ export function switchToPlane({ overhead, pcp, dscp, vlans }: SwitchWords): Swit
 
 /** What can only be judged by looking at the whole switch; paths begin at the switch's spec. */
 export function* faults(spec: SwitchSpec): Generator<Fault> {
-  for (const vlan of Object.keys(spec.qos?.vlans ?? {}))
-    if (Number(vlan) < 1 || Number(vlan) > 4094)
+  for (const [vlan, { ingress }] of Object.entries(spec.qos?.vlans ?? {})) {
+    yield* rateFaults(ingress, ['qos', 'vlans', vlan, 'ingress']);
+    if (vlan.startsWith('0'))
+      yield {
+        path: ['qos', 'vlans', vlan],
+        blame: 'key',
+        message: `write VLAN ${Number(vlan)} without zeros before it`,
+      };
+    else if (Number(vlan) < 1 || Number(vlan) > 4094)
       yield {
         path: ['qos', 'vlans', vlan],
         blame: 'key',
         message: `VLAN ${vlan} is out of range: 1 to 4094`,
       };
-  for (const [name, { qos }] of Object.entries(spec.ports))
-    if (qos?.egress !== undefined) yield* egressFaults(qos.egress, ['ports', name, 'qos', 'egress']);
+  }
+}
+
+/** Of one port; paths begin at it. */
+export function* portFaults({ ingress, egress }: PortWords): Generator<Fault> {
+  yield* rateFaults(ingress, ['qos', 'ingress']);
+  if (egress === undefined) return;
+  const path = ['qos', 'egress'];
+  yield* rateFaults(egress.rate, [...path, 'rate']);
+  for (const [name, words] of Object.entries(egress.classes ?? {})) {
+    const at = [...path, 'classes', name];
+    yield* rateFaults(words.guarantee, [...at, 'guarantee']);
+    yield* rateFaults(words.max, [...at, 'max']);
+    // Such keys would be put before all others, and the order of classes means something.
+    if (/^\d+$/.test(name))
+      yield {
+        path: at,
+        blame: 'key',
+        message: `a class needs a letter in its name: "c${name}", not "${name}"`,
+      };
+    const size_bytes = words.limit === undefined ? undefined : limit_bytes(words, egress.rate);
+    if (size_bytes !== undefined && !(size_bytes >= 1 && size_bytes <= LIMIT_MAX_BYTES))
+      yield {
+        path: [...at, 'limit'],
+        blame: 'value',
+        message: `"${words.limit}" is out of range: from 1B to 64MiB`,
+      };
+  }
+  yield* egressFaults(egress, path);
+}
+
+const RATE_MAX_PER_S = 1e12;
+
+/** A burst counts what its rate counts. */
+function* rateFaults(
+  words: RateWords | z.infer<typeof PolicerWords> | undefined,
+  path: (string | number)[],
+): Generator<Fault> {
+  if (words === undefined) return;
+  const { rate, burst } = typeof words === 'string' ? { rate: words, burst: undefined } : words;
+  const parsed = parseRate(rate);
+  if (parsed === undefined) return;
+  const at = typeof words === 'string' ? path : [...path, 'rate'];
+  if (parsed.per_s > RATE_MAX_PER_S)
+    yield { path: at, blame: 'value', message: `"${rate}" is too fast: the most is 1000Gbit` };
+  if (burst === undefined || (typeof burst === 'number') === (parsed.unit === 'frames')) return;
+  yield {
+    path: [...path, 'burst'],
+    blame: 'value',
+    message:
+      parsed.unit === 'frames'
+        ? `the rate ${rate} counts frames: its burst is a number of frames, not ${burst}`
+        : `the rate ${rate} counts bits: its burst is a size such as 64KiB, not a number`,
+  };
 }
 
 function* egressFaults(

@@ -2,9 +2,11 @@
 import { z } from 'zod';
 import type { PortStorm, StormLimit } from '../../../dataplane/contract.js';
 import type { Fault } from '../fault.js';
-import type { SwitchSpec } from '../spec.js';
 import { parseBitRate_bps } from '../words.js';
 import { RecoveryWord, recoveryFaults, recovery_s } from './recovery.js';
+
+/** What a plane counts with. */
+const RATE_MAX_PER_S = 1e12;
 
 /** `100/s` frames, or `5Mbit`; undefined when it is neither. A burst is a tenth of a second's worth, 10 frames at least. */
 export function parseStormRate(text: string): StormLimit | undefined {
@@ -50,8 +52,12 @@ export function portToPlane(words: PortWords): PortStorm {
   };
 }
 
-/** What can only be judged by looking at the whole switch; paths begin at the switch's spec. */
-export function* faults({ ports }: SwitchSpec): Generator<Fault> {
-  for (const [name, { storm }] of Object.entries(ports))
-    yield* recoveryFaults(storm?.recovery, ['ports', name, 'storm', 'recovery']);
+/** Of one port; paths begin at it. */
+export function* portFaults(storm: PortWords): Generator<Fault> {
+  yield* recoveryFaults(storm.recovery, ['storm', 'recovery']);
+  for (const word of ['broadcast', 'multicast', 'unknown'] as const) {
+    const text = storm[word];
+    if (text !== undefined && (parseStormRate(text)?.rate_per_s ?? 0) > RATE_MAX_PER_S)
+      yield { path: ['storm', word], blame: 'value', message: `"${text}" is too fast: the most is 1000Gbit` };
+  }
 }

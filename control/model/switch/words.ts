@@ -3,8 +3,7 @@
  * plane's. A machine's card takes the same words as a port of a switch, but for what is at its outer end.
  */
 import { z } from 'zod';
-import { PortFaults } from '../../../dataplane/contract.js';
-import type { PortConfig, SwitchConfig } from '../../../dataplane/contract.js';
+import { PortConfig, PortFaults, SwitchConfig } from '../../../dataplane/contract.js';
 import type { Fault } from '../fault.js';
 import type { SwitchSpec } from '../spec.js';
 import { Name, StationMac } from '../words.js';
@@ -104,10 +103,47 @@ export function switchToPlane(
   };
 }
 
+const OfPort = PortConfig.omit({ name: true, device: true });
+const OfSwitch = SwitchConfig.omit({ name: true, ageingTime_s: true, macLimit: true, ports: true });
+
+/**
+ * What the plane would refuse and nobody here has words for: one such port, and it takes none of the configuration.
+ * Only asked when nothing else was found.
+ */
+function* netFaults(schema: z.ZodType, config: unknown): Generator<Fault> {
+  const judged = schema.safeParse(config);
+  const issue = judged.error?.issues[0];
+  if (issue === undefined) return;
+  const [word] = issue.path;
+  yield {
+    path: typeof word === 'string' ? [word] : [],
+    blame: 'key',
+    message: `weft-dataplane does not take this: ${issue.path.join('.')}: ${issue.message}`,
+  };
+}
+
+/** Of a switch's port, or of a machine's card; paths begin at it. */
+export function* portFaults(port: PortSpec): Generator<Fault> {
+  const found = [
+    ...(port.addresses === undefined ? [] : addresses.portFaults(port.addresses)),
+    ...(port.storm === undefined ? [] : storm.portFaults(port.storm)),
+    ...(port.qos === undefined ? [] : qos.portFaults(port.qos)),
+  ];
+  yield* found;
+  if (found.every(({ isWarning }) => isWarning)) yield* netFaults(OfPort, portToPlane(port));
+}
+
 /** Paths begin at the switch's spec; `ports` are its own and those of machines' cards, by name. */
 export function* switchFaults(spec: SwitchSpec, ports: ReadonlySet<string>): Generator<Fault> {
+  const found = [...wholeFaults(spec, ports)];
+  yield* found;
+  if (found.every(({ isWarning }) => isWarning)) yield* netFaults(OfSwitch, switchToPlane(spec));
+  for (const [name, port] of Object.entries(spec.ports))
+    for (const fault of portFaults(port)) yield { ...fault, path: ['ports', name, ...fault.path] };
+}
+
+function* wholeFaults(spec: SwitchSpec, ports: ReadonlySet<string>): Generator<Fault> {
   yield* addresses.faults(spec);
-  yield* storm.faults(spec);
   yield* guard.faults(spec);
   yield* spanningTree.faults(spec);
   yield* snooping.faults(spec);
