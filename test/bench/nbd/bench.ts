@@ -64,7 +64,7 @@ const READS = CASES.filter(({ rw }) => rw.endsWith('read'));
 
 export const nbdBench: Bench = {
   name: 'nbd',
-  about: 'a volume by fio; peers: nbdkit (file), qemu-nbd (raw, writeback), nbd-server',
+  about: 'a volume by fio; peers: nbdkit (file), qemu-nbd (raw, writeback)',
   groups: [
     group({ name: 'volume', cases: CASES, contenders: contendersOf({}) }),
     group({ name: 'depths', byName: true, cases: DEPTHS, contenders: contendersOf({}) }),

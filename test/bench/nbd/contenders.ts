@@ -35,20 +35,17 @@ interface ServedBy {
   readonly program: RunningProgram;
   /** The volume is written already. */
   readonly filled?: boolean;
-  /** The default one, if it does not say. */
-  readonly exportName?: string;
 }
 
 type Serve = (lab: Lab, directory: string, place: Place) => Promise<ServedBy>;
 
-const NBD_SERVER = 'nbd-server';
 const HOST = '127.0.0.1';
 const FIRST_PORT = 20_809;
 let ports = 0;
 
-function uriOf({ socket, port, psk }: Place, exportName = ''): string {
-  if (port === null) return `nbd+unix:///${exportName}?socket=${socket}`;
-  const host = `${HOST}:${port}/${exportName}`;
+function uriOf({ socket, port, psk }: Place): string {
+  if (port === null) return `nbd+unix:///?socket=${socket}`;
+  const host = `${HOST}:${port}/`;
   return psk === null ? `nbd://${host}` : `nbds://bench@${host}?tls-psk-file=${psk}`;
 }
 
@@ -83,12 +80,11 @@ function source(
       }
       const port = variant.tcp === true ? FIRST_PORT + ports++ : null;
       const place: Place = { socket: lab.path(`${name}.sock`), port, psk };
-      const { program, filled = false, exportName } = await serve(lab, directory, place);
+      const { program, filled = false } = await serve(lab, directory, place);
       await eventually(`${name} to listen; it says: ${program.stderr}`, async () => listens(place));
-      const uri = uriOf(place, exportName);
+      const uri = uriOf(place);
       if (!filled) await fill(uri);
-      const processCpu_s = (): number | null => (name === NBD_SERVER ? null : cpuTime_s(program.pid));
-      return nbdContender(name, { uri, directory, processCpu_s });
+      return nbdContender(name, { uri, directory, processCpu_s: () => cpuTime_s(program.pid) });
     },
   };
 }
@@ -158,28 +154,11 @@ const qemuNbd: Serve = async (lab, directory, { socket, port }) => {
   return { program: lab.start(['qemu-nbd', ...how, ...where, await rawFile(directory)]) };
 };
 
-/** Serves each connection by a process of its own, whose processor time is not told. */
-const nbdServer: Serve = async (lab, directory, { socket, port }) => {
-  const where =
-    port === null
-      ? `unixsock = ${socket}\nlistenaddr = ${HOST}\nport = ${FIRST_PORT + ports++}`
-      : `listenaddr = ${HOST}\nport = ${port}`;
-  const config = lab.path('nbd-server.conf');
-  const exported = `[bench]\nexportname = ${await rawFile(directory)}\nflush = true\nmulticonn = true`;
-  await writeFile(config, `[generic]\n${where}\nallowlist = true\n${exported}\n`);
-  return { program: lab.start(['nbd-server', '-n', '-C', config]), exportName: 'bench' };
-};
-
 export function contendersOf(variant: Variant): ContenderSource<NbdCase>[] {
   return [
     source(variant, OURS, [], weft(variant)),
     source(variant, 'nbdkit', ['nbdkit'], nbdkit),
-    // The others speak TLS by certificates or not as here.
-    ...(variant.tls === true
-      ? []
-      : [
-          source(variant, 'qemu-nbd', ['qemu-nbd'], qemuNbd),
-          source(variant, NBD_SERVER, [NBD_SERVER], nbdServer),
-        ]),
+    // It speaks TLS by another kind of key file.
+    ...(variant.tls === true ? [] : [source(variant, 'qemu-nbd', ['qemu-nbd'], qemuNbd)]),
   ];
 }
