@@ -421,11 +421,10 @@ export class LayeredVolume implements Volume {
   /** Holds back changes until `resume`; `paused` is called when none is with the kernel. */
   pause(paused: () => void): void {
     this.#changing++;
-    const go = (): void => this.#slow.pause(paused);
-    if (this.#plain === null) return go();
-    const waitFor = this.#plain;
-    const look: Waiter = { completed: () => (waitFor.busy ? this.later.answer(look, 0, 0) : go()) };
-    look.completed(0, 0);
+    const isBusy = (): boolean => this.#plain?.busy === true;
+    const look = (): void =>
+      isBusy() ? this.later.answer({ completed: look }, 0, 0) : this.#slow.pause(paused);
+    look();
   }
 
   /** Another top, with what was the top frozen; `done` when that is durable. Only while paused. */
