@@ -261,7 +261,11 @@ export class Operations {
 export function snapshotStatus(pool: Pool, snapshot: SnapshotRecord): SnapshotStatus {
   const { name, uuid, createdAt_ms, size_bytes, labels, layer, volume } = snapshot;
   return {
-    ...{ name, uuid, createdAt_ms, size_bytes, labels },
+    name,
+    uuid,
+    createdAt_ms,
+    size_bytes,
+    labels,
     allocated_bytes: pool.allocated_bytes(layer),
     clones: pool.clonesOf(layer, volume),
   };

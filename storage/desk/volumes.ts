@@ -70,8 +70,19 @@ export class UsedVolumes {
     let used = this.#volumes.get(key);
     if (used === undefined || used.uuid !== record.uuid) {
       used = {
-        ...{ key, poolName, pool, uuid: record.uuid, name, snapshot, volumeId: 0, users: new Set<string>() },
-        ...{ layers: [], state: 'ok' as const, reason: null, checksumErrors: 0, mirror: null },
+        key,
+        poolName,
+        pool,
+        uuid: record.uuid,
+        name,
+        snapshot,
+        volumeId: 0,
+        users: new Set<string>(),
+        layers: [],
+        state: 'ok',
+        reason: null,
+        checksumErrors: 0,
+        mirror: null,
       };
       this.#volumes.set(key, used);
     }

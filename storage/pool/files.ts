@@ -3,7 +3,6 @@
  * them fail. Each is durable or not as its comment says; all throw what node or host/ throws.
  */
 import * as fs from 'node:fs';
-import * as path from 'node:path';
 import {
   MODE_DIRECTORY,
   MODE_FILE,
@@ -79,5 +78,3 @@ export function makeOwnDirectory(directory: string): void {
 export function namesIn(directory: string): string[] {
   return fs.existsSync(directory) ? fs.readdirSync(directory) : [];
 }
-
-export const join = path.join;

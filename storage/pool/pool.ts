@@ -20,7 +20,6 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import { StorageError } from '../volume/errors.js';
-import { mapBytesOf } from '../layers/map.js';
 import { CatalogLog } from './catalogLog.js';
 import {
   SNAPSHOT_NAME,
@@ -43,26 +42,28 @@ import {
   readSmall,
   statfs,
 } from './file.js';
-import { kernelFiles, makeOwnDirectory, namesIn, type PoolFiles } from './files.js';
+import { kernelFiles, namesIn, type PoolFiles } from './files.js';
 import { takeOver } from './formatOne.js';
+import { DELETING, LAYERS, LayerFiles } from './layerFiles.js';
 import { FORMAT, VOLUME_NAME, formatPool, parsePool } from './meta.js';
 
 const POOL_FILE = 'pool.json';
 const LOCK_FILE = 'lock';
 const CATALOG_FILE = 'catalog';
-const LAYERS = 'layers';
-const DELETING = 'deleting';
-const DATA_FILE = 'data';
-const MAP_FILE = 'map';
 const OURS = new Set([
-  ...[POOL_FILE, POOL_FILE + TEMPORARY, LOCK_FILE, CATALOG_FILE, CATALOG_FILE + TEMPORARY, LAYERS, DELETING],
+  POOL_FILE,
+  POOL_FILE + TEMPORARY,
+  LOCK_FILE,
+  CATALOG_FILE,
+  CATALOG_FILE + TEMPORARY,
+  LAYERS,
+  DELETING,
   // Of format 1.
-  ...['volumes', 'making'],
+  'volumes',
+  'making',
 ]);
 /** At the root of a file system of its own. */
 const NOT_OURS_BUT_FINE = new Set(['lost+found']);
-const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
-const FREEING_PATIENCE_MS = 2000;
 const SIZE_MAX_BYTES = 2 ** 46;
 
 export interface VolumeWish {
@@ -73,27 +74,18 @@ export interface VolumeWish {
   readonly quota_bytes?: number | null | undefined;
 }
 
-/** Files of a layer that is open, and for how many. */
-interface OpenLayer {
-  readonly dataFd: number;
-  readonly mapFd: number;
-  users: number;
-}
-
 export class Pool {
   readonly directory: string;
   readonly uuid: string;
   /** In words: foreign files, damage. */
   readonly problems: string[] = [];
   readonly log: CatalogLog;
+  /** The files of layers, whoever they belong to. */
+  readonly layers: LayerFiles;
   #files: PoolFiles;
   #lockFd: number;
   #now_ms: () => number;
-  #open = new Map<string, OpenLayer>();
-  /** Layers that a job works on: they are not removed, whoever else lets go of them. */
-  #held = new Map<string, number>();
   #faults: Map<string, string>;
-  #freeing = new Set<Promise<void>>();
 
   /** Opens the pool, or makes it where there is nothing. Throws StorageError. */
   static open(directory: string, now_ms: () => number, files: PoolFiles = kernelFiles): Pool {
@@ -121,7 +113,7 @@ export class Pool {
     try {
       this.#lock();
       if (foreign.length > 0) this.problems.push(`not ours, left alone: ${listed(foreign)}`);
-      for (const name of [LAYERS, DELETING]) files.makeDirectory(this.#at(name));
+      this.layers = new LayerFiles(directory, files);
       const { uuid, format } = this.#identity();
       this.uuid = uuid;
       const mayBeNew = namesIn(this.#at(LAYERS)).length === 0;
@@ -142,10 +134,7 @@ export class Pool {
 
   /** Freeing is waited for, but not long: what is left is done at the next open. Files still open are closed. */
   async close(): Promise<void> {
-    const patience = new Promise<void>(resolve => setTimeout(resolve, FREEING_PATIENCE_MS).unref());
-    await Promise.race([Promise.all(this.#freeing), patience]);
-    for (const { dataFd, mapFd } of this.#open.values()) closeBoth(dataFd, mapFd);
-    this.#open.clear();
+    await this.layers.close();
     this.log.close();
     closeFile(this.#lockFd);
   }
@@ -190,17 +179,14 @@ export class Pool {
     return this.#catalog.chain(layer);
   }
 
+  /** What a layer's files take. */
+  allocated_bytes(layer: string): number {
+    return this.layers.allocated_bytes(layer);
+  }
+
   space(): { capacity_bytes: number; free_bytes: number } {
     const { capacity_bytes, free_bytes } = statfs(this.directory);
     return { capacity_bytes, free_bytes };
-  }
-
-  /** What a layer's files take; 0 where they cannot be seen. */
-  allocated_bytes(layer: string): number {
-    let sum = 0;
-    for (const file of [DATA_FILE, MAP_FILE])
-      sum += (fs.statSync(this.#at(LAYERS, layer, file), { throwIfNoEntry: false })?.blocks ?? 0) * 512;
-    return sum;
   }
 
   /** A new volume, empty. */
@@ -280,9 +266,9 @@ export class Pool {
     try {
       if (size_bytes < volume.size_bytes) {
         this.#commit(changes);
-        this.#setLength(top, size_bytes);
+        this.layers.setLength(top, size_bytes);
       } else {
-        this.#setLength(top, size_bytes);
+        this.layers.setLength(top, size_bytes);
         this.#commit(changes);
       }
     } catch (error) {
@@ -386,37 +372,19 @@ export class Pool {
 
   /** Frees layers that nobody reaches and nobody has open. */
   collect(): void {
-    const gone = this.#catalog
-      .unreachable()
-      .filter(({ uuid }) => !this.#open.has(uuid) && !this.#held.has(uuid));
+    const gone = this.#catalog.unreachable().filter(({ uuid }) => !this.layers.isNeeded(uuid));
     if (gone.length === 0 || this.log.closed !== null) return;
     this.#commit(gone.map(({ uuid }): Change => ({ do: 'drop', kind: 'layer', uuid })));
-    for (const { uuid } of gone) this.#remove(uuid);
+    for (const { uuid } of gone) this.layers.remove(uuid);
   }
 
   /** A layer's files, open until `release`. */
   acquire(uuid: string): LayerOpening {
-    const record = this.#layer(uuid);
-    let open = this.#open.get(uuid);
-    if (open === undefined) {
-      try {
-        open = this.#openFiles(record);
-      } catch (error) {
-        throw toStorageError(error, `layer ${uuid} in ${this.directory}`);
-      }
-      this.#open.set(uuid, open);
-    }
-    open.users++;
-    const { dataFd, mapFd } = open;
-    const { size_bytes, inherits_bytes, checksums } = record;
-    return { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums };
+    return this.layers.acquire(this.#layer(uuid));
   }
 
   release(uuid: string): void {
-    const open = this.#open.get(uuid);
-    if (open === undefined || --open.users > 0) return;
-    closeBoth(open.dataFd, open.mapFd);
-    this.#open.delete(uuid);
+    this.layers.release(uuid);
   }
 
   /** All of a chain, the newest first; each is to be released. Throws VOLUME_DAMAGED, and then none is open. */
@@ -439,13 +407,11 @@ export class Pool {
   }
 
   hold(uuid: string): void {
-    this.#held.set(uuid, (this.#held.get(uuid) ?? 0) + 1);
+    this.layers.hold(uuid);
   }
 
   unhold(uuid: string): void {
-    const count = (this.#held.get(uuid) ?? 0) - 1;
-    if (count > 0) this.#held.set(uuid, count);
-    else this.#held.delete(uuid);
+    this.layers.unhold(uuid);
   }
 
   /** Files for a layer that is in no chain; what `commit`s must name it before `collect` is called. */
@@ -516,16 +482,11 @@ export class Pool {
 
   /** Layers that a crash left half made or half destroyed: no record names them. */
   #removeLeftovers(): void {
-    for (const name of namesIn(this.#at(DELETING))) {
-      if (UUID.test(name)) this.#free(this.#at(DELETING, name));
-      else this.problems.push(`not ours, left alone: ${DELETING}/${name}`);
-    }
-    for (const name of namesIn(this.#at(LAYERS))) {
-      if (!UUID.test(name)) this.problems.push(`not ours, left alone: ${LAYERS}/${name}`);
-      // A damaged catalogue may have lost the record of what is precious.
-      else if (!this.#catalog.layers.has(name) && this.log.closed === null) this.#remove(name);
-    }
-    if (this.log.closed === null) this.collect();
+    // A damaged catalogue may have lost the record of what is precious.
+    const isClosed = this.log.closed !== null;
+    const foreign = this.layers.removeLeftovers(uuid => isClosed || this.#catalog.layers.has(uuid));
+    for (const name of foreign) this.problems.push(`not ours, left alone: ${name}`);
+    this.collect();
   }
 
   #requireFree(name: string): void {
@@ -566,92 +527,40 @@ export class Pool {
     const { size_bytes, checksums, preallocated, createdAt_ms, uuid: top } = layer;
     const labels = { ...wish.labels };
     const quota_bytes = wish.quota_bytes ?? null;
+    const uuid = randomUUID();
+    const keyCheck = null;
     return {
-      ...{ uuid: randomUUID(), name, top, size_bytes, createdAt_ms, checksums, preallocated },
-      ...{ labels, quota_bytes, keyCheck: null },
+      uuid,
+      name,
+      top,
+      size_bytes,
+      createdAt_ms,
+      checksums,
+      preallocated,
+      labels,
+      quota_bytes,
+      keyCheck,
     };
   }
 
   /** Makes the layer's files, then commits it with what else comes with it. Nothing is left when that fails. */
   #withLayer(layer: LayerRecord, what: string, also: readonly Change[]): void {
-    const directory = this.#at(LAYERS, layer.uuid);
     try {
-      makeOwnDirectory(directory);
-      this.#files.makeFile(path.join(directory, DATA_FILE), layer.size_bytes, layer.preallocated);
-      if (!layer.plain)
-        this.#files.makeFile(path.join(directory, MAP_FILE), mapBytesOf(layer.size_bytes), false);
-      this.#files.syncDirectory(directory);
-      this.#files.syncDirectory(this.#at(LAYERS));
-      this.#commit([{ do: 'layer', layer }, ...also]);
+      this.layers.make(layer);
+      try {
+        this.#commit([{ do: 'layer', layer }, ...also]);
+      } catch (error) {
+        // Unless the catalogue cannot tell whether it was taken.
+        if (this.log.closed === null) this.layers.unmake(layer.uuid);
+        throw error;
+      }
     } catch (error) {
-      // Unless the catalogue cannot tell whether it was taken.
-      if (this.log.closed === null) fs.rmSync(directory, { recursive: true, force: true });
       throw toStorageError(error, what);
     }
   }
 
   #commit(changes: readonly Change[]): void {
     this.log.commit(changes);
-  }
-
-  #setLength(layer: LayerRecord, size_bytes: number): void {
-    const wasOpen = this.#open.has(layer.uuid);
-    const { dataFd, mapFd } = this.acquire(layer.uuid);
-    try {
-      this.#files.truncate(dataFd, size_bytes);
-      this.#files.sync(dataFd);
-      // Never shorter: a map that says too much does no harm, and its pages need not be cut.
-      if (mapFd >= 0 && size_bytes > layer.size_bytes) {
-        this.#files.truncate(mapFd, mapBytesOf(size_bytes));
-        this.#files.sync(mapFd);
-      }
-    } finally {
-      this.release(layer.uuid);
-      if (!wasOpen) this.#open.delete(layer.uuid);
-    }
-  }
-
-  #openFiles(layer: LayerRecord): OpenLayer {
-    const directory = this.#at(LAYERS, layer.uuid);
-    const dataFd = this.#openFile(path.join(directory, DATA_FILE), layer.size_bytes);
-    if (layer.plain) return { dataFd, mapFd: -1, users: 0 };
-    try {
-      const mapFd = this.#openFile(path.join(directory, MAP_FILE), mapBytesOf(layer.size_bytes));
-      return { dataFd, mapFd, users: 0 };
-    } catch (error) {
-      closeFile(dataFd);
-      throw error;
-    }
-  }
-
-  #openFile(file: string, size_bytes: number): number {
-    if (!this.#files.exists(file)) throw new StorageError('VOLUME_DAMAGED', `${file} is missing`);
-    const fd = this.#files.open(file);
-    const found = fs.fstatSync(fd).size;
-    if (found >= size_bytes) return fd;
-    this.#files.close(fd);
-    throw new StorageError(
-      'VOLUME_DAMAGED',
-      `${file} has ${found} bytes of ${size_bytes}: its end is lost. Restore it from a backup`,
-    );
-  }
-
-  #remove(uuid: string): void {
-    const grave = this.#at(DELETING, uuid);
-    try {
-      this.#files.rename(this.#at(LAYERS, uuid), grave);
-    } catch {
-      return; // It is in no record; the next open tries again.
-    }
-    this.#free(grave);
-  }
-
-  #free(directory: string): void {
-    const freeing = fs.promises
-      .rm(directory, { recursive: true, force: true })
-      .catch(() => undefined) // the next open tries again
-      .finally(() => this.#freeing.delete(freeing));
-    this.#freeing.add(freeing);
   }
 }
 
@@ -661,11 +570,6 @@ function requireSize(name: string, size_bytes: number): void {
       'VOLUME_TOO_LARGE',
       `volume ${name}: ${size_bytes} bytes is no multiple of 4096 between 4096 and ${SIZE_MAX_BYTES}`,
     );
-}
-
-function closeBoth(dataFd: number, mapFd: number): void {
-  closeFile(dataFd);
-  if (mapFd >= 0) closeFile(mapFd);
 }
 
 function listed(names: readonly string[]): string {

@@ -14,13 +14,27 @@ const POOL = '00000000-0000-4000-8000-000000000000';
 const uuid = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
 
 const layer = (n: number, parent: number | null): LayerRecord => ({
-  ...{ uuid: uuid(n), parent: parent === null ? null : uuid(parent), size_bytes: 8192, inherits_bytes: 8192 },
-  ...{ plain: false, checksums: true, preallocated: false, createdAt_ms: n },
+  uuid: uuid(n),
+  parent: parent === null ? null : uuid(parent),
+  size_bytes: 8192,
+  inherits_bytes: 8192,
+  plain: false,
+  checksums: true,
+  preallocated: false,
+  createdAt_ms: n,
 });
 
 const volume = (n: number, name: string, top: number): VolumeRecord => ({
-  ...{ uuid: uuid(n), name, top: uuid(top), size_bytes: 8192, createdAt_ms: n, checksums: true },
-  ...{ preallocated: false, labels: {}, quota_bytes: null, keyCheck: null },
+  uuid: uuid(n),
+  name,
+  top: uuid(top),
+  size_bytes: 8192,
+  createdAt_ms: n,
+  checksums: true,
+  preallocated: false,
+  labels: {},
+  quota_bytes: null,
+  keyCheck: null,
 });
 
 const BATCHES: Change[][] = [
