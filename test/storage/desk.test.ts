@@ -13,7 +13,9 @@ function io(plane: Plane, name: string, commands: string[], readOnly = false): s
   const { stdout, stderr, status } = spawnSync(
     'qemu-io',
     [
-      ...['-f', 'raw', ...(readOnly ? ['-r'] : [])],
+      '-f',
+      'raw',
+      ...(readOnly ? ['-r'] : []),
       ...commands.flatMap(command => ['-c', command]),
       plane.uri(name),
     ],
@@ -108,7 +110,7 @@ void t.test('snapshot, clone, rollback: what was written before and after', { sk
   plane.child.kill('SIGKILL');
   await plane.exit();
   await plane.launch();
-  await plane.configure([...['v', 'w', 'c'].map(name => plane.unix(name))]);
+  await plane.configure(['v', 'w', 'c'].map(name => plane.unix(name)));
   holds(plane, 'v', 1, '0', '1M');
   holds(plane, 'c', 3, '0', '64k');
   holds(plane, 'c', 1, '64k', '960k');
@@ -187,7 +189,11 @@ void t.test('flatten, scrub, backup and restore', { skip }, async t => {
   await plane.volume('r', 16 * MiB);
   await plane.configure(['v', 'c', 'r'].map(name => plane.unix(name)));
   const restored = await run(plane, {
-    ...{ kind: 'restore', pool: 'p', volume: 'r', source: target, sourceVolume: 'v' },
+    kind: 'restore',
+    pool: 'p',
+    volume: 'r',
+    source: target,
+    sourceVolume: 'v',
   });
   t.match(restored, { state: 'done' }, restored.message ?? '');
   holds(plane, 'r', 7, '0', '3M');
