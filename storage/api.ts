@@ -30,6 +30,7 @@ const STATUS_OF: Readonly<Record<StorageErrorCode, number>> = {
   POOL_NOT_A_POOL: 409,
   POOL_DAMAGED: 500,
   POOL_UNKNOWN: 404,
+  POOL_KIND: 409,
   POOL_IO: 500,
   VOLUME_NAME_INVALID: 400,
   VOLUME_UNKNOWN: 404,

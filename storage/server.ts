@@ -12,13 +12,12 @@ import type {
   ExportConfig,
   ExportStatus,
   Lease,
-  PoolConfig,
-  PoolStatus,
   SnapshotRequest,
   SnapshotStatus,
   StorageConfig,
   StorageEvent,
   StorageStatus,
+  VolumeConfig,
   VolumeSpec,
   VolumeStatus,
 } from './contract.js';
@@ -29,6 +28,7 @@ import { readTls } from './remote/file.js';
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
 import type { VolumeTold } from './nbd/messages.js';
+import { limitsOf } from './openings.js';
 import { rulesOf } from './nbd/rules.js';
 import { NbdServer } from './nbd/server.js';
 import { StorageError } from './volume/errors.js';
@@ -36,16 +36,11 @@ import { Pool } from './pool/pool.js';
 import type { VolumeRecord } from './pool/catalog.js';
 import { jobHost } from './desk/jobs.js';
 import { Operations, snapshotStatus } from './desk/operations.js';
+import { Store } from './desk/stores.js';
 import { UsedVolumes, allocated_bytes, volumeKey, type UsedVolume } from './desk/volumes.js';
 
 /** Pools that could not be opened are tried again so often. */
 const RETRY_MS = 2000;
-
-interface PoolEntry {
-  readonly config: PoolConfig;
-  pool: Pool | null;
-  reason: string | null;
-}
 
 interface ExportEntry {
   readonly config: ExportConfig;
@@ -70,7 +65,8 @@ export class StorageServer {
   generation = -1;
   #parts: StorageServerParts;
   #nbd: NbdServer;
-  #pools = new Map<string, PoolEntry>();
+  #pools = new Map<string, Store>();
+  #settings = new Map<string, VolumeConfig>();
   #used: UsedVolumes;
   #operations: Operations;
   readonly jobs: Jobs;
@@ -94,13 +90,18 @@ export class StorageServer {
       },
       { ioUring: parts.ioUring },
     );
-    this.#used = new UsedVolumes(this.#nbd, name => this.#openPool(name));
+    this.#used = new UsedVolumes({
+      nbd: this.#nbd,
+      store: name => this.#store(name),
+      settings: (pool, volume) => this.#settings.get(volumeKey(pool, volume)),
+    });
     this.#operations = new Operations({
       nbd: this.#nbd,
       used: this.#used,
       poolOf: name => this.#openPool(name),
       clients: (pool, volume) => this.#clientsOf(pool, volume),
       exportOf: (pool, volume) => this.#exportOf(pool, volume),
+      isMirrored: (pool, volume) => this.#settings.get(volumeKey(pool, volume))?.mirror !== undefined,
     });
     const host = jobHost({
       nbd: this.#nbd,
@@ -122,8 +123,7 @@ export class StorageServer {
       log: parts.log,
     });
     this.#retry = setInterval(() => {
-      if ([...this.#pools.values()].some(entry => entry.pool === null))
-        void this.#inTurn(() => this.#settle());
+      if (this.#isIncomplete()) void this.#inTurn(() => this.#settle());
     }, RETRY_MS).unref();
   }
 
@@ -146,8 +146,11 @@ export class StorageServer {
       await this.#closePools(changedPools);
       for (const pool of config.pools) {
         const reason = poolConflicts.get(pool.name) ?? null;
-        if (!this.#pools.has(pool.name)) this.#pools.set(pool.name, { config: pool, pool: null, reason });
+        const store = this.#pools.get(pool.name);
+        if (store === undefined) this.#pools.set(pool.name, new Store(pool, reason));
+        else store.config = pool;
       }
+      this.#takeSettings(config.volumes ?? []);
       this.#wish = config.exports.filter(wanted => !exportConflicts.has(wanted.name));
       this.#refused = exportConflicts;
       await this.#nbd.keepListeners(this.#wished().flatMap(wanted => wanted.listen));
@@ -160,6 +163,7 @@ export class StorageServer {
   ensureVolume(poolName: string, volumeName: string, spec: VolumeSpec): Promise<VolumeStatus> {
     return this.#inTurn(async () => {
       const before = this.#openPool(poolName).find(volumeName)?.size_bytes;
+      this.#store(poolName).requireRoom(spec.size_bytes - (before ?? 0));
       const record = await this.#operations.ensure(poolName, volumeName, spec);
       if (before !== record.size_bytes)
         this.#parts.log(before === undefined ? 'volume made' : 'volume resized', {
@@ -247,18 +251,15 @@ export class StorageServer {
   }
 
   volumesOf(poolName: string): VolumeStatus[] {
-    const pool = this.#openPool(poolName);
-    return pool.names().map(name => this.#volumeStatus(poolName, pool.require(name)));
+    return this.#statusesOf(this.#store(poolName));
   }
 
   status(): StorageStatus {
-    const volumes = [...this.#pools.values()].flatMap(({ config, pool }) =>
-      pool === null ? [] : pool.names().map(name => this.#volumeStatus(config.name, pool.require(name))),
-    );
+    const stores = [...this.#pools.values()].map(store => ({ store, volumes: this.#statusesOf(store) }));
     return {
       generation: this.generation,
-      pools: [...this.#pools.values()].map(entry => this.#poolStatus(entry, volumes)),
-      volumes,
+      pools: stores.map(({ store, volumes }) => store.status(volumes)),
+      volumes: stores.flatMap(({ volumes }) => volumes),
       exports: this.#exportStatuses(),
       server: spellCounters(SERVER_COUNTERS, this.#nbd.serverCounters),
       jobs: this.jobs.list(),
@@ -287,15 +288,21 @@ export class StorageServer {
 
   /** Withdraws what is not wanted any more, or otherwise; returns the pools that are to be closed. */
   async #dropExports(config: StorageConfig): Promise<string[]> {
-    const directories = new Map(config.pools.map(pool => [pool.name, pool.directory]));
+    const pools = new Map(config.pools.map(pool => [pool.name, pool]));
     const closing = [...this.#pools.values()]
-      .filter(entry => directories.get(entry.config.name) !== entry.config.directory)
-      .map(entry => entry.config.name);
+      .filter(store => {
+        const wanted = pools.get(store.config.name);
+        return wanted === undefined || store.differs(wanted);
+      })
+      .map(store => store.config.name);
+    const settings = new Map((config.volumes ?? []).map(one => [volumeKey(one.pool, one.name), one]));
     const leases = [...this.#leases].map(([name, lease]) => leaseExport(name, lease));
     const wanted = new Map([...config.exports, ...leases].map(one => [one.name, one]));
     const dropped = [...this.#exports.values()].filter(
       entry =>
-        closing.includes(entry.config.pool) || !sameService(entry.config, wanted.get(entry.config.name)),
+        closing.includes(entry.config.pool) ||
+        this.#opensOtherwise(entry.config, settings) ||
+        !sameService(entry.config, wanted.get(entry.config.name)),
     );
     await Promise.all(dropped.map(entry => this.#drop(entry)));
     return closing;
@@ -313,7 +320,7 @@ export class StorageServer {
 
   async #closePools(names: readonly string[]): Promise<void> {
     for (const name of names) {
-      await this.#pools.get(name)?.pool?.close();
+      await this.#pools.get(name)?.close();
       this.#pools.delete(name);
       this.#told.delete(`pool ${name}`);
     }
@@ -322,7 +329,7 @@ export class StorageServer {
   /** Does what is missing towards the wish, and tells what changed. Never throws for what is not ours to mend. */
   #settle(which: (wanted: ExportConfig) => boolean = () => true): void {
     if (this.#stopping) return;
-    for (const entry of this.#pools.values()) this.#tryPool(entry);
+    for (const store of this.#pools.values()) this.#tryPool(store);
     for (const wanted of this.#wished()) {
       if (!which(wanted)) continue;
       const before = this.#exports.get(wanted.name);
@@ -340,26 +347,65 @@ export class StorageServer {
     this.#tellChanges();
   }
 
-  #tryPool(entry: PoolEntry): void {
-    if (entry.pool !== null) return;
-    const { name, directory = '' } = entry.config;
-    const other = [...this.#pools.values()].find(one => one.pool?.directory === directory);
+  #tryPool(store: Store): void {
+    if (store.kind === 'remote') return this.#reach(store);
+    if (store.isOpen) return;
+    const place = placeOf(store.config);
+    const other = [...this.#pools.values()].find(
+      one => one !== store && one.isOpen && one.kind === store.kind && placeOf(one.config) === place,
+    );
     try {
       if (other !== undefined)
-        throw new StorageError('POOL_IN_USE', `${directory} is the directory of pool ${other.config.name}`);
-      entry.pool = Pool.open(directory, this.#parts.now_ms);
-      entry.reason = null;
+        throw new StorageError('POOL_IN_USE', `${place} is the place of pool ${other.config.name}`);
+      store.open(this.#parts.now_ms);
       this.jobs.look();
-      this.#parts.log('pool open', {
-        pool: name,
-        directory,
-        uuid: entry.pool.uuid,
-        problems: entry.pool.problems,
-      });
+      const { uuid, problems } = store.pool ?? {};
+      this.#parts.log('pool open', { pool: store.config.name, kind: store.kind, place, uuid, problems });
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
-      entry.reason = error.message;
+      store.reason = error.message;
     }
+  }
+
+  /** Asks another server for what is not known of its exports; not in turn, since it may take long to answer. */
+  #reach(store: Store): void {
+    const unknown = [...this.#settings.values()]
+      .filter(one => one.pool === store.config.name)
+      .map(one => one.remoteName ?? one.name)
+      .filter(name => (store.remote?.size_bytes(name) ?? null) === null);
+    if (store.isOpen && unknown.length === 0) return;
+    void store.reach(unknown).then(() => {
+      const isKnown = unknown.some(name => (store.remote?.size_bytes(name) ?? null) !== null);
+      return isKnown
+        ? this.#inTurn(() => this.#settle(wanted => wanted.pool === store.config.name))
+        : undefined;
+    });
+  }
+
+  /** Limits count at once; how a volume is opened otherwise, counts when it is opened. */
+  #takeSettings(volumes: readonly VolumeConfig[]): void {
+    this.#settings = new Map(volumes.map(one => [volumeKey(one.pool, one.name), one]));
+    for (const used of this.#used.all())
+      if (used.users.size > 0)
+        this.#nbd.limitVolume(used.volumeId, limitsOf(this.#settings.get(used.key)?.limits));
+  }
+
+  #opensOtherwise({ pool, volume }: ExportConfig, settings: ReadonlyMap<string, VolumeConfig>): boolean {
+    const essence = (one: VolumeConfig | undefined): string =>
+      JSON.stringify([one?.encryption, one?.mirror, one?.remoteName]);
+    const key = volumeKey(pool, volume);
+    return essence(this.#settings.get(key)) !== essence(settings.get(key));
+  }
+
+  /** Something that is wanted may be had later. */
+  #isIncomplete(): boolean {
+    return (
+      [...this.#pools.values()].some(store => !store.isOpen) ||
+      [...this.#settings.values()].some(
+        ({ pool, name, remoteName }) =>
+          this.#pools.get(pool)?.remote?.size_bytes(remoteName ?? name) === null,
+      )
+    );
   }
 
   #tryExport(entry: ExportEntry): void {
@@ -406,12 +452,18 @@ export class StorageServer {
     return this.#wished().find(wanted => wanted.pool === pool && wanted.volume === volume)?.name ?? null;
   }
 
-  #openPool(name: string): Pool {
-    const entry = this.#pools.get(name);
-    if (entry === undefined)
+  #store(name: string): Store {
+    const store = this.#pools.get(name);
+    if (store === undefined)
       throw new StorageError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
-    if (entry.pool === null) throw new StorageError('POOL_IO', `pool ${name} is not open: ${entry.reason}`);
-    return entry.pool;
+    if (!store.isOpen)
+      throw new StorageError('POOL_IO', `pool ${name} is not open: ${store.reason ?? 'not yet'}`);
+    return store;
+  }
+
+  /** Of a directory. */
+  #openPool(name: string): Pool {
+    return this.#store(name).directory();
   }
 
   #volumeState(told: VolumeTold): void {
@@ -454,18 +506,33 @@ export class StorageServer {
     };
   }
 
-  #poolStatus({ config, pool, reason }: PoolEntry, volumes: readonly VolumeStatus[]): PoolStatus {
-    const own = volumes.filter(volume => volume.pool === config.name);
-    return {
-      name: config.name,
-      directory: placeOf(config),
-      state: pool === null ? 'error' : 'open',
-      reason: pool === null ? reason : pool.problems.length === 0 ? null : pool.problems.join('; '),
-      ...(pool === null ? { capacity_bytes: 0, free_bytes: 0 } : pool.space()),
-      allocated_bytes: own.reduce((sum, volume) => sum + volume.allocated_bytes, 0),
-      provisioned_bytes: own.reduce((sum, volume) => sum + volume.size_bytes, 0),
-      volumeCount: own.length,
-    };
+  /** Volumes of a device or of another server: those that the configuration names. */
+  #statusAsItIs(store: Store, { name, remoteName }: VolumeConfig): VolumeStatus[] {
+    const { device, remote, config } = store;
+    const size_bytes = device?.size_bytes ?? remote?.size_bytes(remoteName ?? name) ?? null;
+    if (size_bytes === null) return [];
+    const used = this.#used.get(config.name, name);
+    return [
+      {
+        pool: config.name,
+        name,
+        uuid: placeOf(config),
+        size_bytes,
+        allocated_bytes: device?.allocated_bytes ?? 0,
+        createdAt_ms: 0,
+        state: used?.state ?? 'ok',
+        reason: used?.reason ?? null,
+        mirror: used?.mirror ?? null,
+      },
+    ];
+  }
+
+  #statusesOf(store: Store): VolumeStatus[] {
+    const { pool, config } = store;
+    if (pool !== null) return pool.names().map(name => this.#volumeStatus(config.name, pool.require(name)));
+    return [...this.#settings.values()]
+      .filter(one => one.pool === config.name)
+      .flatMap(one => this.#statusAsItIs(store, one));
   }
 
   #exportStatuses(): ExportStatus[] {
@@ -497,7 +564,7 @@ export class StorageServer {
 
   #problems(): Applied['problems'] {
     const pools = [...this.#pools.values()]
-      .filter(entry => entry.pool === null)
+      .filter(store => !store.isOpen)
       .map(entry => ({ pool: entry.config.name, export: null, reason: entry.reason ?? 'not open' }));
     const exports = this.#exportStatuses()
       .filter(status => status.state === 'error')
@@ -507,8 +574,9 @@ export class StorageServer {
 
   #tellChanges(): void {
     const at_ms = this.#parts.now_ms();
-    for (const { config, pool, reason } of this.#pools.values()) {
-      const state = pool === null ? 'error' : 'open';
+    for (const store of this.#pools.values()) {
+      const { config } = store;
+      const { state, reason } = store.status([]);
       if (this.#isNews(`pool ${config.name}`, { state, reason }))
         this.#parts.onEvent({ type: 'pool', at_ms, pool: config.name, state, reason });
     }

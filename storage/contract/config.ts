@@ -79,7 +79,7 @@ export const VolumeConfig = z.strictObject({
   pool: PoolName,
   name: VolumeName,
   limits: VolumeLimits.optional(),
-  /** Bytes at rest are AES-256-XTS by a key derived from this file (64 bytes or more, mode 0600). */
+  /** Bytes at rest are AES-256-XTS by a key derived from this file (32 bytes to 64 KiB, mode 0600). */
   encryption: z.strictObject({ keyFile: FilePath }).optional(),
   /** Kept the same as another volume of the same size; see storage/volume/mirror.ts. */
   mirror: z.strictObject({ pool: PoolName, volume: VolumeName }).optional(),

@@ -23,6 +23,8 @@ export interface OperationsParts {
   readonly poolOf: (name: string) => Pool;
   /** Clients that are connected to the volume or a snapshot of it. */
   readonly clients: (pool: string, volume: string) => number;
+  /** It has a second side, which knows nothing of snapshots. */
+  readonly isMirrored: (pool: string, volume: string) => boolean;
   /** The export that the configuration makes of it; null: none. */
   readonly exportOf: (pool: string, volume: string) => string | null;
 }
@@ -249,6 +251,11 @@ export class Operations {
   }
 
   #requireIdle(pool: string, name: string, what: string): void {
+    if (this.#parts.isMirrored(pool, name))
+      throw new StorageError(
+        'VOLUME_EXPORTED',
+        `volume ${name} of pool ${pool} is mirrored and cannot be ${what}, as its other side would keep what it has: take the mirror away first`,
+      );
     const count = this.#parts.clients(pool, name);
     if (count > 0)
       throw new StorageError(

@@ -2,7 +2,12 @@
  * Volumes that are open in the data thread, and who uses them: exports, and operations that need one open for a moment. A
  * volume is opened for its first user and closed after its last.
  */
-import type { LayerOpening, LayersOpening } from '../volume/opening.js';
+import type { LayerOpening, LayersOpening, MirrorOpening, SingleOpening } from '../volume/opening.js';
+import { placeOf, type VolumeConfig } from '../contract.js';
+import { limitsOf } from '../openings.js';
+import { JOURNAL_BYTES } from '../volume/mirrorJournal.js';
+import { keyOf } from './keys.js';
+import type { Store } from './stores.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { VolumeRecord } from '../pool/catalog.js';
 import type { Pool } from '../pool/pool.js';
@@ -10,22 +15,48 @@ import { StorageError } from '../volume/errors.js';
 import type { MirrorStatus } from '../volume/mirrorParts.js';
 import type { VolumeState } from '../volume/volume.js';
 
-export interface UsedVolume {
+export class UsedVolume {
   readonly key: string;
-  readonly poolName: string;
-  readonly pool: Pool;
-  /** Of the volume record: it may be renamed, never exchanged. */
+  readonly store: Store;
+  /** Of the volume's record, or that of its pool's place: it may be renamed, never exchanged. */
   readonly uuid: string;
   name: string;
   /** It is this snapshot of it. */
   readonly snapshot: string | null;
-  volumeId: number;
-  readonly users: Set<string>;
-  layers: LayerOpening[];
-  state: VolumeState;
-  reason: string | null;
-  checksumErrors: number;
-  mirror: MirrorStatus | null;
+  volumeId = 0;
+  readonly users = new Set<string>();
+  /** Of its chain, the newest first; none for what is no directory's. */
+  layers: LayerOpening[] = [];
+  /** What else is to be let go of when it is closed. */
+  others: (() => void)[] = [];
+  state: VolumeState = 'ok';
+  reason: string | null = null;
+  checksumErrors = 0;
+  mirror: MirrorStatus | null = null;
+
+  constructor(key: string, store: Store, uuid: string, name: string, snapshot: string | null) {
+    this.key = key;
+    this.store = store;
+    this.uuid = uuid;
+    this.name = name;
+    this.snapshot = snapshot;
+  }
+
+  get poolName(): string {
+    return this.store.config.name;
+  }
+
+  /** Throws for what is no directory's. */
+  get pool(): Pool {
+    return this.store.directory();
+  }
+}
+
+export interface UsedVolumesParts {
+  readonly nbd: NbdServer;
+  /** Throws where it is not in the configuration. */
+  readonly store: (pool: string) => Store;
+  readonly settings: (pool: string, volume: string) => VolumeConfig | undefined;
 }
 
 export function volumeKey(pool: string, volume: string, snapshot: string | null = null): string {
@@ -33,13 +64,13 @@ export function volumeKey(pool: string, volume: string, snapshot: string | null 
 }
 
 export class UsedVolumes {
-  readonly #nbd: NbdServer;
-  readonly #poolOf: (name: string) => Pool;
+  #parts: UsedVolumesParts;
   #volumes = new Map<string, UsedVolume>();
+  /** Volumes that are the second side of a mirror now, and whose. */
+  #sides = new Map<string, string>();
 
-  constructor(nbd: NbdServer, poolOf: (name: string) => Pool) {
-    this.#nbd = nbd;
-    this.#poolOf = poolOf;
+  constructor(parts: UsedVolumesParts) {
+    this.#parts = parts;
   }
 
   /** Known since this process began; it need not be open. */
@@ -62,42 +93,26 @@ export class UsedVolumes {
 
   /** Throws StorageError. */
   use(poolName: string, name: string, snapshot: string | null, user: string): UsedVolume {
-    const pool = this.#poolOf(poolName);
-    const record = pool.require(name);
-    const fault = pool.fault(name);
-    if (fault !== null) throw new StorageError('VOLUME_DAMAGED', `volume ${name}: ${fault}`);
+    const store = this.#parts.store(poolName);
     const key = volumeKey(poolName, name, snapshot);
+    const uuid =
+      store.kind === 'directory' ? soundRecord(store.directory(), name).uuid : placeOf(store.config);
     let used = this.#volumes.get(key);
-    if (used === undefined || used.uuid !== record.uuid) {
-      used = {
-        key,
-        poolName,
-        pool,
-        uuid: record.uuid,
-        name,
-        snapshot,
-        volumeId: 0,
-        users: new Set<string>(),
-        layers: [],
-        state: 'ok',
-        reason: null,
-        checksumErrors: 0,
-        mirror: null,
-      };
+    if (used === undefined || used.uuid !== uuid || used.store !== store) {
+      used = new UsedVolume(key, store, uuid, name, snapshot);
       this.#volumes.set(key, used);
     }
-    if (used.users.size === 0) this.#open(used, record);
+    if (used.users.size === 0) this.#open(used);
     used.users.add(user);
     return used;
   }
 
   async leave(used: UsedVolume, user: string): Promise<void> {
     if (!used.users.delete(user) || used.users.size > 0) return;
-    await this.#nbd.closeVolume(used.volumeId);
-    this.#release(used, used.layers);
-    used.layers = [];
+    await this.#parts.nbd.closeVolume(used.volumeId);
+    this.#letGo(used);
     if (used.state === 'full') used.state = 'ok';
-    used.pool.collect();
+    used.store.pool?.collect();
   }
 
   /** What its pool says of the volume as it is now, with these layers. */
@@ -122,20 +137,104 @@ export class UsedVolumes {
     this.#volumes.delete(used.key);
   }
 
-  #open(used: UsedVolume, record: VolumeRecord): void {
+  #open(used: UsedVolume): void {
     // A new object for the same file would know nothing of what was lost.
     if (used.state === 'failed')
       throw new StorageError('VOLUME_DAMAGED', `volume ${used.name}: ${used.reason ?? 'it has failed'}`);
-    const { pool, snapshot } = used;
-    const named = snapshot === null ? null : pool.requireSnapshot(record, snapshot);
-    used.layers = pool.acquireChain(named?.layer ?? record.top);
-    used.volumeId = this.#nbd.newId();
-    used.checksumErrors = 0;
-    const opening = this.opening(used, record, used.layers);
-    const base: LayersOpening =
-      named === null ? opening : { ...opening, size_bytes: named.size_bytes, writable: false };
-    this.#nbd.openVolume(used.volumeId, { base, encryptionKey: null, limits: null });
+    const { nbd, settings } = this.#parts;
+    const mirrorOf = this.#sides.get(used.key);
+    if (mirrorOf !== undefined)
+      throw new StorageError(
+        'VOLUME_EXPORTED',
+        `volume ${used.name} is the second side of ${mirrorOf}: use that, or take the mirror away`,
+      );
+    const { limits, encryption, mirror, remoteName } = settings(used.poolName, used.name) ?? {};
+    try {
+      const first = this.#side(used, used.store, used.name, used.snapshot, remoteName);
+      let encryptionKey: Uint8Array | null = null;
+      if (used.store.kind === 'directory')
+        encryptionKey = keyOf(used.pool, used.pool.require(used.name), encryption?.keyFile);
+      else if (encryption !== undefined)
+        throw new StorageError(
+          'VOLUME_KEY',
+          `volume ${used.name} is not in a directory of ours, where its key could be checked: it cannot be encrypted here`,
+        );
+      const isMirrored = mirror !== undefined && used.snapshot === null;
+      const base = isMirrored ? this.#mirror(used, first, mirror) : first;
+      used.volumeId = nbd.newId();
+      used.checksumErrors = 0;
+      nbd.openVolume(used.volumeId, { base, encryptionKey, limits: limitsOf(limits) });
+    } catch (error) {
+      this.#letGo(used);
+      throw error;
+    }
   }
+
+  /** One volume at the bottom; what it holds is let go of with `used`. */
+  #side(
+    used: UsedVolume,
+    store: Store,
+    name: string,
+    snapshot: string | null,
+    remoteName: string | undefined,
+  ): SingleOpening {
+    const { device, remote } = store;
+    if (device !== null) {
+      used.others.push(() => device.release(name));
+      return device.acquire(name);
+    }
+    if (remote !== null) return remote.opening(remoteName ?? name);
+    const pool = store.directory();
+    const record = soundRecord(pool, name);
+    const named = snapshot === null ? null : pool.requireSnapshot(record, snapshot);
+    const layers = pool.acquireChain(named?.layer ?? record.top);
+    if (store === used.store) used.layers = layers;
+    else used.others.push(() => layers.forEach(({ uuid }) => pool.release(uuid)));
+    const opening = pool.opening(record, layers, quotaLeft_bytes(pool, record));
+    return named === null ? opening : { ...opening, size_bytes: named.size_bytes, writable: false };
+  }
+
+  #mirror(
+    used: UsedVolume,
+    first: SingleOpening,
+    { pool, volume }: NonNullable<VolumeConfig['mirror']>,
+  ): MirrorOpening {
+    const key = volumeKey(pool, volume);
+    if (this.isOpen(pool, volume) || this.#sides.has(key))
+      throw new StorageError(
+        'VOLUME_EXPORTED',
+        `volume ${volume} of pool ${pool} is in use and cannot be the second side of ${used.name}`,
+      );
+    const store = this.#parts.store(pool);
+    const second = this.#side(used, store, volume, null, this.#parts.settings(pool, volume)?.remoteName);
+    if (second.size_bytes !== first.size_bytes)
+      throw new StorageError(
+        'VOLUME_DIFFERS',
+        `the sides of mirror ${used.name} have ${first.size_bytes} and ${second.size_bytes} bytes: make them equal`,
+      );
+    const journalFd = used.pool.openJournal(used.uuid, JOURNAL_BYTES);
+    this.#sides.set(key, `${used.poolName}/${used.name}`);
+    used.others.push(() => {
+      used.pool.closeJournal(journalFd);
+      this.#sides.delete(key);
+    });
+    return { kind: 'mirror', first, second, journalFd };
+  }
+
+  #letGo(used: UsedVolume): void {
+    this.#release(used, used.layers);
+    used.layers = [];
+    for (const release of used.others) release();
+    used.others = [];
+  }
+}
+
+/** Throws VOLUME_UNKNOWN, VOLUME_DAMAGED. */
+function soundRecord(pool: Pool, name: string): VolumeRecord {
+  const record = pool.require(name);
+  const fault = pool.fault(name);
+  if (fault !== null) throw new StorageError('VOLUME_DAMAGED', `volume ${name}: ${fault}`);
+  return record;
 }
 
 /** What its layers and its snapshots' may still allocate; shared layers count for whom they were made. */

@@ -50,6 +50,8 @@ export const VolumeRecord = z.strictObject({
   quota_bytes: z.int().nullable(),
   /** Of its encryption key; null: it has none, or was never opened with one. */
   keyCheck: z.string().max(200).nullable(),
+  /** By which its key is derived: of the volume that it was cloned from first; null: its own. */
+  keyUuid: z.uuid().nullable(),
 });
 export type VolumeRecord = z.infer<typeof VolumeRecord>;
 

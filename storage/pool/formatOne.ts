@@ -71,7 +71,16 @@ function recordsOf({ uuid, name, size_bytes, createdAt_ms }: VolumeMeta): Change
     { do: 'layer', layer: { ...common, uuid, parent: null, inherits_bytes: 0, plain: true } },
     {
       do: 'volume',
-      volume: { ...common, uuid, name, top: uuid, labels: {}, quota_bytes: null, keyCheck: null },
+      volume: {
+        ...common,
+        uuid,
+        name,
+        top: uuid,
+        labels: {},
+        quota_bytes: null,
+        keyCheck: null,
+        keyUuid: null,
+      },
     },
   ];
 }

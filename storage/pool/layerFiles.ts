@@ -124,6 +124,12 @@ export class LayerFiles {
     }
   }
 
+  /** Nothing was ever written: where there is a map, it would say so; else the file has no blocks, or was given all of them. */
+  isBlank({ uuid, plain, preallocated }: LayerRecord): boolean {
+    const file = path.join(this.#at(uuid), plain ? DATA_FILE : MAP_FILE);
+    return (plain && preallocated) || fs.statSync(file, { throwIfNoEntry: false })?.blocks === 0;
+  }
+
   /** 0 where they cannot be seen. */
   allocated_bytes(uuid: string): number {
     let sum = 0;

@@ -6,6 +6,7 @@
  *   POOL/catalog              layers, volumes and snapshots: catalog.ts
  *   POOL/layers/UUID/data     a layer's bytes, a sparse file, volume offset = file offset
  *   POOL/layers/UUID/map      which of them it has, and their checksums: layers/map.ts. A plain layer has none
+ *   POOL/mirrors/UUID         which regions of a mirrored volume may differ: volume/mirrorJournal.ts
  *   POOL/deleting/UUID/       a layer being destroyed; one left over is removed at open
  *
  * Files first, then the catalogue, and for what goes away the other way round: so after a crash there is the old state or the
@@ -50,6 +51,7 @@ import { FORMAT, VOLUME_NAME, formatPool, parsePool } from './meta.js';
 const POOL_FILE = 'pool.json';
 const LOCK_FILE = 'lock';
 const CATALOG_FILE = 'catalog';
+const MIRRORS = 'mirrors';
 const OURS = new Set([
   POOL_FILE,
   POOL_FILE + TEMPORARY,
@@ -58,6 +60,7 @@ const OURS = new Set([
   CATALOG_FILE + TEMPORARY,
   LAYERS,
   DELETING,
+  MIRRORS,
   // Of format 1.
   'volumes',
   'making',
@@ -223,7 +226,11 @@ export class Pool {
     const preallocated = wish.preallocated ?? false;
     const { size_bytes } = wish;
     const layer = this.#record({ size_bytes, parent, inherits_bytes, checksums, preallocated });
-    const volume = { ...this.#volumeRecord(name, wish, layer), keyCheck: from.keyCheck };
+    const volume = {
+      ...this.#volumeRecord(name, wish, layer),
+      keyCheck: from.keyCheck,
+      keyUuid: from.keyUuid ?? from.uuid,
+    };
     this.#withLayer(layer, `volume ${name} in ${this.directory}`, [{ do: 'volume', volume }]);
     return volume;
   }
@@ -239,8 +246,14 @@ export class Pool {
     return changed;
   }
 
-  keep(volume: VolumeRecord, keyCheck: string): void {
+  keepKeyCheck(volume: VolumeRecord, keyCheck: string): void {
     this.#commit([{ do: 'volume', volume: { ...volume, keyCheck } }]);
+  }
+
+  /** Nothing was ever written to it. */
+  isBlank(volume: VolumeRecord): boolean {
+    const chain = this.chain(volume.top);
+    return chain.length === 1 && this.layers.isBlank(chain[0]!);
   }
 
   rename(volume: VolumeRecord, to: string): VolumeRecord {
@@ -406,6 +419,26 @@ export class Pool {
     return openings;
   }
 
+  /** The write-intent journal of a mirrored volume: a file of zeroes when it is new. */
+  openJournal(volume: string, length_bytes: number): number {
+    const directory = this.#at(MIRRORS);
+    const file = path.join(directory, volume);
+    try {
+      this.#files.makeDirectory(directory);
+      if (!this.#files.exists(file)) {
+        this.#files.makeFile(file, length_bytes, false);
+        this.#files.syncDirectory(directory);
+      }
+      return this.#files.open(file);
+    } catch (error) {
+      throw toStorageError(error, `journal ${file}`);
+    }
+  }
+
+  closeJournal(fd: number): void {
+    this.#files.close(fd);
+  }
+
   hold(uuid: string): void {
     this.layers.hold(uuid);
   }
@@ -529,6 +562,7 @@ export class Pool {
     const quota_bytes = wish.quota_bytes ?? null;
     const uuid = randomUUID();
     const keyCheck = null;
+    const keyUuid = null;
     return {
       uuid,
       name,
@@ -540,6 +574,7 @@ export class Pool {
       labels,
       quota_bytes,
       keyCheck,
+      keyUuid,
     };
   }
 

@@ -1,4 +1,5 @@
 /** Certificates, keys and pre-shared keys from their files. What is in them is in no message and no log. */
+import * as dns from 'node:dns/promises';
 import * as fs from 'node:fs';
 import type { TlsFiles } from '../contract.js';
 import { StorageError } from '../volume/errors.js';
@@ -50,5 +51,17 @@ function read(file: string, secret: boolean): string {
     if (error instanceof StorageError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? 'error';
     throw new StorageError('REMOTE_REFUSED', `${file} cannot be read: ${code}`, { cause: error });
+  }
+}
+
+/** The address of a server: the data thread, which connects, cannot wait for one. Throws REMOTE_UNREACHABLE. */
+export async function resolveHost(host: string): Promise<string> {
+  try {
+    return (await dns.lookup(host)).address;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'error';
+    throw new StorageError('REMOTE_UNREACHABLE', `${host} has no address that could be found (${code})`, {
+      cause: error,
+    });
   }
 }

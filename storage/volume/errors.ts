@@ -8,6 +8,7 @@ export type StorageErrorCode =
   | 'POOL_NOT_A_POOL' // the directory holds other things
   | 'POOL_DAMAGED'
   | 'POOL_UNKNOWN'
+  | 'POOL_KIND' // that cannot be done with a device or another server
   | 'POOL_IO'
   | 'VOLUME_NAME_INVALID'
   | 'VOLUME_UNKNOWN'

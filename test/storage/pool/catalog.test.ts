@@ -35,6 +35,7 @@ const volume = (n: number, name: string, top: number): VolumeRecord => ({
   labels: {},
   quota_bytes: null,
   keyCheck: null,
+  keyUuid: null,
 });
 
 const BATCHES: Change[][] = [

@@ -135,6 +135,7 @@ function made(name: string): Change[] {
         labels: {},
         quota_bytes: null,
         keyCheck: null,
+        keyUuid: null,
       },
     },
   ];

@@ -1,0 +1,139 @@
+/**
+ * Pools of all kinds as the desk holds them: directories of volumes, devices that are one volume, and other servers. One that
+ * cannot be opened says why, and is tried again.
+ */
+import { placeOf, type PoolConfig, type PoolStatus } from '../contract.js';
+import { DevicePool } from '../pool/device.js';
+import { Pool } from '../pool/pool.js';
+import { RemotePool } from '../remote/remotePool.js';
+import { resolveHost } from '../remote/file.js';
+import { StorageError } from '../volume/errors.js';
+
+const LOW_SPACE_PERCENT = 10;
+
+export class Store {
+  config: PoolConfig;
+  pool: Pool | null = null;
+  device: DevicePool | null = null;
+  remote: RemotePool | null = null;
+  reason: string | null;
+  #reaching = false;
+
+  constructor(config: PoolConfig, reason: string | null) {
+    this.config = config;
+    this.reason = reason;
+  }
+
+  get isOpen(): boolean {
+    return this.pool !== null || this.device !== null || this.remote !== null;
+  }
+
+  get kind(): 'directory' | 'device' | 'remote' {
+    if (this.config.remote !== undefined) return 'remote';
+    return this.config.device === undefined ? 'directory' : 'device';
+  }
+
+  /** Whether these settings are those of another pool: then this one is to be closed first. */
+  differs(config: PoolConfig): boolean {
+    const essence = ({ directory, device, remote }: PoolConfig): string =>
+      JSON.stringify([directory, device, remote]);
+    return essence(this.config) !== essence(config);
+  }
+
+  /** Directories and devices. Throws StorageError. */
+  open(now_ms: () => number): void {
+    const { directory, device } = this.config;
+    if (device !== undefined) this.device = new DevicePool(device);
+    else this.pool = Pool.open(directory ?? '', now_ms);
+    this.reason = null;
+  }
+
+  /** Another server: its address, and the sizes of these exports, as far as it answers. Never rejects. */
+  async reach(exportNames: readonly string[]): Promise<void> {
+    const { remote } = this.config;
+    if (remote === undefined || this.#reaching) return;
+    this.#reaching = true;
+    try {
+      if (remote.tls !== undefined)
+        throw new StorageError(
+          'REMOTE_REFUSED',
+          'TLS to other servers is not spoken yet: leave tls out, or reach the server through a tunnel',
+        );
+      if (this.remote === null) {
+        const server =
+          remote.server.kind === 'unix'
+            ? remote.server
+            : { ...remote.server, host: await resolveHost(remote.server.host) };
+        const { connections, patience_ms } = remote;
+        this.remote = new RemotePool({ server, tls: null, connections, patience_ms });
+        this.reason = null;
+      }
+      const pool = this.remote;
+      await Promise.all(exportNames.map(name => pool.learn(name)));
+    } catch (error) {
+      if (!(error instanceof StorageError)) throw error;
+      this.reason = error.message;
+    } finally {
+      this.#reaching = false;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.pool?.close();
+    this.device?.close();
+    this.pool = null;
+    this.device = null;
+    this.remote = null;
+  }
+
+  /** Throws: it is not open, or keeps no volumes of ours. */
+  directory(): Pool {
+    if (this.pool !== null) return this.pool;
+    const { name } = this.config;
+    if (!this.isOpen)
+      throw new StorageError('POOL_IO', `pool ${name} is not open: ${this.reason ?? 'not yet'}`);
+    throw new StorageError(
+      'POOL_KIND',
+      `pool ${name} is a ${this.kind === 'device' ? 'device' : 'server of others'}: its volume is as it is, without snapshots, and is neither made nor destroyed here`,
+    );
+  }
+
+  /** Throws VOLUME_NO_SPACE where so many more bytes would be promised beyond what the configuration allows. */
+  requireRoom(more_bytes: number): void {
+    const { overcommitMax, name } = this.config;
+    if (overcommitMax === undefined || more_bytes <= 0) return;
+    const pool = this.directory();
+    const promised_bytes = pool.names().reduce((sum, volume) => sum + pool.require(volume).size_bytes, 0);
+    const limit_bytes = overcommitMax * pool.space().capacity_bytes;
+    if (promised_bytes + more_bytes <= limit_bytes) return;
+    throw new StorageError(
+      'VOLUME_NO_SPACE',
+      `pool ${name} has promised ${promised_bytes} bytes and may promise ${Math.floor(limit_bytes)} (overcommit ${overcommitMax}): ${more_bytes} more are too many`,
+    );
+  }
+
+  /** `own` are the volumes of this pool. */
+  status(own: readonly { allocated_bytes: number; size_bytes: number }[]): PoolStatus {
+    const { config, pool, device } = this;
+    const space = pool?.space() ?? device?.space() ?? { capacity_bytes: 0, free_bytes: 0 };
+    const problems = pool?.problems ?? [];
+    const low = config.lowSpace_percent ?? LOW_SPACE_PERCENT;
+    const isLow = pool !== null && space.free_bytes * 100 < low * space.capacity_bytes;
+    const words = isLow
+      ? [`less than ${low} % of its file system is free: make room, or writes will fail`, ...problems]
+      : problems;
+    return {
+      name: config.name,
+      directory: placeOf(config),
+      kind: this.kind,
+      state: !this.isOpen ? 'error' : isLow ? 'low' : 'open',
+      reason: !this.isOpen ? this.reason : words.length === 0 ? null : words.join('; '),
+      capacity_bytes: space.capacity_bytes,
+      free_bytes: space.free_bytes,
+      allocated_bytes: own.reduce((sum, volume) => sum + volume.allocated_bytes, 0),
+      provisioned_bytes: own.reduce((sum, volume) => sum + volume.size_bytes, 0),
+      volumeCount: own.length,
+      problems,
+    };
+  }
+}
