@@ -179,6 +179,13 @@ async function volumes(
       await server.deleteSnapshot(pool, volume, which);
       return ok({ deleted: true });
     });
+  if (what === 'diff' && which === undefined)
+    return only('GET', method, () => {
+      const offset_bytes = Number(query.get('offset') ?? 0);
+      if (!Number.isSafeInteger(offset_bytes) || offset_bytes < 0)
+        return failure(400, 'BAD_REQUEST', 'offset: a whole number of bytes is needed');
+      return ok(server.diff(pool, volume, query.get('from'), query.get('to'), offset_bytes));
+    });
   if (what === 'rollback' && which === undefined)
     return only('POST', method, async () =>
       ok(await server.rollback(pool, volume, RollbackRequest.parse(json()).snapshot)),

@@ -8,11 +8,11 @@
  *   GET    /status                          StorageStatus
  *   GET    /pools/:pool/volumes             {volumes: VolumeStatus[]}
  *   PUT    /pools/:pool/volumes/:volume     VolumeSpec -> VolumeStatus   make it, or change it; the same again is no change
- *   DELETE /pools/:pool/volumes/:volume     {deleted: true}   destroys its data; refused while exported or cloned.
+ *   DELETE /pools/:pool/volumes/:volume     {deleted: true}   destroys its data, but for what clones share; refused while exported.
  *                                           With ?snapshots=true its snapshots too; refused while it has any, else
  *   POST   /pools/:pool/volumes/:volume/rename    RenameRequest -> VolumeStatus
  *   POST   /pools/:pool/volumes/:volume/rollback  RollbackRequest -> VolumeStatus   not while clients are connected
- *   DELETE /pools/:pool/volumes/:volume/snapshots/:snapshot   {deleted: true}   refused while cloned
+ *   DELETE /pools/:pool/volumes/:volume/snapshots/:snapshot   {deleted: true}   clones keep what they share
  *   GET    /pools/:pool/volumes/:volume/diff?from=&to=&offset=   Diff
  *   POST   /snapshots       SnapshotRequest {snapshots: SnapshotStatus[]}   durable when answered
  *   PUT    /leases/:name    Lease           {}            DELETE ends it

@@ -9,6 +9,7 @@
  */
 import type {
   Applied,
+  Diff,
   ExportConfig,
   ExportStatus,
   Lease,
@@ -28,16 +29,17 @@ import { readTls } from './remote/file.js';
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
 import type { VolumeTold } from './nbd/messages.js';
-import { limitsOf } from './openings.js';
-import { rulesOf } from './nbd/rules.js';
+import { limitsOf, rulesOf } from './openings.js';
 import { NbdServer } from './nbd/server.js';
 import { StorageError } from './volume/errors.js';
-import { Pool } from './pool/pool.js';
+import type { Pool } from './pool/pool.js';
 import type { VolumeRecord } from './pool/catalog.js';
 import { jobHost } from './desk/jobs.js';
 import { Operations, snapshotStatus } from './desk/operations.js';
 import { Store } from './desk/stores.js';
-import { UsedVolumes, allocated_bytes, volumeKey, type UsedVolume } from './desk/volumes.js';
+import { diffOf } from './desk/diff.js';
+import { statusAsItIs, volumeStatus } from './desk/statuses.js';
+import { UsedVolumes, volumeKey, type UsedVolume } from './desk/volumes.js';
 
 /** Pools that could not be opened are tried again so often. */
 const RETRY_MS = 2000;
@@ -244,6 +246,10 @@ export class StorageServer {
       void this.#inTurn(() => this.#endLease(name));
       throw new StorageError('LEASE_FAILED', reason);
     });
+  }
+
+  diff(pool: string, volume: string, from: string | null, to: string | null, offset_bytes: number): Diff {
+    return diffOf(this.#openPool(pool), volume, from, to, offset_bytes);
   }
 
   endLease(name: string): Promise<void> {
@@ -479,52 +485,7 @@ export class StorageServer {
   }
 
   #volumeStatus(poolName: string, record: VolumeRecord): VolumeStatus {
-    const pool = this.#openPool(poolName);
-    const { name, uuid, size_bytes, createdAt_ms, preallocated, checksums, labels, quota_bytes } = record;
-    const used = this.#used.get(poolName, name);
-    const fault = pool.fault(name);
-    return {
-      ...{
-        pool: poolName,
-        name,
-        uuid,
-        size_bytes,
-        createdAt_ms,
-        preallocated,
-        checksums,
-        labels,
-        quota_bytes,
-      },
-      allocated_bytes: allocated_bytes(pool, record),
-      state: fault === null ? (used?.state ?? 'ok') : 'damaged',
-      reason: fault ?? used?.reason ?? null,
-      parent: pool.parentOf(record),
-      depth: pool.chain(record.top).length,
-      snapshots: pool.snapshots(record).map(snapshot => snapshotStatus(pool, snapshot)),
-      checksumErrors: used?.checksumErrors ?? 0,
-      mirror: used?.mirror ?? null,
-    };
-  }
-
-  /** Volumes of a device or of another server: those that the configuration names. */
-  #statusAsItIs(store: Store, { name, remoteName }: VolumeConfig): VolumeStatus[] {
-    const { device, remote, config } = store;
-    const size_bytes = device?.size_bytes ?? remote?.size_bytes(remoteName ?? name) ?? null;
-    if (size_bytes === null) return [];
-    const used = this.#used.get(config.name, name);
-    return [
-      {
-        pool: config.name,
-        name,
-        uuid: placeOf(config),
-        size_bytes,
-        allocated_bytes: device?.allocated_bytes ?? 0,
-        createdAt_ms: 0,
-        state: used?.state ?? 'ok',
-        reason: used?.reason ?? null,
-        mirror: used?.mirror ?? null,
-      },
-    ];
+    return volumeStatus(this.#store(poolName), record, this.#used.get(poolName, record.name));
   }
 
   #statusesOf(store: Store): VolumeStatus[] {
@@ -532,7 +493,7 @@ export class StorageServer {
     if (pool !== null) return pool.names().map(name => this.#volumeStatus(config.name, pool.require(name)));
     return [...this.#settings.values()]
       .filter(one => one.pool === config.name)
-      .flatMap(one => this.#statusAsItIs(store, one));
+      .flatMap(one => statusAsItIs(store, one, this.#used.get(one.pool, one.name)));
   }
 
   #exportStatuses(): ExportStatus[] {
@@ -601,7 +562,12 @@ function leaseName(name: string): string {
 
 function leaseExport(name: string, { pool, volume, snapshot, readOnly, path }: Lease): ExportConfig {
   return {
-    ...{ name: leaseName(name), nbdName: name, pool, volume, readOnly, listen: [{ kind: 'unix', path }] },
+    name: leaseName(name),
+    nbdName: name,
+    pool,
+    volume,
+    readOnly,
+    listen: [{ kind: 'unix', path }],
     ...(snapshot === undefined ? {} : { snapshot }),
   };
 }

@@ -127,7 +127,7 @@ const RULES: Rule[] = [
     from: within('storage/remote/'),
     to: (target, file) =>
       within('storage/remote/', 'storage/volume/', 'storage/nbd/wire.ts', 'storage/nbd/chunks.ts')(target) ||
-      (isEdgeFile(file) && within('host/', 'storage/')(target)),
+      ((isEdgeFile(file) || file === 'storage/remote/file.ts') && within('host/', 'storage/')(target)),
     says: "remote/ speaks NBD's wire to others and is a volume to us; its edge files know sockets",
   },
   {
@@ -184,7 +184,7 @@ const mayImportHost = (file: string) =>
   // What a data thread is made of, and the cipher that calls OpenSSL.
   within('storage/dataThread/', 'storage/cipher/')(file) ||
   (within('storage/pool/', 'storage/nbd/', 'storage/checksum/', 'storage/remote/', 'storage/jobs/')(file) &&
-    /\/(server|process|loop|file|tls)\.ts$/.test(file));
+    /\/(server|process|loop|file|tls|peer)\.ts$/.test(file));
 
 const mayImportPool = (file: string) =>
   within('storage/pool/', 'storage/jobs/', 'storage/desk/', 'storage/dataThread/', 'test/')(file) ||
@@ -196,6 +196,8 @@ const mayTouchTheWorld = (file: string) =>
   within('host/', 'dataplane/ports/', 'control/store/', 'storage/pool/', 'cli/', 'test/')(file) ||
   file === 'storage/remote/session.ts' ||
   file === 'storage/jobs/file.ts' ||
+  file === 'storage/remote/file.ts' ||
+  file === 'storage/desk/keys.ts' ||
   isEdgeFile(file);
 
 const WORLD_MODULES =

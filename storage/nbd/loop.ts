@@ -27,7 +27,7 @@ import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS }
 import type { FromLoop, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
-import { peerOf } from './rules.js';
+import { peerOf } from './peer.js';
 import { Shutting } from './shutting.js';
 import type { Later } from '../volume/later.js';
 import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';

@@ -5,10 +5,7 @@
  * What cannot be checked admits nobody: an address range that is none, a client whose address is not known, and a list of
  * identities, since no client of today has proven one.
  */
-import { HostError } from '../../host/errno.js';
-import { peerEndpoint } from '../../host/inet.js';
 import { parseCidr, parseIp } from '../../host/ip.js';
-import type { ExportConfig } from '../contract.js';
 
 export interface OfferRules {
   /** NBD_INFO_DESCRIPTION; '': none. */
@@ -32,20 +29,9 @@ export const NO_RULES: OfferRules = {
   idleLimit_ms: Infinity,
 };
 
-export function rulesOf(config: ExportConfig): OfferRules {
-  return {
-    description: config.description ?? '',
-    minimumBlock_bytes: config.minimumBlock_bytes ?? 1,
-    addresses: config.allow?.addresses ?? null,
-    identities: config.allow?.identities ?? null,
-    connectionLimit: config.connectionLimit ?? Infinity,
-    idleLimit_ms: config.idleLimit_ms ?? Infinity,
-  };
-}
-
 /** Who a client is: 'local' on a Unix socket, else its address as text; null where that could not be had. */
 export type Peer = string | null;
-const LOCAL_PEER = 'local';
+export const LOCAL_PEER = 'local';
 
 export function admits(rules: OfferRules, peer: Peer): boolean {
   if (rules.identities !== null) return false;
@@ -73,14 +59,4 @@ function plain(address: Uint8Array): Uint8Array {
   const mapped =
     address.length === 16 && address.subarray(0, 10).every(byte => byte === 0) && address[10] === 0xff;
   return mapped && address[11] === 0xff ? address.subarray(12) : address;
-}
-
-/** Of a socket that was accepted. */
-export function peerOf(fd: number, tcp: boolean): Peer {
-  try {
-    return tcp ? peerEndpoint(fd).host : LOCAL_PEER;
-  } catch (error) {
-    if (!(error instanceof HostError)) throw error;
-    return null; // gone already
-  }
 }

@@ -134,6 +134,28 @@ export class Catalog {
     return out;
   }
 
+  /** The snapshot of another volume that this one stands on; null: it stands alone, or on what has no name. */
+  parentOf(record: VolumeRecord): { volume: string; snapshot: string } | null {
+    const below = this.chain(record.top).map(({ uuid }) => uuid);
+    let found: { volume: string; snapshot: string } | null = null;
+    let nearest = below.length;
+    for (const { volume, name, layer } of this.snapshots.values()) {
+      const depth = volume === record.uuid ? -1 : below.indexOf(layer);
+      const owner = this.volumes.get(volume);
+      if (depth < 0 || depth >= nearest || owner === undefined) continue;
+      nearest = depth;
+      found = { volume: owner.name, snapshot: name };
+    }
+    return found;
+  }
+
+  /** Names of other volumes that have this layer in their chain. */
+  clonesOf(layer: string, volume: string): string[] {
+    return [...this.volumes.values()]
+      .filter(({ uuid, top }) => uuid !== volume && this.chain(top).some(one => one.uuid === layer))
+      .map(({ name }) => name);
+  }
+
   /** Layers that no volume and no snapshot reaches. */
   unreachable(): LayerRecord[] {
     const reached = new Set<string>();

@@ -327,27 +327,13 @@ export class Pool {
     return { uuid: randomUUID(), volume: uuid, name, layer, size_bytes, createdAt_ms, labels: { ...labels } };
   }
 
-  /** The snapshot of another volume that its own lowest layer stands on; null: it stands alone, or that has no name. */
+  /** See Catalog. */
   parentOf(record: VolumeRecord): { volume: string; snapshot: string } | null {
-    const below = new Set(this.chain(record.top).map(({ uuid }) => uuid));
-    let found: { volume: string; snapshot: string } | null = null;
-    let depth = -1;
-    for (const { volume, name, layer } of this.#catalog.snapshots.values()) {
-      if (volume === record.uuid || !below.has(layer)) continue;
-      const owner = this.#catalog.volumes.get(volume);
-      const length = this.chain(layer).length;
-      if (owner === undefined || length <= depth) continue;
-      depth = length;
-      found = { volume: owner.name, snapshot: name };
-    }
-    return found;
+    return this.#catalog.parentOf(record);
   }
 
-  /** Names of other volumes that have this layer in their chain. */
   clonesOf(layer: string, volume: string): string[] {
-    return [...this.#catalog.volumes.values()]
-      .filter(({ uuid, top }) => uuid !== volume && this.chain(top).some(one => one.uuid === layer))
-      .map(({ name }) => name);
+    return this.#catalog.clonesOf(layer, volume);
   }
 
   commit(changes: readonly Change[]): void {

@@ -133,7 +133,7 @@ export interface Volume {
  * client may select by name (NBD_OPT_SET_META_CONTEXT). `base:allocation` is not among them; it is `extents`.
  *
  *   qemu:allocation-depth        flags: 0 not allocated in any layer, else 1 for the written layer, 2 for the one below, ...
- *   qemu:dirty-bitmap:SNAPSHOT   flags: 1 written, trimmed or zeroed since that snapshot was taken, else 0
+ *   qemu:dirty-bitmap:SNAPSHOT   flags: 1 what it holds may have changed since that snapshot was taken, else 0
  */
 export interface BlockMeta {
   /** Names, in an order that stays for the life of this object, except that names may be added at the end; a name taken away becomes ''. */
