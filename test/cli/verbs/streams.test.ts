@@ -292,9 +292,9 @@ await t.test('volume list and delete', async t => {
   }));
   api.on('DELETE /v1/volumes/:pool/:name', () => ({ deleted: true }));
   t.same((await runCli(['volume', 'list'], { state: api.state })).stdout.trimEnd().split('\n'), [
-    'VOLUME    SIZE    ALLOCATED  STATE  CONFIGURED  USED BY      MESSAGE',
-    'main/bob  64 MiB  8 KiB      full   yes         machine bob  no room',
-    'main/old  64 MiB  8 KiB      ok     no          -',
+    'VOLUME    SIZE    ALLOCATED  STATE  SNAPSHOTS  CONFIGURED  USED BY      MESSAGE',
+    'main/bob  64 MiB  8 KiB      full   -          yes         machine bob  no room',
+    'main/old  64 MiB  8 KiB      ok     -          no          -',
   ]);
   const asked = await runCli(['volume', 'delete', 'main/old'], { state: api.state });
   t.match(asked, { code: 2, stderr: /would destroy volume main\/old and all data in it/ });
