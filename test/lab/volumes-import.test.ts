@@ -179,7 +179,8 @@ await t.test('no room for an export', { skip: missing({ root: true, programs: ['
       mayFail: true,
     });
     t.equal(full.status, 1);
-    t.match(full.stderr, /No space left|ENOSPC/i);
+    // QEMU 7.2 says it so of a compressed VMDK whose last part had no room.
+    t.match(full.stderr, /No space left|ENOSPC|error while writing at byte/i);
     t.same(readdirSync(small), [], 'nothing is left of it');
   }
   await house.becomes('no snapshot is left', ['web']);
