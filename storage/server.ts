@@ -362,7 +362,10 @@ export class StorageServer {
     );
     try {
       if (other !== undefined)
-        throw new StorageError('POOL_IN_USE', `${place} is the ${store.kind} of pool ${other.config.name} too`);
+        throw new StorageError(
+          'POOL_IN_USE',
+          `${place} is the ${store.kind} of pool ${other.config.name} too`,
+        );
       store.open(this.#parts.now_ms);
       this.jobs.look();
       const { uuid, problems } = store.pool ?? {};
