@@ -29,6 +29,8 @@ import type { Region } from './regions.js';
 const UNKNOWN_REGIONS_AT_ONCE = 4;
 /** Groups that are looked at for what a dead process left, in one turn. */
 const SWEEP_AT_ONCE = 512;
+/** Groups of a layer that is frozen, looked at in one turn. */
+const SLICE_GROUPS = 256;
 
 /** A region to close: with the words that its layer has in it, and where it is live the region itself. */
 export interface Closing {
@@ -102,9 +104,8 @@ export class Commits implements Waiter {
   /** Nobody writes this layer any more, or not now. `closings`: of those regions that are open in memory. */
   freeze(layer: Layer, closings: readonly Closing[], done: Done): void {
     if (layer.plain) return this.flush(done);
-    this.#ask(done, () =>
-      this.#flush(() => this.#closeAll(layer, new Map(closings.map(one => [one.index, one])), 0)),
-    );
+    const known = new Map(closings.map(one => [one.index, one]));
+    this.flush(result => (result < 0 ? done(result) : this.#closeFrom(layer, known, 0, done)));
   }
 
   completed(_token: number, result: number): void {
@@ -255,33 +256,52 @@ export class Commits implements Waiter {
     return true;
   }
 
-  /** Closes from group `from` on, some at a time, those too that an earlier process left open; then makes twins. */
-  #closeAll(layer: Layer, known: ReadonlyMap<number, Closing>, from: number): void {
-    const some: Closing[] = [];
-    let unknown = 0;
-    let group = layer.nextWritten(from);
-    for (; group !== Infinity && unknown < UNKNOWN_REGIONS_AT_ONCE; group = layer.nextWritten(group + 1)) {
-      const { disk } = layer.group(group);
-      for (let i = 0; i < GROUP_REGIONS; i++) {
-        const index = group * GROUP_REGIONS + i;
-        if ((disk.flags[i]! & REGION_OPEN) === 0 && !layer.open.has(index)) continue;
-        const closing = known.get(index);
-        if (closing === undefined) unknown++;
-        some.push(closing ?? { index, words: new Uint32Array(REGION_BLOCKS), live: null });
+  /**
+   * Closes from group `from` on, a slice at a time, those too that an earlier process left open; then makes twins. Others have
+   * their turn between slices: a layer of a terabyte must not hold up the flushes of everybody.
+   */
+  #closeFrom(layer: Layer, known: ReadonlyMap<number, Closing>, from: number, done: Done): void {
+    let rest = Infinity;
+    const next = (result: number): void => {
+      if (result < 0) done(result);
+      else if (rest === Infinity) this.#twinsFrom(layer, 0, done);
+      else this.#closeFrom(layer, known, rest, done);
+    };
+    this.#ask(next, () => {
+      const some: Closing[] = [];
+      let unknown = 0;
+      let looked = 0;
+      rest = layer.nextWritten(from);
+      while (rest !== Infinity && unknown < UNKNOWN_REGIONS_AT_ONCE && looked++ < SLICE_GROUPS) {
+        const { disk } = layer.group(rest);
+        for (let i = 0; i < GROUP_REGIONS; i++) {
+          const index = rest * GROUP_REGIONS + i;
+          if ((disk.flags[i]! & REGION_OPEN) === 0 && !layer.open.has(index)) continue;
+          const closing = known.get(index);
+          if (closing === undefined) unknown++;
+          some.push(closing ?? { index, words: new Uint32Array(REGION_BLOCKS), live: null });
+        }
+        rest = layer.nextWritten(rest + 1);
       }
-    }
-    const rest = group;
-    if (some.length === 0 && rest === Infinity) return this.#twins(layer);
-    this.#close(layer, some, () =>
-      rest === Infinity ? this.#twins(layer) : this.#closeAll(layer, known, rest),
-    );
+      if (some.length === 0) this.#end(0);
+      else this.#close(layer, some, () => this.#end(0));
+    });
   }
 
-  #twins(layer: Layer): void {
-    for (let group = layer.nextWritten(0); group !== Infinity; group = layer.nextWritten(group + 1)) {
-      // Where there is no room for a twin there is one page.
-      layer.writeTwin(group);
-    }
-    this.#sync([layer.mapFd], () => this.#end(0));
+  #twinsFrom(layer: Layer, from: number, done: Done): void {
+    let rest = Infinity;
+    const next = (result: number): void => {
+      if (result < 0 || rest === Infinity) done(result);
+      else this.#twinsFrom(layer, rest, done);
+    };
+    this.#ask(next, () => {
+      rest = layer.nextWritten(from);
+      for (let count = 0; rest !== Infinity && count < SLICE_GROUPS; count++) {
+        // Where there is no room for a twin there is one page.
+        layer.writeTwin(rest);
+        rest = layer.nextWritten(rest + 1);
+      }
+      this.#sync([layer.mapFd], () => this.#end(0));
+    });
   }
 }
