@@ -1,4 +1,4 @@
-/** What one layer's two files are, as the blocking reader and writer for other threads take them. */
+/** What one layer's two files are, as the blocking reader for other threads takes them. */
 import type { LayerIo, Sums } from './io.js';
 
 export interface LayerFiles {

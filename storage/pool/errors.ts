@@ -2,6 +2,8 @@
 import { StorageError } from '../volume/errors.js';
 import { fromNodeError } from './file.js';
 
+const SIZE_MAX_BYTES = 2 ** 46;
+
 export function toStorageError(error: unknown, what: string): StorageError {
   if (error instanceof StorageError) return error;
   const told = fromNodeError(error, what);
@@ -20,4 +22,13 @@ export function toStorageError(error: unknown, what: string): StorageError {
     default:
       return new StorageError('POOL_IO', `${what}: ${told.message}`, { cause: error });
   }
+}
+
+/** Throws VOLUME_TOO_LARGE for what no volume can have. */
+export function requireSize(name: string, size_bytes: number): void {
+  if (size_bytes % 4096 !== 0 || size_bytes < 4096 || size_bytes > SIZE_MAX_BYTES)
+    throw new StorageError(
+      'VOLUME_TOO_LARGE',
+      `volume ${name}: ${size_bytes} bytes is no multiple of 4096 between 4096 and ${SIZE_MAX_BYTES}`,
+    );
 }

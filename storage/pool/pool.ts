@@ -21,6 +21,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import { StorageError } from '../volume/errors.js';
+import { LAYERS_MAX_COUNT } from '../layers/chain.js';
 import { CatalogLog } from './catalogLog.js';
 import {
   SNAPSHOT_NAME,
@@ -29,7 +30,7 @@ import {
   type SnapshotRecord,
   type VolumeRecord,
 } from './catalog.js';
-import { toStorageError } from './errors.js';
+import { requireSize, toStorageError } from './errors.js';
 import {
   HostError,
   MODE_FILE,
@@ -67,7 +68,6 @@ const OURS = new Set([
 ]);
 /** At the root of a file system of its own. */
 const NOT_OURS_BUT_FINE = new Set(['lost+found']);
-const SIZE_MAX_BYTES = 2 ** 46;
 
 export interface VolumeWish {
   readonly size_bytes: number;
@@ -537,6 +537,11 @@ export class Pool {
     checksums: boolean;
     preallocated: boolean;
   }): LayerRecord {
+    if (parts.parent !== null && this.chain(parts.parent).length >= LAYERS_MAX_COUNT)
+      throw new StorageError(
+        'SNAPSHOT_FAILED',
+        `a chain of more than ${LAYERS_MAX_COUNT} layers cannot be kept: delete snapshots, and wait until they are merged`,
+      );
     // Without checksums and with nothing below, a file needs no map to say what is in it.
     const plain = parts.parent === null && !parts.checksums;
     return { uuid: randomUUID(), ...parts, plain, createdAt_ms: this.#now_ms() };
@@ -583,14 +588,6 @@ export class Pool {
   #commit(changes: readonly Change[]): void {
     this.log.commit(changes);
   }
-}
-
-function requireSize(name: string, size_bytes: number): void {
-  if (size_bytes % 4096 !== 0 || size_bytes < 4096 || size_bytes > SIZE_MAX_BYTES)
-    throw new StorageError(
-      'VOLUME_TOO_LARGE',
-      `volume ${name}: ${size_bytes} bytes is no multiple of 4096 between 4096 and ${SIZE_MAX_BYTES}`,
-    );
 }
 
 function listed(names: readonly string[]): string {
