@@ -24,7 +24,7 @@ type CType = 'int' | 'uint' | 'int64_t' | 'uint64_t' | 'uintptr_t' | 'intptr_t' 
 /** A C function of fixed arguments. Throws when this libc lacks it. */
 export function bind<F extends (...args: never[]) => unknown>(
   name: string,
-  result: 'int' | 'intptr_t' | 'int64_t' | 'uint' | 'void',
+  result: 'int' | 'intptr_t' | 'int64_t' | 'uint' | 'void' | 'str',
   args: CType[],
 ): F {
   return process_.func(name, result, args) as unknown as F;
@@ -33,7 +33,7 @@ export function bind<F extends (...args: never[]) => unknown>(
 /** As bind, but undefined when this libc lacks it, so that the caller can fall back to `syscall`. */
 export function bindIfPresent<F extends (...args: never[]) => unknown>(
   name: string,
-  result: 'int' | 'intptr_t' | 'int64_t' | 'uint',
+  result: 'int' | 'intptr_t' | 'int64_t' | 'uint' | 'str',
   args: CType[],
 ): F | undefined {
   try {
@@ -41,6 +41,18 @@ export function bindIfPresent<F extends (...args: never[]) => unknown>(
   } catch {
     return undefined;
   }
+}
+
+/**
+ * The address of a C function that calls `callback`: on this thread only, inside a call that this thread makes. It lives as
+ * long as the process (koffi has room for some thousands), so one is made for a purpose and not for an object.
+ */
+export function callable(
+  result: 'uint' | 'int',
+  args: CType[],
+  callback: (...args: never[]) => number,
+): number {
+  return Number(koffi.register(callback, koffi.pointer(koffi.proto(result, args))));
 }
 
 /**
