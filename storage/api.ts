@@ -60,6 +60,7 @@ const JOB_STATUS_OF: Readonly<Partial<Record<JobErrorCode, number>>> = {
   JOB_UNKNOWN: 404,
   JOB_BUSY: 503,
   JOB_IO: 500,
+  JOB_SYNC: 500,
   JOB_DAMAGED: 500,
   JOB_THREAD_GONE: 500,
   BACKUP_UNKNOWN: 404,

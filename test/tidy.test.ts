@@ -196,6 +196,7 @@ const mayTouchTheWorld = (file: string) =>
   within('host/', 'dataplane/ports/', 'control/store/', 'storage/pool/', 'cli/', 'test/')(file) ||
   file === 'storage/remote/session.ts' ||
   file === 'storage/jobs/file.ts' ||
+  file === 'storage/jobs/calls.ts' ||
   file === 'storage/remote/file.ts' ||
   file === 'storage/desk/keys.ts' ||
   isEdgeFile(file);

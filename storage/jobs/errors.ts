@@ -8,6 +8,8 @@ export type JobErrorCode =
   | 'JOB_SNAPSHOT'
   | 'JOB_SIZE' // source and target differ in size
   | 'JOB_IO' // a file could not be read or written
+  | 'JOB_SYNC' // fdatasync failed: what was written may be lost, though it can be read
+  | 'JOB_KEY' // it is encrypted by another key
   | 'JOB_DAMAGED' // what was read is not what was written
   | 'BACKUP_UNKNOWN'
   | 'BACKUP_DAMAGED'

@@ -6,53 +6,50 @@
 import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { copyFileRange } from '../../host/copyRange.js';
 import {
-  O_CREAT,
   O_DIRECT,
-  O_DIRECTORY,
-  O_EXCL,
-  O_NOFOLLOW,
   O_RDONLY,
-  O_RDWR,
   flock,
-  ftruncate,
-  punchHole,
-  renameDurably,
-  seekData,
-  seekHole,
-  syncDirectory,
+  seekData as hostSeekData,
+  seekHole as hostSeekHole,
 } from '../../host/file.js';
-import { JobError } from './errors.js';
+import { calls } from './calls.js';
+import { JobError, type JobErrorCode } from './errors.js';
 
 export { bootId } from '../pool/file.js';
-export { ftruncate, renameDurably, seekData, seekHole, syncDirectory };
+
+function failed(what: string, error: unknown, kind: JobErrorCode = 'JOB_IO'): JobError {
+  const { code, message } = error as { code?: string; message?: string };
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  const why = full ? 'the file system is full: make room and begin again' : (message ?? String(error));
+  return new JobError(kind, `${what}: ${why}`, { cause: error });
+}
+
+/** `run`, with words for what it throws. */
+function told<T>(what: string, run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw failed(what, error);
+  }
+}
 
 /** Of what was opened here. */
 export function closeFile(fd: number): void {
-  fs.closeSync(fd);
-}
-
-function failed(what: string, error: unknown): JobError {
-  const { code, message } = error as { code?: string; message?: string };
-  const why =
-    code === 'ENOSPC' ? 'the file system is full: make room and begin again' : (message ?? String(error));
-  return new JobError('JOB_IO', `${what}: ${why}`, { cause: error });
+  calls.close(fd);
 }
 
 /** Returns how much was read: less than all only at the end of the file. */
 export function readAt(fd: number, into: Uint8Array, offset_bytes: number): number {
-  let done = 0;
-  try {
+  return told(`reading ${into.length} bytes at ${offset_bytes}`, () => {
+    let done = 0;
     while (done < into.length) {
-      const n = fs.readSync(fd, into, done, into.length - done, offset_bytes + done);
+      const n = calls.read(fd, into, done, offset_bytes + done);
       if (n === 0) break;
       done += n;
     }
-  } catch (error) {
-    throw failed(`reading ${into.length} bytes at ${offset_bytes}`, error);
-  }
-  return done;
+    return done;
+  });
 }
 
 /** What lies behind the end of the file reads as zeroes. */
@@ -62,12 +59,9 @@ export function readFilled(fd: number, into: Uint8Array, offset_bytes: number): 
 }
 
 export function writeAt(fd: number, bytes: Uint8Array, offset_bytes: number): void {
-  try {
-    for (let done = 0; done < bytes.length;)
-      done += fs.writeSync(fd, bytes, done, bytes.length - done, offset_bytes + done);
-  } catch (error) {
-    throw failed(`writing ${bytes.length} bytes at ${offset_bytes}`, error);
-  }
+  told(`writing ${bytes.length} bytes at ${offset_bytes}`, () => {
+    for (let done = 0; done < bytes.length;) done += calls.write(fd, bytes, done, offset_bytes + done);
+  });
 }
 
 /**
@@ -76,39 +70,49 @@ export function writeAt(fd: number, bytes: Uint8Array, offset_bytes: number): vo
 export function copyAt(from: number, to: number, bytes: Uint8Array, offset_bytes: number): void {
   let done = 0;
   while (done < bytes.length) {
-    const n = copyFileRange(from, to, offset_bytes + done, bytes.length - done);
+    const n = calls.copy(from, to, offset_bytes + done, bytes.length - done);
     if (n <= 0) break;
     done += n;
   }
   if (done < bytes.length) writeAt(to, bytes.subarray(done), offset_bytes + done);
 }
 
-/** After an error what was written may be lost though it can be read: the job must not go on with this file. */
+/**
+ * After an error (JOB_SYNC) what was written may be lost though it can be read: the job must not go on with this file, nor may
+ * another go on where it was.
+ */
 export function syncData(fd: number): void {
   try {
-    fs.fdatasyncSync(fd);
+    calls.sync(fd);
   } catch (error) {
-    throw failed('fdatasync', error);
+    throw failed('fdatasync', error, 'JOB_SYNC');
   }
+}
+
+export function ftruncate(fd: number, length_bytes: number): void {
+  told(`making a file ${length_bytes} bytes long`, () => calls.truncate(fd, length_bytes));
+}
+
+export function seekData(fd: number, offset_bytes: number): number {
+  return told(`looking for data from ${offset_bytes} on`, () => hostSeekData(fd, offset_bytes));
+}
+
+export function seekHole(fd: number, offset_bytes: number): number {
+  return told(`looking for a hole from ${offset_bytes} on`, () => hostSeekHole(fd, offset_bytes));
 }
 
 /** Zeroes, as a hole where the file system has such; else written out. */
 export function zeroAt(fd: number, offset_bytes: number, length_bytes: number): void {
-  const { size } = fs.fstatSync(fd);
-  const length = Math.min(length_bytes, size - offset_bytes);
+  const length = Math.min(length_bytes, sizeOf(fd) - offset_bytes);
   if (length <= 0) return;
-  try {
-    if (punchHole(fd, offset_bytes, length)) return;
-  } catch (error) {
-    throw failed(`zeroing ${length} bytes at ${offset_bytes}`, error);
-  }
+  if (told(`zeroing ${length} bytes at ${offset_bytes}`, () => calls.punch(fd, offset_bytes, length))) return;
   const zeroes = new Uint8Array(Math.min(length, 1024 * 1024));
   for (let at = 0; at < length; at += zeroes.length)
     writeAt(fd, zeroes.subarray(0, Math.min(zeroes.length, length - at)), offset_bytes + at);
 }
 
 export function sizeOf(fd: number): number {
-  return fs.fstatSync(fd).size;
+  return told('asking for the length of a file', () => fs.fstatSync(fd).size);
 }
 
 /** The same file, read past the page cache; -1 where the file system has no such thing. The caller closes it. */
@@ -121,38 +125,29 @@ export function reopenDirect(fd: number): number {
 }
 
 export function openRead(file: string): number {
-  try {
-    return fs.openSync(file, O_RDONLY | O_NOFOLLOW);
-  } catch (error) {
-    throw failed(`opening ${file}`, error);
-  }
+  return told(`opening ${file}`, () => calls.open(file));
 }
 
 export function createFile(file: string): number {
-  try {
-    return fs.openSync(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
-  } catch (error) {
-    throw failed(`making ${file}`, error);
-  }
+  return told(`making ${file}`, () => calls.create(file));
 }
 
 /** null: there is none. '' when it is longer than it may be, or no plain file. */
 export function readText(file: string, limit_bytes: number): string | null {
-  const status = fs.lstatSync(file, { throwIfNoEntry: false });
-  if (status === undefined) return null;
-  if (!status.isFile() || status.size > limit_bytes) return '';
-  try {
+  return told(`reading ${file}`, () => {
+    const status = fs.lstatSync(file, { throwIfNoEntry: false });
+    if (status === undefined) return null;
+    if (!status.isFile() || status.size > limit_bytes) return '';
     return fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    throw failed(`reading ${file}`, error);
-  }
+  });
 }
 
+/** Durable, but for its name. */
 export function writeText(file: string, text: string): void {
   const fd = createFile(file);
   try {
     writeAt(fd, Buffer.from(text), 0);
-    fs.fsyncSync(fd);
+    syncData(fd);
   } finally {
     closeFile(fd);
   }
@@ -177,17 +172,36 @@ export function isDirectory(directory: string): boolean {
 }
 
 export function makeDirectory(directory: string): void {
-  try {
-    fs.mkdirSync(directory, { mode: 0o700 });
-    syncDirectory(path.dirname(directory));
-  } catch (error) {
-    throw failed(`making the directory ${directory}`, error);
-  }
+  told(`making the directory ${directory}`, () => {
+    calls.makeDirectory(directory);
+    calls.syncDirectory(path.dirname(directory));
+  });
 }
 
-/** With what is in it; nothing is said where it is not there. */
+/** The names in it are durable. */
+export function syncDirectory(directory: string): void {
+  told(`fsync of ${directory}`, () => calls.syncDirectory(directory));
+}
+
+/** Replaces `to` atomically, durably; both are in one directory. */
+export function renameDurably(from: string, to: string): void {
+  told(`renaming ${from} to ${to}`, () => {
+    calls.rename(from, to);
+    calls.syncDirectory(path.dirname(to));
+  });
+}
+
+/** Of files only; nothing is said where it is not there. */
 export function removeDirectory(directory: string): void {
-  fs.rmSync(directory, { recursive: true, force: true });
+  if (!isDirectory(directory)) return;
+  told(`removing ${directory}`, () => {
+    for (const name of fs.readdirSync(directory)) calls.removeFile(path.join(directory, name));
+    calls.removeDirectory(directory);
+  });
+}
+
+export function removeFile(file: string): void {
+  told(`removing ${file}`, () => calls.removeFile(file));
 }
 
 export function exists(name: string): boolean {
@@ -204,7 +218,7 @@ export function newUuid(): string {
 
 /** Nobody else gets it until the returned function was called; throws JOB_IO when somebody has it. */
 export function lockDirectory(directory: string): () => void {
-  const fd = fs.openSync(directory, O_RDONLY | O_DIRECTORY);
+  const fd = told(`opening ${directory}`, () => calls.openDirectory(directory));
   try {
     flock(fd, true, directory);
   } catch (error) {

@@ -7,20 +7,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parentPort } from 'node:worker_threads';
 import { setThreadName } from '../../host/process.js';
 import { Checksum } from '../checksum/checksum.js';
-import { connect } from '../remote/session.js';
 import { StorageError } from '../volume/errors.js';
-import type { LayerOpening } from '../volume/opening.js';
-import { beginMaking, freeName, listBackups, manifestsOf, openPlace } from './backupPlace.js';
-import { writeBackup, writeRemote } from './backupTask.js';
-import { copyChain, mergeLayers } from './copyTask.js';
 import { JobError } from './errors.js';
-import { LayerFile } from './layerFile.js';
-import { newestOf } from './manifest.js';
-import type { FromJobs, TaskKind, Tasks, ToJobs } from './messages.js';
+import type { FromJobs, TaskKind, ToJobs } from './messages.js';
 import { Pace } from './pace.js';
-import { findChain, restoreChain, verifyBackups } from './restoreTask.js';
-import { scrubLayers } from './scrubTask.js';
 import { SLICE_BYTES, type Slices } from './slices.js';
+import { newTasks, type Task } from './tasks.js';
 
 const NICE = 19;
 const PROGRESS_MS = 250;
@@ -34,6 +26,7 @@ const BUFFERS = 4;
 const port = parentPort!;
 const post = (message: FromJobs): void => port.postMessage(message);
 const checksum = new Checksum((BUFFERS + 1) * SLICE_BYTES);
+const tasks = newTasks(checksum);
 const freeBuffers: Uint8Array[] = [];
 for (let i = 0; i < BUFFERS; i++) freeBuffers.push(checksum.take(SLICE_BYTES)!);
 
@@ -97,80 +90,6 @@ class TaskSlices implements Slices {
   }
 }
 
-type Body<K extends TaskKind> = (
-  ask: Tasks[K]['ask'],
-  slices: Slices,
-  buffer: Uint8Array,
-) => Tasks[K]['answer'] | Promise<Tasks[K]['answer']>;
-
-const layerOf = (opening: LayerOpening): LayerFile => new LayerFile(opening, checksum);
-
-const BODIES: { readonly [K in TaskKind]: Body<K> } = {
-  merge: ({ lower, upper, lowest }, slices, buffer) =>
-    mergeLayers(layerOf(lower), layerOf(upper), lowest, buffer, slices),
-  flatten: async ({ shared, reach_bytes, into }, slices, buffer) => ({
-    copied_bytes: await copyChain(shared.map(layerOf), reach_bytes, layerOf(into), buffer, slices),
-  }),
-  scrub: ({ layers }, slices, buffer) => scrubLayers(layers, checksum, buffer, slices),
-  place: ({ directory, volume, volumeUuid }) => {
-    const placeUuid = openPlace(directory);
-    const { manifests, problems } = manifestsOf(directory, volume);
-    const last = newestOf(manifests.filter(one => one.uuid === volumeUuid));
-    return {
-      placeUuid,
-      last:
-        last === null
-          ? null
-          : {
-              name: last.name,
-              snapshotUuid: last.snapshot.uuid,
-              sequence: last.sequence,
-              manifestSha256: last.sha256,
-            },
-      lastSequence: newestOf(manifests)?.sequence ?? 0,
-      problems,
-    };
-  },
-  backup: async (ask, slices, buffer) => {
-    const { chain, from, directory, volume, snapshot, sequence, base, createdAt_ms } = ask;
-    const making = beginMaking(directory, volume.name);
-    try {
-      const name = freeName(directory, volume.name, ask.name);
-      const { uuid, size_bytes } = volume;
-      const head = { uuid, volume: volume.name, name, size_bytes, sequence, snapshot, base, createdAt_ms };
-      const layers = chain.map(layerOf);
-      const older = from?.map(layerOf) ?? null;
-      const manifest = await writeBackup(layers, older, head, making, buffer, slices);
-      making.publish(name);
-      return { name, data_bytes: manifest.data_bytes, zero_bytes: manifest.zero_bytes };
-    } finally {
-      making.close();
-    }
-  },
-  remoteBackup: async ({ chain, from, target }, slices, buffer) => {
-    const session = await connect(target.address, target.exportName, target.tls);
-    try {
-      const older = from?.map(layerOf) ?? null;
-      return { data_bytes: await writeRemote(chain.map(layerOf), older, session, buffer, slices) };
-    } finally {
-      await session.close();
-    }
-  },
-  findBackup: ({ directory, volume, backup }) => {
-    const chain = findChain(directory, volume, backup);
-    const { name, size_bytes } = chain.at(-1)!;
-    return { name, size_bytes, count: chain.length };
-  },
-  restore: async ({ directory, volume, backup, into }, slices, buffer) => {
-    const chain = findChain(directory, volume, backup);
-    await restoreChain(directory, chain, layerOf(into), buffer, slices);
-    return { count: chain.length };
-  },
-  verify: ({ directory, volume, backup }, slices, buffer) =>
-    verifyBackups(directory, volume, backup, buffer, slices),
-  list: ({ directory }) => listBackups(directory),
-};
-
 const running = new Map<number, TaskSlices>();
 
 async function run(message: Extract<ToJobs, { type: 'run' }>): Promise<void> {
@@ -180,7 +99,7 @@ async function run(message: Extract<ToJobs, { type: 'run' }>): Promise<void> {
   const buffer = freeBuffers.pop() ?? new Uint8Array(SLICE_BYTES);
   try {
     // Kind and ask belong together in each message, which the compiler cannot see through the table.
-    const body = BODIES[message.kind] as Body<TaskKind>;
+    const body = tasks[message.kind] as Task<TaskKind>;
     const answer = await body(message.ask, slices, buffer);
     slices.tell(performance.now());
     post({ type: 'done', task, answer });
