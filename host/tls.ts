@@ -279,7 +279,13 @@ export class TlsSession {
     const ssl = openssl();
     ssl.clearErrors();
     const result = ssl.handshake(this.#address);
-    if (result !== 1) return this.#failed(result);
+    if (result !== 1) {
+      const failure = this.#failed(result);
+      if (failure !== 0) return failure;
+      this.reason =
+        'the peer ended the connection within the handshake: it may not accept our certificate or key';
+      return -ECONNRESET;
+    }
     this.hasInput = true;
     this.peerIdentity = this.#provenKey() ?? this.#certifiedName();
     if (this.peerIdentity !== null || !this.context.mustBeKnown) return 0;

@@ -6,7 +6,7 @@ import { placeOf, type PoolConfig, type PoolStatus } from '../contract.js';
 import { DevicePool } from '../pool/device.js';
 import { Pool } from '../pool/pool.js';
 import { RemotePool } from '../remote/remotePool.js';
-import { resolveHost } from '../remote/file.js';
+import { readTls, resolveHost } from '../remote/file.js';
 import { StorageError } from '../volume/errors.js';
 
 const LOW_SPACE_PERCENT = 10;
@@ -54,18 +54,15 @@ export class Store {
     if (remote === undefined || this.#reaching) return;
     this.#reaching = true;
     try {
-      if (remote.tls !== undefined)
-        throw new StorageError(
-          'REMOTE_REFUSED',
-          'TLS to other servers is not spoken yet: leave tls out, or reach the server through a tunnel',
-        );
       if (this.remote === null) {
         const server =
           remote.server.kind === 'unix'
             ? remote.server
             : { ...remote.server, host: await resolveHost(remote.server.host) };
         const { connections, patience_ms } = remote;
-        this.remote = new RemotePool({ server, tls: null, connections, patience_ms });
+        const serverName = remote.server.kind === 'tcp' ? remote.server.host : null;
+        const tls = remote.tls === undefined ? null : readTls(remote.tls, serverName);
+        this.remote = new RemotePool({ server, tls, connections, patience_ms });
         this.reason = null;
       }
       const pool = this.remote;

@@ -8,7 +8,8 @@
  * sent from where it lies, behind everything that was asked before it. A long read is received into its place.
  */
 import type { Chunk } from '../nbd/chunks.js';
-import type { Memory } from '../volume/volume.js';
+import type { Later } from '../volume/later.js';
+import type { Memory, Waiter } from '../volume/volume.js';
 import { ClientNegotiation, type Agreed } from './clientNegotiation.js';
 import { ClientTransmission, type Answers } from './clientTransmission.js';
 
@@ -20,6 +21,8 @@ export interface RemoteSocket {
   send(address: number, length_bytes: number): number;
   /** Goes on with the TLS handshake: 0 when it is over, -EAGAIN: when the socket is ready again. What failed is in `reason`. */
   shakeTls(): number;
+  /** More may be there that readiness will not tell of: it is with TLS. */
+  readonly hasInput: boolean;
   /** Why the last call failed, where an errno says too little. */
   readonly reason: string | null;
   /** What to be told. */
@@ -46,6 +49,7 @@ export interface LinkParts {
   /** Two for each link; given back when it is down, and not to be unmapped before this turn has ended. */
   readonly take: (length_bytes: number) => Chunk;
   readonly give: (chunk: Chunk) => void;
+  readonly later: Later;
   readonly now_ms: () => number;
 }
 
@@ -63,7 +67,7 @@ const DIRECT_BYTES = 16 * 1024;
 /** Receives before others have their turn. */
 const RECEIVES_LIMIT = 16;
 
-export class Link {
+export class Link implements Waiter {
   state: 'connecting' | 'shaking' | 'tls' | 'up' | 'down' = 'connecting';
   /** Since when the server owes us something and has said nothing. */
   waitingSince_ms: number;
@@ -84,6 +88,7 @@ export class Link {
   #directAddress = 0;
   #direct_bytes = 0;
   #blocked = false;
+  #resumes = false;
   #texts: Uint8Array[] = [];
 
   constructor(parts: LinkParts) {
@@ -262,9 +267,8 @@ export class Link {
   }
 
   #receive(): void {
-    // What TLS has taken from the socket is not told again by epoll.
     const { tls } = this.#parts;
-    for (let count = 0; tls || count < RECEIVES_LIMIT; count++) {
+    for (let count = 0; count < RECEIVES_LIMIT; count++) {
       if (this.state === 'down' || this.state === 'tls') return;
       const direct_bytes = this.#inStart === this.#inEnd ? (this.#transmission?.direct_bytes ?? 0) : 0;
       const direct = direct_bytes >= DIRECT_BYTES;
@@ -283,6 +287,16 @@ export class Link {
       }
       if (received < room && !direct && !tls) return;
     }
+    if (this.#socket!.hasInput && !this.#resumes) {
+      this.#resumes = true;
+      this.#parts.later.answer(this, 0, 0);
+    }
+  }
+
+  /** Goes on receiving in another turn. */
+  completed(): void {
+    this.#resumes = false;
+    this.#receive();
   }
 
   /** Where a read's data are in memory, for the kernel. */

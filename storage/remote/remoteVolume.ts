@@ -43,6 +43,8 @@ export interface RemoteVolumeParts {
   /** For people: where the server is. */
   readonly where: string;
   readonly dial: Dial;
+  /** No connection is dialled any more. */
+  readonly closed: () => void;
   readonly allocate: (length_bytes: number) => Chunk & { unmap(): void };
   readonly later: Later;
   readonly now_ms: () => number;
@@ -227,6 +229,7 @@ export class RemoteVolume implements Volume, LinkOwner {
     for (const chunk of this.#chunks) chunk.unmap();
     this.#chunks = [];
     this.#spare = [];
+    this.#parts.closed();
   }
 
   // ---- links ----
@@ -284,6 +287,7 @@ export class RemoteVolume implements Volume, LinkOwner {
       tls: this.#parts.tls,
       take: length_bytes => this.#spare.pop() ?? this.#map(length_bytes),
       give: chunk => void this.#spare.push(chunk),
+      later: this.#parts.later,
       now_ms: this.#parts.now_ms,
     });
     this.#links.push(link);

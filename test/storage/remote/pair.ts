@@ -41,6 +41,7 @@ class Pipe implements Channel {
   // the client's end
   readonly client: RemoteSocket = {
     reason: null,
+    hasInput: false,
     connected: () => (this.cut ? -111 : 0),
     recv: (address, length_bytes) => this.#take(this.toClient, address, length_bytes, this.cut),
     send: (address, length_bytes) => (this.cut ? -32 : this.#put(this.toServer, address, length_bytes)),
@@ -109,6 +110,7 @@ export class Pair {
       tls: false,
       where: 'pair',
       dial: this.#dial,
+      closed: () => undefined,
       allocate: mapAnonymous,
       later,
       now_ms: () => this.now_ms,

@@ -1,54 +1,22 @@
 /** A session over TLS with nbdkit: by certificates, and by a pre-shared key; and what is refused. */
-import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import t, { type Test } from 'tap';
 import { connect } from '../../../storage/remote/session.js';
 import type { TlsOpening } from '../../../storage/volume/opening.js';
 import { eventually } from '../plane.js';
+import { Certificates, KEY, NO_TLS as NONE } from './certificates.js';
 
 const missing = [['nbdkit', '--version'] as const, ['openssl', 'version'] as const].find(
   ([program, argument]) => spawnSync(program, [argument]).status !== 0,
 );
 const skip = missing === undefined ? false : `${missing[0]} is not installed`;
-const KEY = '00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff';
-const NONE: TlsOpening = {
-  certificate: null,
-  key: null,
-  authority: null,
-  psk: new Map(),
-  pskIdentity: null,
-  serverName: null,
-};
 
-function makeRoom(t: Test): string {
-  const room = fs.mkdtempSync(path.join(os.tmpdir(), 'weft-tls-'));
-  t.teardown(() => fs.rmSync(room, { recursive: true }));
-  return room;
-}
-
-function certificates(room: string): void {
-  const openssl = (...args: string[]): void =>
-    void execFileSync('openssl', args, { cwd: room, stdio: 'ignore' });
-  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  openssl('req', '-x509', ...ec, '-subj', '/CN=authority', '-keyout', 'ca-key.pem', '-out', 'ca-cert.pem');
-  for (const who of ['server', 'client']) {
-    openssl('req', ...ec, '-subj', `/CN=${who}`, '-keyout', `${who}-key.pem`, '-out', `${who}.csr`);
-    fs.writeFileSync(path.join(room, `${who}.ext`), 'subjectAltName=DNS:disks.example\n');
-    const signed = ['-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-days', '2'];
-    openssl(
-      'x509',
-      '-req',
-      '-in',
-      `${who}.csr`,
-      ...signed,
-      '-extfile',
-      `${who}.ext`,
-      '-out',
-      `${who}-cert.pem`,
-    );
-  }
+function makeHouse(t: Test): Certificates {
+  const house = new Certificates();
+  t.teardown(() => house.remove());
+  return house;
 }
 
 async function serve(t: Test, room: string, ...settings: string[]): Promise<{ kind: 'unix'; path: string }> {
@@ -76,17 +44,9 @@ async function works(t: Test, address: { kind: 'unix'; path: string }, tls: TlsO
 }
 
 void t.test('certificates', { skip }, async t => {
-  const room = makeRoom(t);
-  certificates(room);
-  const read = (name: string): string => fs.readFileSync(path.join(room, name), 'utf8');
+  const house = makeHouse(t);
+  const { room, client: tls } = house;
   const address = await serve(t, room, `--tls-certificates=${room}`, '--tls-verify-peer');
-  const tls = {
-    ...NONE,
-    certificate: read('client-cert.pem'),
-    key: read('client-key.pem'),
-    authority: read('ca-cert.pem'),
-    serverName: 'disks.example',
-  };
   await works(t, address, tls);
   await works(t, address, { ...tls, serverName: null });
   const refused = { code: 'REMOTE_REFUSED' };
@@ -103,10 +63,8 @@ void t.test('certificates', { skip }, async t => {
 });
 
 void t.test('a pre-shared key', { skip }, async t => {
-  const room = makeRoom(t);
-  const file = path.join(room, 'keys');
-  fs.writeFileSync(file, `someone:${'ff'.repeat(32)}\nweft:${KEY}\n`, { mode: 0o600 });
-  const address = await serve(t, room, `--tls-psk=${file}`);
+  const { room, keys } = makeHouse(t);
+  const address = await serve(t, room, `--tls-psk=${keys}`);
   await works(t, address, { ...NONE, psk: new Map([['weft', KEY]]) });
   await works(t, address, {
     ...NONE,
