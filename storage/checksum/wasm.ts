@@ -58,6 +58,7 @@ export const op = {
   i64x2Mul: simd(0xd5),
   i64x2ShrU: simd(0xcd),
   i64x2ExtmulLowI32x4U: simd(0xde),
+  i64x2ExtmulHighI32x4U: simd(0xdf),
   i64x2ExtractLane: (lane: number) => [...simd(0x1d), lane],
 } as const;
 

@@ -5,7 +5,7 @@
  * Why here and not in C: a call out of JavaScript costs as much as the sum itself, and no library is on every machine.
  *
  *   4096 bytes = 3 blocks of 16 stripes of 64 bytes, each followed by a scramble, then 15 stripes, then the last 64 bytes
- *   accumulators: 8 x 64 bits in four v128
+ *   accumulators: 8 x 64 bits in four v128; the other four gather what is added crosswise
  */
 import { I32, I64, V128, moduleOf, op } from './wasm.js';
 
@@ -51,27 +51,44 @@ const PART = 9;
 const MIDDLE = 10;
 const ACC = 11; // four
 const DATA = 15;
-const MIXED = 16;
+const GATHERED = 16; // four
+const LOWS = 20;
+const HIGHS = 21;
 
 /** Instructions one behind the other; a line of the function below. */
 function sequence(...instructions: readonly (readonly number[])[]): number[] {
   return instructions.flat();
 }
 
+/** The halves of two vectors of 64-bit lanes, exchanged; and their low and their high 32 bits, side by side for extmul. */
 const SWAP = op.shuffle(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-/** The low and the high halves of both 64-bit lanes, where extmul_low takes them. */
-const LOW_HALVES = op.shuffle(0, 1, 2, 3, 8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11);
-const HIGH_HALVES = op.shuffle(4, 5, 6, 7, 12, 13, 14, 15, 4, 5, 6, 7, 12, 13, 14, 15);
+const LOW_HALVES = op.shuffle(0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27);
+const HIGH_HALVES = op.shuffle(4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
 
-/** acc[i ^ 1] += data[i]; acc[i] += low32(data ^ secret) x high32(data ^ secret). */
+/** acc[i] += low32(data ^ secret) x high32(data ^ secret), two vectors at a time; data is gathered for `exchange`. */
 function accumulate(): number[] {
-  return [0, 1, 2, 3].flatMap(i => [
+  const mix = (i: number, to: number): number[] => [
     ...sequence(op.get(INPUT), op.v128Load(16 * i), op.tee(DATA)),
-    ...sequence(op.get(KEY), op.v128Load(16 * i), op.v128Xor, op.set(MIXED)),
-    ...sequence(op.get(ACC + i), op.get(DATA), op.get(DATA), SWAP, op.i64x2Add),
-    ...sequence(op.get(MIXED), op.get(MIXED), LOW_HALVES),
-    ...sequence(op.get(MIXED), op.get(MIXED), HIGH_HALVES),
-    ...sequence(op.i64x2ExtmulLowI32x4U, op.i64x2Add, op.set(ACC + i)),
+    ...sequence(op.get(KEY), op.v128Load(16 * i), op.v128Xor, op.set(to)),
+    ...sequence(op.get(GATHERED + i), op.get(DATA), op.i64x2Add, op.set(GATHERED + i)),
+  ];
+  const multiply = (i: number, extmul: readonly number[]): number[] =>
+    sequence(op.get(ACC + i), op.get(LOWS), op.get(HIGHS), extmul, op.i64x2Add, op.set(ACC + i));
+  return [0, 2].flatMap(i => [
+    ...mix(i, LOWS),
+    ...mix(i + 1, HIGHS),
+    ...sequence(op.get(LOWS), op.get(HIGHS), LOW_HALVES),
+    ...sequence(op.get(LOWS), op.get(HIGHS), HIGH_HALVES, op.set(HIGHS), op.set(LOWS)),
+    ...multiply(i, op.i64x2ExtmulLowI32x4U),
+    ...multiply(i + 1, op.i64x2ExtmulHighI32x4U),
+  ]);
+}
+
+/** acc[i ^ 1] += data[i] of all stripes since the last time: additions may wait, and so there is one exchange of halves and not sixteen. */
+function exchange(): number[] {
+  return [0, 1, 2, 3].flatMap(i => [
+    ...sequence(op.get(ACC + i), op.get(GATHERED + i), op.get(GATHERED + i), SWAP),
+    ...sequence(op.i64x2Add, op.set(ACC + i), op.v128Const(0n, 0n), op.set(GATHERED + i)),
   ]);
 }
 
@@ -134,6 +151,7 @@ function body(): number[] {
     ...sequence(op.get(AT), op.i32Const(3 * STRIPES_PER_BLOCK * STRIPE_BYTES), op.i32Add, op.set(LAST)),
     ...op.loopWhile([
       ...stripes(STRIPES_PER_BLOCK),
+      ...exchange(),
       ...scramble(),
       ...sequence(op.get(INPUT), op.get(LAST), op.i32LtU),
     ]),
@@ -141,6 +159,7 @@ function body(): number[] {
     // INPUT is at the last stripe now; its secret lies 7 bytes before the end's.
     ...sequence(op.get(SECRET_AT), op.i32Const(SECRET.length - STRIPE_BYTES - 7), op.i32Add, op.set(KEY)),
     ...accumulate(),
+    ...exchange(),
     ...sequence(op.i64Const(BigInt(SUMMED_BYTES) * PRIME64_1), op.set(SUM)),
     ...[0, 1, 2, 3].flatMap(merge),
     // Avalanche; of its last step, only what reaches the low half.
@@ -157,7 +176,7 @@ export function xxh3Module(pages: number): Uint8Array<ArrayBuffer> {
     locals: [
       [4, I32],
       [5, I64],
-      [6, V128],
+      [11, V128],
     ],
     body: body(),
     pages,
