@@ -92,9 +92,11 @@ export function isReady(resource: Resource): boolean {
   return readiness(resource).ready === 'True';
 }
 
-/** Said of a condition that is not as it should be: `RestartRequired` is good when False, all others when True. */
+/** Conditions that tell of a trouble: good when False. All others are good when True. */
+const TROUBLES: ReadonlySet<string> = new Set(['RestartRequired', 'SpaceLow']);
+
 export function isGood(condition: { type: string; status: string }): boolean {
-  return condition.type === 'RestartRequired' ? condition.status === 'False' : condition.status === 'True';
+  return condition.status === (TROUBLES.has(condition.type) ? 'False' : 'True');
 }
 
 /** Arguments with these names are completed from what exists; see verbs/completion.ts. */

@@ -59,7 +59,7 @@ export const Kind = z.enum(KINDS);
 
 /** `True` is the good state for every type, so that a table of them reads at a glance. */
 export const Condition = z.object({
-  /** `Ready` on every kind; `RestartRequired` is the exception: there `False` is good. */
+  /** `Ready` on every kind is good when `True`; `RestartRequired` and `SpaceLow` tell of a trouble and are good when `False`. */
   type: z.string(),
   status: z.enum(['True', 'False', 'Unknown']),
   /** One CamelCase word for programs. */

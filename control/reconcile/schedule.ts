@@ -1,9 +1,10 @@
 /**
  * Snapshots by the clock: (now, what there is) -> what to make, what to delete, when to look again. Pure.
  *
- * Only snapshots with our label count, and only they are ever deleted. A clock that went back makes neither a storm
- * (one snapshot is made at most, as the new time has its own "last") nor a loss: what is deleted are always the first
- * of the list beyond `keep`, in the order in which they were made, not by their dates.
+ * Only snapshots with our label count, and only they are ever deleted. A clock that jumps, either way, makes neither a
+ * storm (one snapshot is made at most, as the new time has its own "last") nor a loss: what is deleted are always the
+ * first of the list beyond `keep`, in the order in which they were made, not by their dates. When one was made is read
+ * from its name, which is of the clock that is asked here; the plane may date snapshots so that they never go back.
  */
 import type { SnapshotStatus } from '../../storage/contract.js';
 
@@ -24,6 +25,13 @@ export function scheduledName(now_ms: number): string {
   return `auto-${digits.slice(0, 8)}-${digits.slice(9, 13)}`;
 }
 
+function madeAt_ms({ name, createdAt_ms }: SnapshotStatus): number {
+  const match = /^auto-(\d{4})(\d\d)(\d\d)-(\d\d)(\d\d)$/.exec(name);
+  if (match === null) return createdAt_ms;
+  const [year = 0, month = 1, day = 1, hour = 0, minute = 0] = match.slice(1).map(Number);
+  return Date.UTC(year, month - 1, day, hour, minute);
+}
+
 /** `snapshots`: in the order in which they were made. `isInUse`: clones or exports hold it. */
 export function scheduleOf(
   now_ms: number,
@@ -32,7 +40,7 @@ export function scheduleOf(
   isInUse: (snapshot: SnapshotStatus) => boolean,
 ): Schedule {
   const ours = snapshots.filter(({ labels }) => labels[SCHEDULE_LABEL] !== undefined);
-  const past = ours.map(one => one.createdAt_ms).filter(at_ms => at_ms <= now_ms);
+  const past = ours.map(madeAt_ms).filter(at_ms => at_ms <= now_ms);
   // On the hour for `1h`, wherever the first one fell.
   const dueAt_ms = past.length === 0 ? now_ms : (Math.floor(Math.max(...past) / every_ms) + 1) * every_ms;
   const name = scheduledName(now_ms);

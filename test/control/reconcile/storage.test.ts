@@ -6,6 +6,8 @@ import type { SnapshotStatus } from '../../../storage/contract.js';
 import { World, guest } from './simulator.js';
 
 const HOUR_MS = 3_600_000;
+const MINUTE_MS = 60_000;
+const YEAR_MS = 365 * 24 * HOUR_MS;
 
 function base(): World {
   return new World().add('pool', 'main').add('switch', 'lan').add('image', 'k', { kernel: '/k' });
@@ -182,8 +184,18 @@ await t.test('a clock that goes where it likes makes no storm and deletes no mor
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 5 }),
-      fc.array(fc.integer({ min: -50 * HOUR_MS, max: 5 * HOUR_MS }), { minLength: 1, maxLength: 60 }),
-      (keep, steps) => {
+      fc.array(
+        fc.oneof(
+          fc.integer({ min: -50 * HOUR_MS, max: 5 * HOUR_MS }),
+          // Minutes as they pass, and a clock that was not set, or that GPS sends twenty years away.
+          fc.integer({ min: 0, max: HOUR_MS / 4 }),
+          fc.constantFrom(-30 * YEAR_MS, -YEAR_MS, YEAR_MS, 20 * YEAR_MS),
+        ),
+        { minLength: 1, maxLength: 60 },
+      ),
+      fc.boolean(),
+      (keep, steps, datesNeverGoBack) => {
+        let latest_ms = 0;
         let now_ms = Date.UTC(2026, 5, 1);
         let snapshots: SnapshotStatus[] = [taken('by hand', 1, false)];
         for (const step_ms of steps) {
@@ -200,13 +212,26 @@ await t.test('a clock that goes where it likes makes no storm and deletes no mor
             if (wakeAt_ms <= now_ms) throw new Error('it would never sleep');
             if (make !== null) {
               madeCount += 1;
-              snapshots.push(taken(make, now_ms));
+              latest_ms = Math.max(now_ms, datesNeverGoBack ? latest_ms : now_ms);
+              snapshots.push(taken(make, latest_ms));
             } else snapshots = snapshots.filter(({ name }) => !prune.includes(name));
           }
           if (madeCount > 1) throw new Error(`${madeCount} at once`);
           if (snapshots.length < Math.min(before, keep + 1)) throw new Error('more deleted than made');
           if (snapshots.length > keep + 1) throw new Error('not pruned');
           if (snapshots[0]?.name !== 'by hand') throw new Error('not its own');
+          // Wherever the clock is now: from here on it goes by the hour again, and makes one for each.
+          const from = snapshots.length;
+          let made = 0;
+          for (let minute = 1; minute <= 10; minute++) {
+            const later_ms = now_ms + minute * MINUTE_MS;
+            const { make } = scheduleOf(later_ms, { every_ms: HOUR_MS, keep }, snapshots, () => false);
+            if (make === null) continue;
+            made += 1;
+            snapshots.push(taken(make, datesNeverGoBack ? Math.max(latest_ms, later_ms) : later_ms));
+          }
+          if (made > 1) throw new Error(`${made} within ten minutes`);
+          snapshots.length = from;
         }
       },
     ),
@@ -225,4 +250,17 @@ await t.test('the reconciler makes and prunes them', async t => {
     world.now_ms += HOUR_MS;
   }
   t.equal(world.volumes.get('main/v')?.snapshots?.length, 3);
+  // Ten years on, back again, and to a clock that was never set: each jump costs the oldest one, and no more.
+  const names = () => world.volumes.get('main/v')!.snapshots!.map(({ name }) => name);
+  const now_ms = world.now_ms;
+  for (const at_ms of [now_ms + 10 * YEAR_MS, now_ms + MINUTE_MS, HOUR_MS, now_ms + 2 * MINUTE_MS]) {
+    const before = names();
+    world.now_ms = at_ms;
+    for (let turn = 0; turn < 5; turn++) {
+      world.settle();
+      world.now_ms += MINUTE_MS;
+    }
+    t.ok(before.filter(name => names().includes(name)).length >= 2, names().join(' '));
+    t.equal(names().length, 3);
+  }
 });
