@@ -118,6 +118,7 @@ export class StorageServer {
       clients: (pool, volume) => this.#clientsOf(pool, volume),
       isMirrored: (pool, volume) => (this.#used.get(pool, volume)?.mirror ?? null) !== null,
       tlsOf: readTls,
+      keyFile: (pool, volume) => this.#settings.get(volumeKey(pool, volume))?.encryption?.keyFile,
     });
     this.jobs = new Jobs(new PoolDesk(host), {
       now_ms: parts.now_ms,

@@ -44,7 +44,7 @@ export interface JobOptions {
 export async function runJobs(
   session: Session,
   client: Client,
-  requests: readonly storage.JobRequest[],
+  requests: readonly storage.JobRequestInput[],
   { wait, output }: JobOptions,
 ): Promise<JobStatus[]> {
   const begun: JobStatus[] = [];

@@ -175,11 +175,10 @@ function registerRestore(group: Command, session: Session): void {
       const directory = resolve(session.io.cwd, options.from);
       const sourceVolume = options.volume ?? to.volume;
       const { backups } = await listBackups(client, directory);
-      const all = backups.filter(({ volume }) => volume === sourceVolume);
+      const all = backups.filter(({ volume, state }) => volume === sourceVolume && state === 'whole');
+      // They come in the order in which they were made, whatever the clock said then.
       const chosen =
-        options.backup === undefined
-          ? all.toSorted((a, b) => a.createdAt_ms - b.createdAt_ms).at(-1)
-          : all.find(({ name }) => name === options.backup);
+        options.backup === undefined ? all.at(-1) : all.find(({ name }) => name === options.backup);
       if (chosen === undefined)
         throw new CliError(
           'BACKUP_UNKNOWN',
@@ -195,6 +194,7 @@ function registerRestore(group: Command, session: Session): void {
         source: { directory },
         sourceVolume,
         backup: chosen.name,
+        overwrite: options.overwrite,
         ...(options.rate === undefined ? {} : { rate_bytes_per_s: options.rate }),
       };
       await runJobs(session, client, [request], options);

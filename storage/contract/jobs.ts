@@ -13,6 +13,20 @@ export const BackupTarget = z.union([
 ]);
 export type BackupTarget = z.infer<typeof BackupTarget>;
 
+/**
+ * Which backups of a volume are kept: those that any of these rules keeps, the newest, and all that they build upon. A chain goes
+ * when nothing in it is kept any more, so a full backup is needed now and then.
+ */
+export const BackupKeep = z
+  .strictObject({
+    /** So many of the newest. */
+    last: z.int().min(1).max(10_000).optional(),
+    /** All that are not older. */
+    age_ms: z.number().positive().optional(),
+  })
+  .refine(({ last, age_ms }) => last !== undefined || age_ms !== undefined, 'say how many, or how old');
+export type BackupKeep = z.infer<typeof BackupKeep>;
+
 /** Bytes per second at most; absent: as fast as it goes beside clients. */
 const rate_bytes_per_s = z.number().positive().optional();
 
@@ -36,9 +50,20 @@ export const JobRequest = z.discriminatedUnion('kind', [
     snapshot: SnapshotName.optional(),
     target: BackupTarget,
     full: z.boolean().default(false),
+    /**
+     * Of an encrypted volume a backup has the encrypted blocks, and needs the same key file to be of use. true: decrypted on the
+     * way, so that whoever reads the backup reads the volume.
+     */
+    plaintext: z.boolean().default(false),
+    /** Of a directory: afterwards what is older goes, as by `prune`. */
+    keep: BackupKeep.optional(),
     rate_bytes_per_s,
   }),
-  /** Into a volume that is there, has the size, and is not in use. `backup`: its name; the newest when left out. */
+  /**
+   * Into a volume that is there, has the size, is not in use, and is empty or may be overwritten. An encrypted backup goes into a
+   * volume whose configured key file is the same; any other is encrypted on the way where the volume has a key. `backup`: its
+   * name; the newest when left out.
+   */
   z.strictObject({
     kind: z.literal('restore'),
     pool: z.string(),
@@ -47,6 +72,7 @@ export const JobRequest = z.discriminatedUnion('kind', [
     /** As it was named when it was backed up; default: the volume's name. */
     sourceVolume: z.string().optional(),
     backup: z.string().optional(),
+    overwrite: z.boolean().default(false),
     rate_bytes_per_s,
   }),
   /** Reads a backup and compares its checksums. */
@@ -55,9 +81,19 @@ export const JobRequest = z.discriminatedUnion('kind', [
     source: z.strictObject({ directory: z.string().startsWith('/').max(4096) }),
     sourceVolume: z.string().optional(),
     backup: z.string().optional(),
+    rate_bytes_per_s,
+  }),
+  /** Removes backups that are not to be kept. Of one volume, or of all that are there. */
+  z.strictObject({
+    kind: z.literal('prune'),
+    source: z.strictObject({ directory: z.string().startsWith('/').max(4096) }),
+    sourceVolume: z.string().optional(),
+    keep: BackupKeep,
   }),
 ]);
 export type JobRequest = z.infer<typeof JobRequest>;
+/** As it is sent: what has a default may be left out. */
+export type JobRequestInput = z.input<typeof JobRequest>;
 
 export const JobStatus = z.object({
   id: z.string(),
@@ -68,6 +104,8 @@ export const JobStatus = z.object({
   done_bytes: z.number(),
   /** null while it is not known. */
   total_bytes: z.number().nullable(),
+  /** How long it will go on, if it goes on as it does; null or absent while that cannot be told. */
+  left_ms: z.number().nullable().optional(),
   /** What it found or did, in words; or why it failed. */
   message: z.string().nullable(),
   /** Of scrub and verify: what is wrong, the first thousand. */
@@ -87,5 +125,9 @@ export const BackupEntry = z.object({
   createdAt_ms: z.number(),
   size_bytes: z.number(),
   stored_bytes: z.number(),
+  /** `incomplete`: being made, or cut short; the next backup of the volume goes on with it. It cannot be restored. */
+  state: z.enum(['whole', 'incomplete']).default('whole'),
+  /** Of an encrypted volume, as it lies on disk. */
+  encrypted: z.boolean().default(false),
 });
 export type BackupEntry = z.infer<typeof BackupEntry>;

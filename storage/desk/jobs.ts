@@ -7,6 +7,7 @@ import type { NbdServer } from '../nbd/server.js';
 import type { Pool } from '../pool/pool.js';
 import { StorageError } from '../volume/errors.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
+import { keyBy } from './keys.js';
 import { snapshotStatus, type Operations } from './operations.js';
 import type { UsedVolume, UsedVolumes } from './volumes.js';
 
@@ -17,10 +18,12 @@ export interface JobHostParts extends Pick<
   readonly nbd: NbdServer;
   readonly used: UsedVolumes;
   readonly operations: Operations;
+  /** As configured. */
+  readonly keyFile: (pool: string, volume: string) => string | undefined;
 }
 
 export function jobHost(parts: JobHostParts): DeskHost {
-  const { nbd, used, operations, ...rest } = parts;
+  const { nbd, used, operations, keyFile, ...rest } = parts;
   return {
     ...rest,
     snapshots: (pool, volume) => {
@@ -28,6 +31,11 @@ export function jobHost(parts: JobHostParts): DeskHost {
       return open.snapshots(open.require(volume)).map(snapshot => snapshotStatus(open, snapshot));
     },
     freeze: async (pool, { name }) => void (await operations.freeze([{ pool, volume: name }], null)),
+    keyBy: (pool, volume, uuid) => {
+      const file = keyFile(pool, volume);
+      return file === undefined ? null : keyBy(volume, file, uuid);
+    },
+    isOpen: (pool, volume) => used.isOpen(pool, volume),
     exchange: (pool, layers, how) => exchange(nbd, used, parts.pool(pool), layers, how),
   };
 }

@@ -38,6 +38,16 @@ export function keyOf(pool: Pool, record: VolumeRecord, keyFile: string | undefi
   return key;
 }
 
+/** Of a file alone, by this uuid: whether it is the volume's is the caller's to check. Throws VOLUME_KEY. */
+export function keyBy(volume: string, keyFile: string, uuid: string): Uint8Array {
+  const bytes = readKeyFile(volume, keyFile);
+  try {
+    return deriveKey(bytes, uuid);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
 function readKeyFile(volume: string, file: string): Uint8Array {
   try {
     const stat = fs.statSync(file);

@@ -3,13 +3,14 @@
  *
  *   DIR/weft-backups.json              the place's uuid: so that it is known again wherever it is mounted
  *   DIR/VOLUME/NAME/{manifest.json,data}
- *   DIR/VOLUME/.making-UUID/           one that is being written; left over by a crash, removed by the next backup
+ *   DIR/VOLUME/.making-UUID/           one that is being written, or was cut short (progress.ts): the next backup of that volume
+ *                                      goes on with it where it is of the same snapshot, and removes it else
  *
  * What else lies there is left alone. A backup whose manifest is damaged is told, and is no base for anything.
  */
 import * as path from 'node:path';
 import { z } from 'zod';
-import type { BackupEntry } from '../contract/jobs.js';
+import type { BackupEntry, BackupKeep } from '../contract/jobs.js';
 import { VOLUME_NAME } from '../pool/meta.js';
 import { JobError } from './errors.js';
 import {
@@ -21,14 +22,25 @@ import {
   newUuid,
   readText,
   removeDirectory,
+  removeFile,
   renameDurably,
   sha256,
+  syncDirectory,
   writeText,
 } from './file.js';
-import { BACKUP_NAME, MANIFEST_LIMIT_BYTES, entryOf, parseManifest, type Manifest } from './manifest.js';
+import {
+  BACKUP_NAME,
+  MANIFEST_LIMIT_BYTES,
+  entryOf,
+  parseManifest,
+  unkept,
+  type Manifest,
+} from './manifest.js';
+import { parseProgress, type ProgressHead } from './progress.js';
 
 const PLACE_FILE = 'weft-backups.json';
 const MAKING = '.making-';
+const PROGRESS_FILE = 'progress';
 /** Backups of a volume in a place; more are not looked at. */
 const BACKUPS_LIMIT = 10_000;
 const Place = z.strictObject({ kind: z.literal('weft-backups'), format: z.literal(1), uuid: z.uuid() });
@@ -99,10 +111,29 @@ export function volumesIn(directory: string): string[] {
 }
 
 export function listBackups(directory: string): { backups: BackupEntry[]; problems: string[] } {
-  const all = volumesIn(directory).map(volume => manifestsOf(directory, volume));
+  const volumes = volumesIn(directory);
+  const all = volumes.map(volume => manifestsOf(directory, volume));
   return {
-    backups: all.flatMap(({ manifests }) => manifests.map(entryOf)),
+    backups: volumes.flatMap((volume, index) => [
+      ...all[index]!.manifests.map(entryOf),
+      ...incompletesOf(directory, volume).map(one => incompleteEntryOf(volume, one)),
+    ]),
     problems: all.flatMap(({ problems }) => problems),
+  };
+}
+
+function incompleteEntryOf(volume: string, { head, stored_bytes }: Incomplete): BackupEntry {
+  const { snapshot, base, createdAt_ms, size_bytes, encrypted } = head;
+  return {
+    volume,
+    name: snapshot.name,
+    kind: base === null ? 'full' : 'incremental',
+    base,
+    createdAt_ms,
+    size_bytes,
+    stored_bytes,
+    state: 'incomplete',
+    encrypted,
   };
 }
 
@@ -110,39 +141,135 @@ export function dataFileOf(directory: string, volume: string, name: string): str
   return path.join(directory, volume, name, 'data');
 }
 
-/** One that is being made: becomes visible by `publish`, or is gone. */
+/** One that is being made: becomes visible by `publish`. */
 export interface Making {
-  readonly directory: string;
   readonly dataFile: string;
   readonly manifestFile: string;
+  readonly progressFile: string;
+  /** Some of it is there already. */
+  readonly isResumed: boolean;
+  /** All of it is durable already, but for names. Removes what was needed only while it was made. */
   publish(name: string): void;
-  /** May be called after publish; then it only lets others in. */
-  close(): void;
+  /** Lets others in. `keep`: what is there is to be gone on with; ignored after publish. */
+  close(keep: boolean): void;
 }
 
-export function beginMaking(directory: string, volume: string): Making {
+export interface Incomplete {
+  readonly room: string;
+  readonly head: ProgressHead;
+  readonly stored_bytes: number;
+}
+
+/** What was cut short, or is being made, of a volume. */
+export function incompletesOf(directory: string, volume: string): Incomplete[] {
+  const found: Incomplete[] = [];
+  for (const name of directoriesIn(path.join(directory, volume))) {
+    if (!name.startsWith(MAKING)) continue;
+    const room = path.join(directory, volume, name);
+    const text = readText(path.join(room, PROGRESS_FILE), MANIFEST_LIMIT_BYTES);
+    const progress = text === null ? null : parseProgress(text);
+    if (progress === null) continue;
+    const stored_bytes = progress.pieces.reduce((sum, [, length_bytes]) => sum + length_bytes, 0);
+    found.push({ room, head: progress.head, stored_bytes });
+  }
+  return found;
+}
+
+/** With what is there of the same snapshot of the same volume already. What else was cut short of that volume goes. */
+export function beginMaking(
+  directory: string,
+  volume: string,
+  volumeUuid: string,
+  snapshotUuid: string,
+): Making {
   requireName(volume);
   const room = path.join(directory, volume);
   if (!exists(room)) makeDirectory(room);
   const unlock = lockDirectory(room);
   try {
-    for (const name of directoriesIn(room))
-      if (name.startsWith(MAKING)) removeDirectory(path.join(room, name));
-    const making = path.join(room, MAKING + newUuid());
-    makeDirectory(making);
+    const incompletes = incompletesOf(directory, volume);
+    const resumed = incompletes.find(
+      ({ head }) => head.volumeUuid === volumeUuid && head.snapshot.uuid === snapshotUuid,
+    );
+    const others = incompletes.filter(({ head }) => head.volumeUuid !== volumeUuid);
+    for (const name of directoriesIn(room)) {
+      const at = path.join(room, name);
+      // Another volume that had this name may have something here.
+      if (name.startsWith(MAKING) && at !== resumed?.room && !others.some(one => one.room === at))
+        removeDirectory(at);
+    }
+    const making = resumed?.room ?? path.join(room, MAKING + newUuid());
+    if (resumed === undefined) makeDirectory(making);
+    const progressFile = path.join(making, PROGRESS_FILE);
     return {
-      directory: making,
       dataFile: path.join(making, 'data'),
       manifestFile: path.join(making, 'manifest.json'),
-      publish: name => renameDurably(making, path.join(room, name)),
-      close: () => {
-        removeDirectory(making);
-        unlock();
+      progressFile,
+      isResumed: resumed !== undefined,
+      publish: name => {
+        removeFile(progressFile);
+        syncDirectory(making);
+        renameDurably(making, path.join(room, name));
+      },
+      close: keep => {
+        try {
+          if (!keep) removeDirectory(making);
+        } finally {
+          unlock();
+        }
       },
     };
   } catch (error) {
     unlock();
     throw error;
+  }
+}
+
+/** Of one volume, or of all (`volume` null). Nothing goes of a volume of which a manifest is damaged: who knows what builds upon what. */
+export function pruneBackups(
+  directory: string,
+  volume: string | null,
+  keep: BackupKeep,
+  now_ms: number,
+): { removed: string[]; kept: number; skipped: string[] } {
+  const removed: string[] = [];
+  const skipped: string[] = [];
+  let kept = 0;
+  const volumes = volumesIn(directory);
+  if (volume !== null) requireName(volume);
+  for (const name of volume === null ? volumes : [volume]) {
+    const { manifests, problems } = manifestsOf(directory, name);
+    kept += manifests.length;
+    if (problems.length > 0) {
+      skipped.push(`${name}: nothing was removed, as ${problems[0]}`);
+      continue;
+    }
+    // Of several volumes that had this name each has its own.
+    for (const uuid of new Set(manifests.map(one => one.uuid))) {
+      const own = manifests.filter(one => one.uuid === uuid);
+      const going = unkept(own, keep, now_ms);
+      removeBackups(directory, name, going);
+      removed.push(...going.map(one => `${name}/${one.name}`));
+      kept -= going.length;
+    }
+  }
+  return { removed, kept, skipped };
+}
+
+/** One by one, each there or gone. */
+function removeBackups(directory: string, volume: string, manifests: readonly Manifest[]): void {
+  if (manifests.length === 0) return;
+  const room = path.join(directory, volume);
+  const unlock = lockDirectory(room);
+  try {
+    for (const { name } of manifests) {
+      const going = path.join(room, MAKING + newUuid());
+      // From here on it is no backup, so that none is ever half there. What a crash leaves of it, the next backup removes.
+      renameDurably(path.join(room, name), going);
+      removeDirectory(going);
+    }
+  } finally {
+    unlock();
   }
 }
 

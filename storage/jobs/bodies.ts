@@ -2,7 +2,7 @@
  * What each kind of job asks of the desk and of the jobs thread, in which order. Whatever happens, what it holds is released; what
  * it changes, it changes by one commit at the end. Resolves to what was done, in words.
  */
-import type { JobRequest } from '../contract/jobs.js';
+import type { BackupKeep, JobRequest } from '../contract/jobs.js';
 import { backupToDirectory, backupToServer } from './backupBodies.js';
 import { bytesText } from './text.js';
 import type { JobDesk } from './desk.js';
@@ -12,6 +12,8 @@ import type { TaskKind, Tasks } from './messages.js';
 export interface JobContext {
   readonly desk: JobDesk;
   readonly now_ms: () => number;
+  /** Another job that goes on, or waits, is of this snapshot. */
+  readonly isWanted: (pool: string, volume: string, snapshot: string) => boolean;
   /** Rejects with JobError; JOB_CANCELLED where the job was. */
   readonly ask: <K extends TaskKind>(kind: K, ask: Tasks[K]['ask']) => Promise<Tasks[K]['answer']>;
 }
@@ -34,6 +36,8 @@ export async function runJob(request: JobRequest, context: JobContext): Promise<
       return restore(request, context);
     case 'verify':
       return verify(request, context);
+    case 'prune':
+      return prune(request.source.directory, request.sourceVolume ?? null, request.keep, context);
   }
 }
 
@@ -91,29 +95,43 @@ async function scrub({ pool, volume }: Request<'scrub'>, { desk, ask }: JobConte
 }
 
 async function restore(request: Request<'restore'>, { desk, ask }: JobContext): Promise<string> {
-  const { pool, volume, source, sourceVolume, backup } = request;
+  const { pool, volume, source, sourceVolume, backup, overwrite } = request;
   const { directory } = source;
   const from = sourceVolume ?? volume;
-  const { size_bytes } = desk.requireIdle(pool, volume);
+  const { size_bytes, isBlank } = desk.requireIdle(pool, volume);
+  if (!isBlank && !overwrite)
+    throw new JobError(
+      'JOB_NOT_NOW',
+      `volume ${volume} of pool ${pool} is not empty: say that it may be overwritten, or choose another`,
+    );
   const found = await ask('findBackup', { directory, volume: from, backup: backup ?? null });
   if (found.size_bytes !== size_bytes)
     throw new JobError(
       'JOB_SIZE',
       `backup ${found.name} is of ${found.size_bytes} bytes, volume ${volume} has ${size_bytes}: make one of that size`,
     );
-  const made = await desk.newLayer(pool, volume);
+  // An encrypted backup goes in as it is, any other as the volume has it.
+  const own = found.encryption === null ? desk.keyOf(pool, volume) : null;
+  const encryption = found.encryption ?? own?.encryption ?? null;
   try {
-    const restored = await ask('restore', {
-      directory,
-      volume: from,
-      backup: found.name,
-      into: made.layer,
-    });
-    await desk.commitContent(pool, volume, made);
-    const more = restored.count === 1 ? '' : `, from ${restored.count} backups that build upon each other`;
-    return `${volume} is as in backup ${found.name} of ${from}${more}`;
+    desk.requireKey(pool, volume, encryption);
+    const made = await desk.newLayer(pool, volume);
+    try {
+      const restored = await ask('restore', {
+        directory,
+        volume: from,
+        backup: found.name,
+        into: made.layer,
+        key: own?.key ?? null,
+      });
+      await desk.commitContent(pool, volume, made, encryption);
+      const more = restored.count === 1 ? '' : `, from ${restored.count} backups that build upon each other`;
+      return `${volume} is as in backup ${found.name} of ${from}${more}`;
+    } finally {
+      made.release();
+    }
   } finally {
-    made.release();
+    own?.key.fill(0);
   }
 }
 
@@ -128,4 +146,17 @@ async function verify(
   });
   const what = found.faults === 0 ? 'nothing is wrong' : `${found.faults} faults`;
   return `${what}; ${bytesText(found.checked_bytes)} verified in ${found.backups} backups`;
+}
+
+/** Also after a backup. */
+export async function prune(
+  directory: string,
+  volume: string | null,
+  keep: BackupKeep,
+  { ask, now_ms }: Pick<JobContext, 'ask' | 'now_ms'>,
+): Promise<string> {
+  const { removed, kept, skipped } = await ask('prune', { directory, volume, keep, now_ms: now_ms() });
+  const names = removed.slice(0, 10).join(', ') + (removed.length > 10 ? ' and others' : '');
+  const went = removed.length === 0 ? 'nothing was old enough to go' : `${removed.length} went (${names})`;
+  return [`${went}, ${kept} are kept`, ...skipped].join('; ');
 }

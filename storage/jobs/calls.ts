@@ -21,6 +21,8 @@ export interface FileCalls {
   /** A new file, read and written by its owner. */
   create(file: string): number;
   open(file: string): number;
+  /** One that is there. */
+  openWritable(file: string): number;
   openDirectory(directory: string): number;
   close(fd: number): void;
   makeDirectory(directory: string): void;
@@ -42,6 +44,7 @@ export const kernelCalls: FileCalls = {
   sync: fd => fs.fdatasyncSync(fd),
   create: file => fs.openSync(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600),
   open: file => fs.openSync(file, O_RDONLY | O_NOFOLLOW),
+  openWritable: file => fs.openSync(file, O_RDWR | O_NOFOLLOW),
   openDirectory: directory => fs.openSync(directory, O_RDONLY | O_DIRECTORY),
   close: fd => fs.closeSync(fd),
   makeDirectory: directory => fs.mkdirSync(directory, { mode: 0o700 }),

@@ -7,6 +7,7 @@
  */
 import type { Labels, SnapshotStatus } from '../contract/volumes.js';
 import type { TlsFiles } from '../contract/config.js';
+import type { Encryption } from './manifest.js';
 import type { LayerOpening, TlsOpening } from '../volume/opening.js';
 
 export interface Held {
@@ -77,11 +78,26 @@ export interface JobDesk {
 
   /** Empty, with a map; of the size and with or without checksums as the volume is. */
   newLayer(pool: string, volume: string): Promise<NewLayer>;
-  /** The volume's content is this layer from now on, snapshots stay. Refused while clients are connected, or the size is another. */
-  commitContent(pool: string, volume: string, layer: NewLayer): Promise<void>;
+  /**
+   * The volume's content is this layer from now on, encrypted so, snapshots stay. Refused while clients are connected, the size is
+   * another, or (see requireKey) the encryption cannot be.
+   */
+  commitContent(pool: string, volume: string, layer: NewLayer, encryption: Encryption | null): Promise<void>;
 
-  /** Nobody is connected to it; VOLUME_EXPORTED otherwise. For a restore, before it reads for hours. */
-  requireIdle(pool: string, volume: string): { readonly uuid: string; readonly size_bytes: number };
+  /** Nobody is connected to it; VOLUME_EXPORTED otherwise. For a restore, before it reads for hours. `isBlank`: nothing was ever written to it. */
+  requireIdle(
+    pool: string,
+    volume: string,
+  ): { readonly uuid: string; readonly size_bytes: number; readonly isBlank: boolean };
+
+  volume(pool: string, volume: string): { readonly uuid: string; readonly encryption: Encryption | null };
+  /** The key of its configured key file, which the receiver wipes; null: it is not encrypted. Throws VOLUME_KEY where that is none, or not its own. */
+  keyOf(pool: string, volume: string): { readonly key: Uint8Array; readonly encryption: Encryption } | null;
+  /**
+   * Whether the volume may become one that is encrypted so: its key file is the one, and, where it was encrypted otherwise, nobody
+   * has it open and it has no snapshots. Throws VOLUME_KEY, VOLUME_EXPORTED.
+   */
+  requireKey(pool: string, volume: string, encryption: Encryption | null): void;
 
   snapshots(pool: string, volume: string): readonly SnapshotStatus[];
   snapshot(pool: string, volume: string, name: string, labels: Labels): Promise<SnapshotStatus>;

@@ -128,6 +128,10 @@ export function openRead(file: string): number {
   return told(`opening ${file}`, () => calls.open(file));
 }
 
+export function openWritable(file: string): number {
+  return told(`opening ${file}`, () => calls.openWritable(file));
+}
+
 export function createFile(file: string): number {
   return told(`making ${file}`, () => calls.create(file));
 }

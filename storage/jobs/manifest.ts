@@ -24,6 +24,17 @@ const Name = z.string().regex(BACKUP_NAME);
 const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const Offset = z.int().min(0).max(SIZE_LIMIT_BYTES);
 
+/**
+ * What an encrypted volume's blocks are encrypted with. The key comes of a file and `keyUuid` (cipher/key.ts); `keyCheck` is an
+ * HMAC by the key: it tells whether a file is the right one, and nothing of the key.
+ */
+export const Encryption = z.strictObject({
+  cipher: z.literal('aes-256-xts'),
+  keyUuid: z.uuid(),
+  keyCheck: z.string().regex(/^[0-9a-f]{32}$/),
+});
+export type Encryption = z.infer<typeof Encryption>;
+
 /** [offset, length, SHA-256] has data, [offset, length] reads as zeroes. In order, not overlapping. */
 const ManifestExtent = z.union([
   z.tuple([Offset, z.int().min(1).max(SIZE_LIMIT_BYTES), Sha256]),
@@ -44,6 +55,8 @@ const Body = z.strictObject({
   /** What it builds upon; null: a full backup. */
   base: z.strictObject({ name: Name, snapshotUuid: z.uuid(), manifestSha256: Sha256 }).nullable(),
   createdAt_ms: z.number(),
+  /** `data` has ciphertext, but for blocks of zeroes; absent: it has what the volume reads as. The same in all of a chain. */
+  encryption: Encryption.optional(),
   piece_bytes: z
     .int()
     .min(4096)
@@ -131,6 +144,8 @@ export function entryOf(manifest: Manifest): BackupEntry {
     createdAt_ms,
     size_bytes,
     stored_bytes: data_bytes,
+    state: 'whole',
+    encrypted: manifest.encryption !== undefined,
   };
 }
 
@@ -152,8 +167,28 @@ export function chainOf(tip: Manifest, all: readonly Manifest[]): Chain {
       return { chain, problem: `backup ${name} builds upon ${base.name}, which is not there or damaged` };
     // Counts down, so a ring of manifests, which no honest hand makes, ends too.
     if (found.sequence >= sequence) return { chain, problem: `backup ${name} builds upon a later one` };
+    if (found.encryption?.keyCheck !== tip.encryption?.keyCheck)
+      return { chain, problem: `backup ${name} builds upon ${base.name}, which is encrypted in another way` };
     chain.unshift(found);
   }
+}
+
+/**
+ * Those that are not to be kept, in an order in which they can go: whatever builds upon one goes before it. What is damaged is not
+ * among `manifests`, so its chain is not judged by it.
+ */
+export function unkept(
+  manifests: readonly Manifest[],
+  keep: { readonly last?: number | undefined; readonly age_ms?: number | undefined },
+  now_ms: number,
+): Manifest[] {
+  const ordered = manifests.toSorted((a, b) => b.sequence - a.sequence);
+  const kept = new Set(ordered.slice(0, Math.max(1, keep.last ?? 1)));
+  const { age_ms } = keep;
+  // One from the future is not old, whatever set the clock wrong.
+  if (age_ms !== undefined) for (const one of ordered) if (now_ms - one.createdAt_ms <= age_ms) kept.add(one);
+  const needed = new Set([...kept].flatMap(one => chainOf(one, manifests).chain));
+  return ordered.filter(one => !needed.has(one));
 }
 
 /** The newest by sequence, whatever the clock said when it was made. */

@@ -1,8 +1,9 @@
 /** What the main thread and the jobs thread say to each other. Fds are numbers that both share; they stay the main thread's. */
-import type { BackupEntry } from '../contract/jobs.js';
+import type { BackupEntry, BackupKeep } from '../contract/jobs.js';
 import type { RemoteOpening, LayerOpening, TlsOpening } from '../volume/opening.js';
 import type { Merged } from './copyTask.js';
 import type { ScrubLayer } from './desk.js';
+import type { Encryption } from './manifest.js';
 import type { Verified } from './restoreTask.js';
 import type { Scrubbed } from './scrubTask.js';
 import type { Finding } from './slices.js';
@@ -13,6 +14,7 @@ export interface LastBackup {
   readonly snapshotUuid: string;
   readonly sequence: number;
   readonly manifestSha256: string;
+  readonly encryption: Encryption | null;
 }
 
 export interface RemoteTarget {
@@ -32,7 +34,14 @@ export interface Tasks {
   /** Of the directory, which is made a place for backups: its uuid, and the last whole backup with this volume's uuid. */
   place: {
     ask: { directory: string; volume: string; volumeUuid: string };
-    answer: { placeUuid: string; last: LastBackup | null; lastSequence: number; problems: string[] };
+    answer: {
+      placeUuid: string;
+      last: LastBackup | null;
+      lastSequence: number;
+      /** Of this volume: snapshots whose backup was cut short. */
+      incomplete: string[];
+      problems: string[];
+    };
   };
   backup: {
     ask: {
@@ -45,25 +54,40 @@ export interface Tasks {
       sequence: number;
       base: { name: string; snapshotUuid: string; manifestSha256: string } | null;
       createdAt_ms: number;
+      encryption: Encryption | null;
+      /** What is read is decrypted. */
+      key: Uint8Array | null;
     };
-    answer: { name: string; data_bytes: number; zero_bytes: number };
+    /** `resumed_bytes` of `data_bytes` were there. */
+    answer: { name: string; data_bytes: number; resumed_bytes: number };
   };
   remoteBackup: {
-    ask: { chain: readonly LayerOpening[]; from: readonly LayerOpening[] | null; target: RemoteTarget };
+    ask: {
+      chain: readonly LayerOpening[];
+      from: readonly LayerOpening[] | null;
+      target: RemoteTarget;
+      key: Uint8Array | null;
+    };
     answer: { data_bytes: number };
   };
   /** What a restore would take; throws where it could not. */
   findBackup: {
     ask: { directory: string; volume: string; backup: string | null };
-    answer: { name: string; size_bytes: number; count: number };
+    answer: { name: string; size_bytes: number; count: number; encryption: Encryption | null };
   };
   restore: {
-    ask: { directory: string; volume: string; backup: string; into: LayerOpening };
+    /** `key`: what the layer gets is encrypted. */
+    ask: { directory: string; volume: string; backup: string; into: LayerOpening; key: Uint8Array | null };
     answer: { count: number };
   };
   verify: {
     ask: { directory: string; volume: string | null; backup: string | null };
     answer: Verified;
+  };
+  /** `volume` null: of all. `skipped`: volumes of which nothing went, and why. */
+  prune: {
+    ask: { directory: string; volume: string | null; keep: BackupKeep; now_ms: number };
+    answer: { removed: string[]; kept: number; skipped: string[] };
   };
   list: { ask: { directory: string }; answer: { backups: BackupEntry[]; problems: string[] } };
 }

@@ -12,10 +12,12 @@
  */
 import type { Labels, SnapshotStatus } from '../contract/volumes.js';
 import type { TlsFiles } from '../contract/config.js';
+import { keyCheck, keyMatches } from '../cipher/key.js';
 import type { Change, LayerRecord, VolumeRecord } from '../pool/catalog.js';
 import type { Pool } from '../pool/pool.js';
 import { StorageError } from '../volume/errors.js';
 import type { LayerOpening, TlsOpening } from '../volume/opening.js';
+import type { Encryption } from './manifest.js';
 import type { HeldChain, HeldFlatten, HeldMerge, HeldScrub, JobDesk, NewLayer, ScrubLayer } from './desk.js';
 
 /** A live top below this is not frozen for a merge. */
@@ -41,6 +43,10 @@ export interface DeskHost {
   clients(pool: string, volume: string): number;
   isMirrored(pool: string, volume: string): boolean;
   tlsOf(files: TlsFiles, serverName: string | null): TlsOpening;
+  /** Of the key file that is configured for it, by this uuid; null: none is. Throws VOLUME_KEY. The receiver wipes it. */
+  keyBy(pool: string, volume: string, uuid: string): Uint8Array | null;
+  /** Somebody has it open, with the key that it had then. */
+  isOpen(pool: string, volume: string): boolean;
 }
 
 export class PoolDesk implements JobDesk {
@@ -180,9 +186,15 @@ export class PoolDesk implements JobDesk {
     });
   }
 
-  commitContent(poolName: string, volumeName: string, made: NewLayer): Promise<void> {
+  commitContent(
+    poolName: string,
+    volumeName: string,
+    made: NewLayer,
+    encryption: Encryption | null,
+  ): Promise<void> {
     return this.#host.inTurn(async () => {
       const pool = this.#host.pool(poolName);
+      this.requireKey(poolName, volumeName, encryption);
       const { size_bytes } = this.requireIdle(poolName, volumeName);
       if (size_bytes !== made.layer.size_bytes)
         throw new StorageError(
@@ -190,21 +202,84 @@ export class PoolDesk implements JobDesk {
           `volume ${volumeName} has ${size_bytes} bytes now, what was restored has ${made.layer.size_bytes}: restore it again`,
         );
       const volume = pool.require(volumeName);
-      pool.commit([{ do: 'volume', volume: { ...volume, top: made.layer.uuid } }]);
+      const { keyCheck = null, keyUuid = null } = encryption ?? {};
+      pool.commit([{ do: 'volume', volume: { ...volume, top: made.layer.uuid, keyCheck, keyUuid } }]);
       await this.#host.exchange(poolName, new Set([volume.top]), 'content');
       pool.collect();
     });
   }
 
-  requireIdle(poolName: string, volume: string): { readonly uuid: string; readonly size_bytes: number } {
-    const { uuid, size_bytes } = this.#host.pool(poolName).require(volume);
+  requireIdle(poolName: string, volume: string): { uuid: string; size_bytes: number; isBlank: boolean } {
+    const pool = this.#host.pool(poolName);
+    const record = pool.require(volume);
     const clients = this.#host.clients(poolName, volume);
     if (clients > 0)
       throw new StorageError(
         'VOLUME_EXPORTED',
         `volume ${volume} of pool ${poolName} is in use by ${clients} clients: disconnect them first`,
       );
-    return { uuid, size_bytes };
+    return { uuid: record.uuid, size_bytes: record.size_bytes, isBlank: pool.isBlank(record) };
+  }
+
+  volume(poolName: string, volume: string): { uuid: string; encryption: Encryption | null } {
+    const record = this.#host.pool(poolName).require(volume);
+    return { uuid: record.uuid, encryption: encryptionOf(record) };
+  }
+
+  keyOf(poolName: string, name: string): { key: Uint8Array; encryption: Encryption } | null {
+    const record = this.#host.pool(poolName).require(name);
+    const keyUuid = record.keyUuid ?? record.uuid;
+    const key = this.#host.keyBy(poolName, name, keyUuid);
+    if (key === null && record.keyCheck === null) return null;
+    if (key === null)
+      throw new StorageError(
+        'VOLUME_KEY',
+        `volume ${name} is encrypted: name its key file (encryption.keyFile)`,
+      );
+    if (record.keyCheck !== null && !keyMatches(key, record.keyCheck)) {
+      key.fill(0);
+      throw new StorageError(
+        'VOLUME_KEY',
+        `the key file of volume ${name} is not the one that it was encrypted with`,
+      );
+    }
+    return { key, encryption: { cipher: 'aes-256-xts', keyUuid, keyCheck: keyCheck(key) } };
+  }
+
+  requireKey(poolName: string, name: string, encryption: Encryption | null): void {
+    const pool = this.#host.pool(poolName);
+    const record = pool.require(name);
+    const key = this.#host.keyBy(poolName, name, encryption?.keyUuid ?? record.uuid);
+    try {
+      if (encryption === null && key !== null)
+        throw new StorageError('VOLUME_KEY', `volume ${name} is encrypted, what it is to hold is not`);
+      if (encryption !== null && key === null)
+        throw new StorageError(
+          'VOLUME_KEY',
+          `what volume ${name} is to hold is encrypted: configure the volume with the same key file (encryption.keyFile) first`,
+        );
+      if (encryption !== null && !keyMatches(key!, encryption.keyCheck))
+        throw new StorageError(
+          'VOLUME_KEY',
+          `what volume ${name} is to hold was encrypted with another key file than the one that is configured for it`,
+        );
+    } finally {
+      key?.fill(0);
+    }
+    const now = encryptionOf(record);
+    const isSame = now?.keyUuid === encryption?.keyUuid && now?.keyCheck === encryption?.keyCheck;
+    if (isSame) return;
+    // Both would go on with the key that it has: snapshots for ever, and whoever has it open until it is closed.
+    if (pool.snapshots(record).length > 0)
+      throw new StorageError(
+        'VOLUME_KEY',
+        `volume ${name} has snapshots that are encrypted otherwise: delete them, or choose another volume`,
+      );
+    if (this.#host.isOpen(poolName, name))
+      throw new StorageError(
+        'VOLUME_EXPORTED',
+        `volume ${name} is exported, and would be encrypted otherwise than now: take its exports away first`,
+      );
   }
 
   snapshots(pool: string, volume: string): readonly SnapshotStatus[] {
@@ -337,6 +412,10 @@ export class PoolDesk implements JobDesk {
     });
     return { layers, release };
   }
+}
+
+function encryptionOf({ uuid, keyUuid, keyCheck }: VolumeRecord): Encryption | null {
+  return keyCheck === null ? null : { cipher: 'aes-256-xts', keyUuid: keyUuid ?? uuid, keyCheck };
 }
 
 /** Of a pool's layers, what a merge asks. */

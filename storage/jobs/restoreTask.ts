@@ -5,6 +5,7 @@
 import { ABSENT, BLOCK_BYTES, GROUP_BLOCKS, REGION_BYTES } from '../layers/map.js';
 import { dataFileOf, manifestsOf, volumesIn } from './backupPlace.js';
 import { cut } from './backupTask.js';
+import { isZero, type BlockCipher } from './blockCipher.js';
 import { JobError } from './errors.js';
 import { closeFile, newHash, openRead, readFilled } from './file.js';
 import type { LayerFile } from './layerFile.js';
@@ -31,34 +32,52 @@ export function findChain(directory: string, volume: string, backup: string | nu
   return chain;
 }
 
-/** Into an empty layer; durable when it resolves. Throws BACKUP_DAMAGED at the first piece that is not what it was. */
+/** Into an empty layer, encrypted where there is a cipher; durable when it resolves. Throws BACKUP_DAMAGED at the first piece that is not what it was. */
 export async function restoreChain(
   directory: string,
   chain: readonly Manifest[],
   into: LayerFile,
+  cipher: BlockCipher | null,
   buffer: Uint8Array,
   slices: Slices,
 ): Promise<void> {
   slices.expect(chain.reduce((sum, { data_bytes }) => sum + data_bytes, 0));
-  for (const manifest of chain) await new Restoring(directory, manifest, into, buffer, slices).run();
+  for (const manifest of chain)
+    await new Restoring(
+      dataFileOf(directory, manifest.volume, manifest.name),
+      manifest,
+      into,
+      cipher,
+      buffer,
+      slices,
+    ).run();
   into.finish();
 }
 
 class Restoring {
   #manifest: Manifest;
   #into: LayerFile;
+  #cipher: BlockCipher | null;
   #buffer: Uint8Array;
   #slices: Slices;
   #file: string;
   #batch: Manifest['extents'] = [];
   #batch_bytes = 0;
 
-  constructor(directory: string, manifest: Manifest, into: LayerFile, buffer: Uint8Array, slices: Slices) {
+  constructor(
+    file: string,
+    manifest: Manifest,
+    into: LayerFile,
+    cipher: BlockCipher | null,
+    buffer: Uint8Array,
+    slices: Slices,
+  ) {
+    this.#file = file;
     this.#manifest = manifest;
     this.#into = into;
+    this.#cipher = cipher;
     this.#buffer = buffer;
     this.#slices = slices;
-    this.#file = dataFileOf(directory, manifest.volume, manifest.name);
   }
 
   async run(): Promise<void> {
@@ -117,6 +136,7 @@ class Restoring {
       const bytes = this.#buffer.subarray(0, length);
       readFilled(fd, bytes, at);
       hash.update(bytes);
+      this.#cipher?.encrypt(bytes, at);
       this.#put(at, bytes.subarray(0, Math.max(0, this.#into.size_bytes - at)));
       await this.#slices.moved(length);
     }
@@ -132,13 +152,13 @@ class Restoring {
     const first = offset_bytes / BLOCK_BYTES;
     const count = Math.ceil(bytes.length / BLOCK_BYTES);
     for (let i = 0; i < count;) {
-      if (isZero(bytes, i)) {
+      if (isZero(blockAt(bytes, i))) {
         into.setEmpty(first + i, ABSENT);
         i++;
         continue;
       }
       let end = i;
-      while (end < count && !isZero(bytes, end)) {
+      while (end < count && !isZero(blockAt(bytes, end))) {
         into.setData(first + end, into.checksums ? into.wordOf(bytes, end * BLOCK_BYTES, first + end) : 0);
         end++;
       }
@@ -148,10 +168,8 @@ class Restoring {
   }
 }
 
-function isZero(bytes: Uint8Array, block: number): boolean {
-  const end = Math.min(bytes.length, (block + 1) * BLOCK_BYTES);
-  for (let i = block * BLOCK_BYTES; i < end; i++) if (bytes[i] !== 0) return false;
-  return true;
+function blockAt(bytes: Uint8Array, block: number): Uint8Array {
+  return bytes.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES);
 }
 
 export interface Verified {

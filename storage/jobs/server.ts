@@ -9,7 +9,7 @@
  * that the next one removes. They are asked for again by whoever wanted them.
  */
 import * as crypto from 'node:crypto';
-import { JobRequest, type BackupEntry, type JobStatus } from '../contract/jobs.js';
+import { JobRequest, type BackupEntry, type JobRequestInput, type JobStatus } from '../contract/jobs.js';
 import { StorageError } from '../volume/errors.js';
 import { runJob, type JobContext } from './bodies.js';
 import type { JobDesk } from './desk.js';
@@ -61,7 +61,7 @@ export class Jobs {
   }
 
   /** Throws JobError JOB_BUSY when a thousand wait already. What cannot be done shows as a failed job. */
-  begin(request: JobRequest): JobStatus {
+  begin(request: JobRequestInput): JobStatus {
     return structuredClone(this.#add(JobRequest.parse(request), false).status);
   }
 
@@ -184,6 +184,16 @@ export class Jobs {
     const context: JobContext = {
       desk: this.#desk,
       now_ms: this.#parts.now_ms,
+      isWanted: (pool, volume, snapshot) =>
+        [...this.#jobs.values()].some(
+          ({ status }) =>
+            isActive(status) &&
+            status.id !== job.status.id &&
+            status.request.kind === 'backup' &&
+            status.request.pool === pool &&
+            status.request.volume === volume &&
+            status.request.snapshot === snapshot,
+        ),
       ask: async (kind, ask) => {
         if (job.cancelled) throw new JobError('JOB_CANCELLED', 'cancelled');
         const rate_bytes_per_s = 'rate_bytes_per_s' in request ? request.rate_bytes_per_s : undefined;
@@ -255,6 +265,7 @@ function isActive({ state }: JobStatus): boolean {
 }
 
 function volumeOf(request: JobRequest): string | null {
-  if (request.kind === 'merge' || request.kind === 'verify' || request.kind === 'scrub') return null;
+  const { kind } = request;
+  if (kind === 'merge' || kind === 'verify' || kind === 'scrub' || kind === 'prune') return null;
   return `${request.pool}/${request.volume}`;
 }

@@ -328,7 +328,8 @@ await t.test('backups', async t => {
     size_bytes: GIB,
     stored_bytes: 4096,
   });
-  api.on('GET /v1/backups', () => ({ backups: [entry('new', 2), entry('old', 1)] }));
+  // In the order in which they were made; the clock was set back in between.
+  api.on('GET /v1/backups', () => ({ backups: [entry('old', 2), entry('new', 1)] }));
   t.match((await weft('backup', 'list', '/b')).stdout, /web +new +full +- .* 1 GiB +4 KiB/);
   t.equal((await weft('backup', 'restore', 'main/web', '--from', '/b')).code, 2, 'it is there');
   await weft('backup', 'restore', 'main/web', '--from', '/b', '--overwrite', '--backup', 'old');

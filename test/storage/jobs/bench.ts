@@ -1,6 +1,6 @@
 /** Jobs with their real thread on a rig, a clock that goes backwards, and one volume `disk` of a group and a bit. */
 import * as path from 'node:path';
-import type { JobRequest, JobStatus } from '../../../storage/contract.js';
+import type { JobRequestInput as JobRequest, JobStatus } from '../../../storage/contract.js';
 import { Jobs } from '../../../storage/jobs/server.js';
 import { BLOCK_BYTES, GROUP_BLOCKS } from '../../../storage/layers/map.js';
 import { Rig } from './rig.js';
@@ -52,6 +52,7 @@ export function make(
     volume,
     source: { directory: target },
     sourceVolume: 'disk',
+    overwrite: true,
     ...(backupName === undefined ? {} : { backup: backupName }),
   });
   return { rig, jobs, run, backup, restore, target, progressed };

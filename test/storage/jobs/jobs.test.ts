@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import t from 'tap';
-import type { JobRequest } from '../../../storage/contract.js';
+import type { JobRequestInput as JobRequest } from '../../../storage/contract.js';
 import { BLOCK_BYTES, GROUP_BLOCKS, checksumPageAt, statePageAt } from '../../../storage/layers/map.js';
 import { BLOCKS, make } from './bench.js';
 

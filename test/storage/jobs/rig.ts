@@ -7,11 +7,13 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { O_CREAT, O_RDWR, closeFile, openFile } from '../../../host/file.js';
+import { keyMatches } from '../../../storage/cipher/key.js';
 import { Checksum } from '../../../storage/checksum/checksum.js';
 import { ChainReader } from '../../../storage/jobs/chainReader.js';
 import type { HeldChain, HeldFlatten, HeldMerge, JobDesk, NewLayer } from '../../../storage/jobs/desk.js';
 import { Difference, type Extent } from '../../../storage/jobs/extents.js';
 import { LayerFile } from '../../../storage/jobs/layerFile.js';
+import type { Encryption } from '../../../storage/jobs/manifest.js';
 import { SLICE_BYTES, type Finding, type Slices } from '../../../storage/jobs/slices.js';
 import type { Labels, SnapshotStatus } from '../../../storage/contract.js';
 import { BLOCK_BYTES, REGION_BLOCKS, ZERO, mapBytesOf } from '../../../storage/layers/map.js';
@@ -45,17 +47,18 @@ export class TestSlices implements Slices {
 
 export type Model = Uint32Array;
 
-interface LayerEntry {
+export interface LayerEntry {
   opening: LayerOpening;
   parent: string | null;
 }
-interface VolumeEntry {
+export interface VolumeEntry {
   readonly uuid: string;
   size_bytes: number;
   top: string;
   model: Model;
+  encryption: Encryption | null;
 }
-interface SnapshotEntry {
+export interface SnapshotEntry {
   readonly volume: string;
   readonly status: SnapshotStatus;
   layer: string;
@@ -67,19 +70,67 @@ function fillBlock(bytes: Uint8Array, value: number): void {
   new Uint32Array(bytes.buffer, bytes.byteOffset, BLOCK_BYTES / 4).fill(value);
 }
 
+/** All that the catalogue says at one moment; nothing of it changes later. */
+export interface Catalogue {
+  readonly layers: ReadonlyMap<string, LayerEntry>;
+  readonly volumes: ReadonlyMap<string, VolumeEntry>;
+  readonly snapshots: readonly SnapshotEntry[];
+  readonly content: Model | null;
+}
+
 export class Rig implements JobDesk {
-  readonly directory = fs.mkdtempSync(path.join(os.tmpdir(), 'weft-jobs-'));
+  readonly directory: string;
   readonly layers = new Map<string, LayerEntry>();
   readonly volumes = new Map<string, VolumeEntry>();
   readonly snapshotList: SnapshotEntry[] = [];
   readonly removed: string[] = [];
   used = false;
+  /** Of all volumes that are encrypted. */
+  key = new Uint8Array(64).map((_, i) => i);
+  /** What a restore must bring; null: the test says so later. */
+  content: Model | null = null;
   #fds: number[] = [];
   #written = new Set<string>();
   #holds = 0;
   #merging: Promise<void> = Promise.resolve();
   #merged: () => void = () => undefined;
   #isMerging = false;
+  /** For who records: a layer's files were made; the catalogue was changed, durably. */
+  onLayer: (opening: LayerOpening) => void = () => undefined;
+  onCommit: () => void = () => undefined;
+  onSnapshot: () => void = () => undefined;
+
+  constructor(directory: string = fs.mkdtempSync(path.join(os.tmpdir(), 'weft-jobs-'))) {
+    this.directory = directory;
+  }
+
+  /** With the files of `directory`. */
+  static after({ layers, volumes, snapshots, content }: Catalogue, directory: string): Rig {
+    const rig = new Rig(directory);
+    rig.content = content;
+    for (const [uuid, { opening, parent }] of layers) {
+      const open = (name: string): number => {
+        const fd = openFile(path.join(directory, 'layers', uuid, name), O_RDWR);
+        rig.#fds.push(fd);
+        return fd;
+      };
+      const fds = { dataFd: open('data'), mapFd: opening.mapFd < 0 ? -1 : open('map') };
+      rig.layers.set(uuid, { parent, opening: { ...opening, ...fds } });
+      rig.#written.add(uuid);
+    }
+    for (const [name, volume] of volumes) rig.volumes.set(name, structuredClone(volume));
+    rig.snapshotList.push(...structuredClone(snapshots));
+    return rig;
+  }
+
+  catalogue(): Catalogue {
+    return {
+      layers: new Map([...this.layers].map(([uuid, entry]) => [uuid, structuredClone(entry)])),
+      volumes: structuredClone(this.volumes),
+      snapshots: structuredClone(this.snapshotList),
+      content: this.content,
+    };
+  }
 
   close(): void {
     for (const fd of this.#fds) closeFile(fd);
@@ -110,20 +161,28 @@ export class Rig implements JobDesk {
       parent,
       opening: { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums },
     });
+    this.onLayer(this.layers.get(uuid)!.opening);
     return uuid;
   }
 
   addVolume(name: string, size_bytes: number, options: { plain?: boolean; checksums?: boolean } = {}): void {
     const uuid = crypto.randomUUID();
     const top = this.addLayer(size_bytes, null, options);
-    this.volumes.set(name, { uuid, size_bytes, top, model: new Uint32Array(size_bytes / BLOCK_BYTES) });
+    this.volumes.set(name, {
+      uuid,
+      size_bytes,
+      top,
+      model: new Uint32Array(size_bytes / BLOCK_BYTES),
+      encryption: null,
+    });
   }
 
   cloneOf(snapshot: string, name: string): void {
     const { layer, model } = this.entry(snapshot);
     const { size_bytes } = this.layers.get(layer)!.opening;
     const uuid = crypto.randomUUID();
-    this.volumes.set(name, { uuid, size_bytes, top: this.addLayer(size_bytes, layer), model: model.slice() });
+    const top = this.addLayer(size_bytes, layer);
+    this.volumes.set(name, { uuid, size_bytes, top, model: model.slice(), encryption: null });
   }
 
   /** `value` 0: zeroed. */
@@ -270,6 +329,7 @@ export class Rig implements JobDesk {
     for (const entry of this.snapshotList) if (entry.layer === upper.uuid) entry.layer = stays.uuid;
     this.layers.delete(goes.uuid);
     this.removed.push(goes.uuid);
+    this.onCommit();
   }
 
   async holdFlatten(
@@ -295,6 +355,7 @@ export class Rig implements JobDesk {
   async commitFlatten(held: HeldFlatten, { layer }: NewLayer): Promise<void> {
     const { lowest } = held as HeldFlatten & { lowest: string };
     this.layers.get(lowest)!.parent = layer.uuid;
+    this.onCommit();
   }
 
   async newLayer(_pool: string, volume: string): Promise<NewLayer> {
@@ -302,14 +363,40 @@ export class Rig implements JobDesk {
     return { layer: this.layers.get(uuid)!.opening, release: () => undefined };
   }
 
-  async commitContent(_pool: string, volume: string, { layer }: NewLayer): Promise<void> {
+  async commitContent(
+    _pool: string,
+    volume: string,
+    { layer }: NewLayer,
+    encryption: Encryption | null,
+  ): Promise<void> {
     const entry = this.volumes.get(volume)!;
+    entry.encryption = encryption;
+    if (this.content !== null) entry.model = this.content.slice();
     entry.top = this.addLayer(entry.size_bytes, layer.uuid);
+    this.onCommit();
   }
 
-  requireIdle(_pool: string, volume: string): { uuid: string; size_bytes: number } {
+  requireIdle(_pool: string, volume: string): { uuid: string; size_bytes: number; isBlank: boolean } {
     if (this.used) throw new StorageError('VOLUME_EXPORTED', `${volume} is in use`);
+    const entry = this.volumes.get(volume)!;
+    return {
+      ...entry,
+      isBlank: this.layers.get(entry.top)!.parent === null && !this.#written.has(entry.top),
+    };
+  }
+
+  volume(_pool: string, volume: string): { uuid: string; encryption: Encryption | null } {
     return this.volumes.get(volume)!;
+  }
+
+  keyOf(_pool: string, volume: string): { key: Uint8Array; encryption: Encryption } | null {
+    const { encryption } = this.volumes.get(volume)!;
+    return encryption === null ? null : { key: this.key.slice(), encryption };
+  }
+
+  requireKey(_pool: string, volume: string, encryption: Encryption | null): void {
+    if (encryption !== null && !keyMatches(this.key, encryption.keyCheck))
+      throw new StorageError('VOLUME_KEY', `another key than that of ${volume}`);
   }
 
   snapshots(_pool: string, volume: string): SnapshotStatus[] {
@@ -329,18 +416,22 @@ export class Rig implements JobDesk {
       clones: [],
     };
     this.snapshotList.push({ volume, status, layer: top, model: model.slice() });
+    this.onSnapshot();
     entry.top = this.addLayer(size_bytes, top);
+    this.onCommit();
     return structuredClone(status);
   }
 
   async labelSnapshot(_pool: string, volume: string, snapshot: string, labels: Labels): Promise<void> {
     const found = this.snapshotList.find(one => one.volume === volume && one.status.name === snapshot)!;
     found.status.labels = labels;
+    this.onCommit();
   }
 
   async deleteSnapshot(_pool: string, volume: string, snapshot: string): Promise<void> {
     const at = this.snapshotList.findIndex(one => one.volume === volume && one.status.name === snapshot);
     this.snapshotList.splice(at, 1);
+    this.onCommit();
   }
 
   async holdSnapshot(_pool: string, volume: string, snapshot: string): Promise<HeldChain> {

@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import t from 'tap';
-import type { JobRequest } from '../../../storage/contract.js';
+import type { JobRequestInput as JobRequest } from '../../../storage/contract.js';
 import { BLOCK_BYTES } from '../../../storage/layers/map.js';
 import { BLOCKS, make } from './bench.js';
 
@@ -16,15 +16,33 @@ void t.test('a thread that dies leaves what was; what is asked again goes throug
   const { layer } = rig.entry('s');
   const dying = async (request: JobRequest): Promise<void> => {
     const before = jobs.begin(request);
-    while (jobs.get(before.id).done_bytes < MiB) await new Promise(resolve => setTimeout(resolve, 20));
+    while (jobs.get(before.id).done_bytes < 5 * MiB) await new Promise(resolve => setTimeout(resolve, 20));
     await jobs.kill();
     while (jobs.get(before.id).endedAt_ms === null) await new Promise(resolve => setTimeout(resolve, 20));
     t.match(jobs.get(before.id), { state: 'failed', message: /jobs thread is gone/ });
     t.same(rig.faults(), []);
   };
   await dying(backup({ snapshot: 's', rate_bytes_per_s: 20 * MiB }));
-  t.same(await jobs.backups(target), [], 'a backup is whole or not there');
-  t.equal((await run(backup({ snapshot: 's' }))).state, 'done');
+  t.match(
+    await jobs.backups(target),
+    [{ name: 's', state: 'incomplete' }],
+    'a backup is whole, or told to be none',
+  );
+  t.match(
+    (
+      await run({
+        kind: 'restore',
+        pool: 'p',
+        volume: 'disk',
+        source: { directory: target },
+        overwrite: true,
+      })
+    ).state,
+    'failed',
+  );
+  const resumed = await run(backup({ snapshot: 's' }));
+  t.match(resumed.message, /^backup s: 11\.7 MiB \(full, .*, of which [48]\.0 MiB were there already\)$/);
+  t.equal((await run({ kind: 'verify', source: { directory: target } })).findings.length, 0);
   t.same(fs.readdirSync(path.join(target, 'disk')), ['s'], 'what the first one left is gone');
   rig.snapshotList[0]!.status.labels = {};
   await rig.deleteSnapshot('p', 'disk', 's');

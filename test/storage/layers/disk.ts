@@ -157,7 +157,7 @@ export class Disk implements LayerIo {
   fallocate(fd: number, mode: number, offset: number, length: number, waiter: Waiter, token: number): void {
     this.#ask(waiter, token, () => {
       const failed = this.#failed('fallocate', fd);
-      if (failed === 0 && (mode & PUNCH_HOLE) !== 0) this.#punch(fd, offset, length);
+      if (failed === 0 && (mode & PUNCH_HOLE) !== 0) this.punch(fd, offset, length);
       return failed;
     });
   }
@@ -247,7 +247,13 @@ export class Disk implements LayerIo {
   }
 
   #write(fd: number, address: number, length: number, offset: number): number {
-    const { bytes } = viewAt(address, length);
+    this.put(fd, viewAt(address, length).bytes, offset);
+    return length;
+  }
+
+  /** Is written, at once. */
+  put(fd: number, bytes: Uint8Array, offset: number): void {
+    const { length } = bytes;
     const file = this.files.get(fd)!;
     const puts: Put[] = [];
     for (let at = 0; at < length;) {
@@ -262,10 +268,10 @@ export class Disk implements LayerIo {
     }
     file.size = Math.max(file.size, offset + length);
     this.events.push({ puts, synced: -1, since: 0 });
-    return length;
   }
 
-  #punch(fd: number, offset: number, length: number): void {
+  /** Whole pages, at once. */
+  punch(fd: number, offset: number, length: number): void {
     const puts: Put[] = [];
     for (let at = offset; at < offset + length; at += PAGE) {
       this.files.get(fd)!.pages.delete(at / PAGE);

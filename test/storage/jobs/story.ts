@@ -1,0 +1,247 @@
+/**
+ * A small volume whose layers are joined, copied, backed up and brought back, in this thread: each step is a job as server.ts
+ * would run it, on files that a recorder watches. Rigs are in memory (/dev/shm), as thousands are made.
+ */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { JobRequest } from '../../../storage/contract.js';
+import { listBackups } from '../../../storage/jobs/backupPlace.js';
+import { runJob } from '../../../storage/jobs/bodies.js';
+import { kernelCalls, useCalls } from '../../../storage/jobs/calls.js';
+import type { TaskKind, Tasks } from '../../../storage/jobs/messages.js';
+import { findChain } from '../../../storage/jobs/restoreTask.js';
+import { newTasks, type Task } from '../../../storage/jobs/tasks.js';
+import { BLOCK_BYTES, GROUP_BLOCKS } from '../../../storage/layers/map.js';
+import { Recorder } from './recorder.js';
+import { Rig, TestSlices, buffer, checksum, type Model } from './rig.js';
+
+export const BLOCKS = GROUP_BLOCKS + 1100;
+export const POOL = 'p';
+/** A clock that stands still must disturb nothing. */
+const NOW_MS = 1_800_000_000_000;
+
+const tasks = newTasks(checksum);
+
+export function newDirectory(): string {
+  return fs.mkdtempSync('/dev/shm/weft-jobs-');
+}
+
+/** Resolves to its message; rejects where it fails. */
+export async function run(rig: Rig, request: object, slices = new TestSlices()): Promise<string> {
+  return runJob(JobRequest.parse(request), {
+    desk: rig,
+    now_ms: () => NOW_MS,
+    isWanted: () => false,
+    ask: async <K extends TaskKind>(kind: K, ask: Tasks[K]['ask']) =>
+      (tasks[kind] as Task<K>)(ask, slices, buffer),
+  });
+}
+
+export const target = (rig: Rig): string => path.join(rig.directory, 'backups');
+export const backup = (rig: Rig, more: object = {}): object => ({
+  kind: 'backup',
+  pool: POOL,
+  volume: 'disk',
+  target: { directory: target(rig) },
+  ...more,
+});
+export const restore = (rig: Rig, volume: string, more: object = {}): object => ({
+  kind: 'restore',
+  pool: POOL,
+  volume,
+  source: { directory: target(rig) },
+  sourceVolume: 'disk',
+  overwrite: true,
+  ...more,
+});
+
+/** What each backup must bring back, by the uuid of its snapshot. */
+export type Kept = Map<string, Model>;
+
+export interface Story {
+  readonly name: string;
+  readonly plain?: boolean;
+  readonly checksums?: boolean;
+  /** What is there before. */
+  readonly before: (rig: Rig) => Promise<void>;
+  readonly job: (rig: Rig) => object;
+}
+
+/** Two snapshots and a clone; the middle one is deleted, so there is something to merge. */
+async function layered(rig: Rig): Promise<void> {
+  rig.write('disk', 1000, 30, 100);
+  rig.write('disk', GROUP_BLOCKS - 4, 8, 300);
+  await rig.snapshot(POOL, 'disk', 'a');
+  rig.write('disk', 1010, 6, 500);
+  rig.write('disk', GROUP_BLOCKS - 2, 3, 0);
+  await rig.snapshot(POOL, 'disk', 'b');
+  rig.write('disk', 1002, 3, 700);
+  await rig.snapshot(POOL, 'disk', 'c');
+  rig.cloneOf('c', 'copy');
+  rig.write('copy', 1020, 2, 900);
+}
+
+async function backedUp(rig: Rig): Promise<void> {
+  rig.write('disk', 1000, 30, 100);
+  await run(rig, backup(rig));
+  rig.write('disk', 1010, 6, 500);
+  rig.write('disk', 1015, 2, 0);
+}
+
+export const merge = (rig: Rig): object => ({ kind: 'merge', ...rig.mergeable()[0]! });
+
+export const STORIES: readonly Story[] = [
+  {
+    name: 'a merge up',
+    before: async rig => {
+      await layered(rig);
+      rig.write('disk', 1000, 20, 40);
+      await rig.snapshot(POOL, 'disk', 'd');
+      await rig.deleteSnapshot(POOL, 'disk', 'b');
+    },
+    job: merge,
+  },
+  {
+    name: 'a merge down, without anything below',
+    before: async rig => {
+      await layered(rig);
+      await rig.deleteSnapshot(POOL, 'disk', 'a');
+    },
+    job: merge,
+  },
+  {
+    name: 'a merge down into a plain layer',
+    plain: true,
+    checksums: false,
+    before: async rig => {
+      await layered(rig);
+      await rig.deleteSnapshot(POOL, 'disk', 'a');
+    },
+    job: merge,
+  },
+  {
+    name: 'a merge of layers of two sizes',
+    before: async rig => {
+      rig.write('disk', 1000, 30, 100);
+      await rig.snapshot(POOL, 'disk', 'a');
+      rig.resize('disk', 1010 * BLOCK_BYTES);
+      rig.write('disk', 1001, 2, 7);
+      await rig.snapshot(POOL, 'disk', 'b');
+      rig.resize('disk', (BLOCKS + 2000) * BLOCK_BYTES);
+      rig.write('disk', BLOCKS + 1000, 2, 7);
+      await rig.snapshot(POOL, 'disk', 'c');
+      await rig.deleteSnapshot(POOL, 'disk', 'a');
+      await rig.deleteSnapshot(POOL, 'disk', 'b');
+    },
+    job: merge,
+  },
+  { name: 'a flatten', before: layered, job: () => ({ kind: 'flatten', pool: POOL, volume: 'copy' }) },
+  { name: 'the first backup', before: layered, job: backup },
+  { name: 'a further backup', before: backedUp, job: backup },
+  {
+    name: 'a restore',
+    before: async rig => {
+      await backedUp(rig);
+      await run(rig, backup(rig));
+      rig.addVolume('other', BLOCKS * BLOCK_BYTES);
+      rig.write('other', 5, 5, 5);
+      rig.content = rig.snapshotList.at(-1)!.model;
+    },
+    job: rig => restore(rig, 'other'),
+  },
+  {
+    name: 'a scrub',
+    before: layered,
+    job: () => ({ kind: 'scrub', pool: POOL }),
+  },
+];
+
+export interface Told {
+  readonly rig: Rig;
+  readonly recorder: Recorder;
+  readonly kept: Kept;
+  readonly before: Rig['volumes'];
+  /** What the job failed with; null: it is done. */
+  readonly error: Error | null;
+}
+
+/** The story, with its job under the recorder. */
+export async function tell(story: Story, fail: Recorder['fail'] = () => null): Promise<Told> {
+  const { plain = false, checksums = true } = story;
+  const rig = new Rig(newDirectory());
+  rig.addVolume('disk', BLOCKS * BLOCK_BYTES, { plain, checksums });
+  const kept: Kept = new Map();
+  const keep = (): void => {
+    for (const { status, model } of rig.snapshotList) kept.set(status.uuid, model);
+  };
+  const recorder = new Recorder(rig);
+  useCalls(recorder.calls);
+  try {
+    rig.onSnapshot = keep;
+    await story.before(rig);
+    recorder.begin();
+    recorder.fail = fail;
+    const error = await run(rig, story.job(rig)).then(
+      () => null,
+      (error: unknown) => error as Error,
+    );
+    recorder.fail = () => null;
+    return { rig, recorder, kept, before: rig.volumes, error };
+  } finally {
+    useCalls(kernelCalls);
+  }
+}
+
+/** What is wrong with what a crash or an error left; null: nothing. */
+export async function judge(rig: Rig, kept: Kept): Promise<string | null> {
+  try {
+    const faults = rig.faults();
+    if (faults.length > 0) return faults.join('; ');
+    const slices = new TestSlices();
+    await run(rig, { kind: 'scrub', pool: POOL }, slices);
+    // A page that was being written when the power went; the other one is whole.
+    const found = slices.findings.filter(({ what }) => !what.includes('the other one serves'));
+    if (found.length > 0) return `scrub: ${found[0]!.what}`;
+    if (!fs.existsSync(path.join(target(rig), 'disk'))) return null;
+    const { backups, problems } = listBackups(target(rig));
+    if (problems.length > 0) return problems.join('; ');
+    for (const { name, state } of backups) {
+      if (state === 'incomplete') continue;
+      const tip = findChain(target(rig), 'disk', name).at(-1)!;
+      const verifying = new TestSlices();
+      await run(rig, { kind: 'verify', source: { directory: target(rig) } }, verifying);
+      if (verifying.findings.length > 0) return `verify: ${verifying.findings[0]!.what}`;
+      rig.addVolume('looked-at', tip.size_bytes);
+      await run(rig, restore(rig, 'looked-at', { backup: name }));
+      rig.volumes.get('looked-at')!.model = kept.get(tip.snapshot.uuid)!;
+      const wrong = rig.faults();
+      if (wrong.length > 0) return `backup ${name}: ${wrong.join('; ')}`;
+      rig.volumes.delete('looked-at');
+    }
+    return null;
+  } catch (error) {
+    return (error as Error).stack ?? String(error);
+  }
+}
+
+/** The job is asked for again, and all is as it should be then. */
+export async function again(rig: Rig, story: Story, kept: Kept): Promise<string | null> {
+  try {
+    rig.onSnapshot = () => {
+      for (const { status, model } of rig.snapshotList) kept.set(status.uuid, model);
+    };
+    // What was done already is not to be done again.
+    if (!story.name.startsWith('a merge') || rig.mergeable().length > 0) await run(rig, story.job(rig));
+    const wrong = await judge(rig, kept);
+    if (wrong !== null) return `when it was done again: ${wrong}`;
+    if (
+      story.name.startsWith('a merge') &&
+      rig.mergeable().length > 0 &&
+      story.name !== 'a merge of layers of two sizes'
+    )
+      return 'it cannot be merged';
+    return null;
+  } catch (error) {
+    return `cannot be done again: ${(error as Error).stack}`;
+  }
+}
