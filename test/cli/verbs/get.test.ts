@@ -1,6 +1,7 @@
 /** get, describe, delete, status: what is asked of weftd and how its answer is shown. */
 import t, { type Test } from 'tap';
 import { parse as parseYaml } from 'yaml';
+import { isGood } from '../../../cli/resources.js';
 import { parse } from '../../../control/model/parse.js';
 import { event, FakeApi, resource, runCli } from '../fakeApi.js';
 
@@ -148,6 +149,12 @@ await t.test('get --watch shows each change as a row', async t => {
   t.match(stdout, /bob {3}crashed[^\n]*\n/);
   t.match(stdout, /bob {3}running[^\n]*\n$/);
   t.equal(stdout.match(/NAME/g)?.length, 1, 'one header');
+});
+
+await t.test('conditions that tell of a trouble are good when False', async t => {
+  const good = (type: string, status: string) => isGood({ type, status });
+  t.ok(good('Ready', 'True') && !good('Ready', 'False') && !good('Ready', 'Unknown'));
+  for (const type of ['RestartRequired', 'SpaceLow']) t.ok(good(type, 'False') && !good(type, 'True'), type);
 });
 
 await t.test('describe says everything', async t => {
