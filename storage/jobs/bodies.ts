@@ -53,6 +53,9 @@ async function merge({ pool, layer }: Request<'merge'>, { desk, ask }: JobContex
     const { kept, size_bytes, inherits_bytes, copied_bytes } = await ask('merge', { lower, upper, lowest });
     await desk.commitMerge(held, kept, { size_bytes, inherits_bytes });
     return `${bytesText(copied_bytes)} went ${kept === 'upper' ? 'up into the newer' : 'down into the older'} layer`;
+  } catch (error) {
+    if (error instanceof JobError && error.code === 'JOB_SYNC') held.spoil();
+    throw error;
   } finally {
     held.release();
   }

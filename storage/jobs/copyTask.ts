@@ -181,11 +181,9 @@ export async function mergeLayers(
     if (mine.some(step => step !== KEEP)) await copier.add(group, mine, [from], null);
   }
   await copier.flush();
+  // Where it is to be shorter its files stay as long as they are, without anything there: until the catalogue says so, they are
+  // too short to be what it says.
   into.finish();
-  if (chosen === 'push' && lower.size_bytes !== size_bytes) {
-    lower.resize(size_bytes);
-    lower.finish();
-  }
   return { kept: chosen === 'pull' ? 'upper' : 'lower', size_bytes, inherits_bytes, copied_bytes };
 }
 

@@ -28,6 +28,8 @@ export interface HeldMerge extends Held {
   readonly upper: LayerOpening;
   /** Nothing is below `lower`. */
   readonly lowest: boolean;
+  /** A sync of one of them failed, so what is read of them may not be what is on the disk: this process merges them no more. */
+  spoil(): void;
 }
 
 export interface HeldFlatten extends Held {

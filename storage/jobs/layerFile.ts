@@ -142,14 +142,7 @@ export class LayerFile implements LayerStates {
     syncData(this.dataFd);
   }
 
-  /** Of a layer that is to stand for a larger or smaller one. What a smaller size cuts off must have been set empty. */
-  resize(size_bytes: number): void {
-    ftruncate(this.dataFd, size_bytes);
-    if (!this.plain) ftruncate(this.mapFd, mapBytesOf(size_bytes));
-    this.size_bytes = size_bytes;
-  }
-
-  /** Longer only: the rest comes when what lies there is gone from the map. */
+  /** Of a layer that is to stand for a larger one. Longer only; see mergeLayers. */
   growFiles(size_bytes: number): void {
     if (sizeOf(this.dataFd) < size_bytes) ftruncate(this.dataFd, size_bytes);
     if (!this.plain && sizeOf(this.mapFd) < mapBytesOf(size_bytes))

@@ -70,8 +70,7 @@ export class MapFile {
     if (sum === 0) return new Uint32Array(REGION_BLOCKS);
     const n = readAt(this.#fd, this.#page, checksumPageAt(region));
     if (n !== PAGE_BYTES || this.#sumOf() !== sum) return null;
-    const view = new DataView(this.#page.buffer);
-    return Uint32Array.from({ length: REGION_BLOCKS }, (_, i) => view.getUint32(4 * i, true));
+    return wordsIn(this.#page);
   }
 
   /** Returns the page's sum, for the group's state. Not durable yet. */
@@ -133,4 +132,12 @@ export class MapFile {
   #sumOf(): number {
     return this.#sum(this.#page);
   }
+}
+
+/** What a page of checksums says; a copy. */
+export function wordsIn(page: Uint8Array): Uint32Array {
+  const words = new Uint32Array(REGION_BLOCKS);
+  const view = new DataView(page.buffer, page.byteOffset, PAGE_BYTES);
+  for (let i = 0; i < REGION_BLOCKS; i++) words[i] = view.getUint32(4 * i, true);
+  return words;
 }

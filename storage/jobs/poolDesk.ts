@@ -55,6 +55,8 @@ export class PoolDesk implements JobDesk {
   #readers = new Map<string, number>();
   /** Layers that a merge has, and its end. */
   #merging = new Map<string, Promise<void>>();
+  /** Layers that were changed, and then could not be synced. */
+  #spoilt = new Set<string>();
   #merges = new WeakMap<HeldMerge, { pool: string; lower: string; upper: string }>();
   #flattens = new WeakMap<HeldFlatten, { pool: string; volume: string; lowest: string }>();
 
@@ -359,7 +361,7 @@ export class PoolDesk implements JobDesk {
   }
 
   #isTaken(layer: string): boolean {
-    return this.#readers.has(layer) || this.#merging.has(layer);
+    return this.#readers.has(layer) || this.#merging.has(layer) || this.#spoilt.has(layer);
   }
 
   #holdTwo(poolName: string, pool: Pool, lower: string, upper: string, lowest: boolean): HeldMerge {
@@ -379,7 +381,8 @@ export class PoolDesk implements JobDesk {
       pool.collect();
       ended();
     });
-    const held: HeldMerge = { lower: opened[0]!, upper: opened[1]!, lowest, release };
+    const spoil = (): void => void this.#spoilt.add(lower).add(upper);
+    const held: HeldMerge = { lower: opened[0]!, upper: opened[1]!, lowest, spoil, release };
     this.#merges.set(held, { pool: poolName, lower, upper });
     return held;
   }

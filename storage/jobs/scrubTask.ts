@@ -26,6 +26,7 @@ import {
 } from '../layers/map.js';
 import type { ScrubLayer } from './desk.js';
 import { closeFile, readAt, reopenDirect, seekData, seekHole, sizeOf } from './file.js';
+import { wordsIn } from './mapFile.js';
 import { SLICE_BYTES, type Slices } from './slices.js';
 
 /** Something that changes under us is looked at so often. */
@@ -208,8 +209,7 @@ class LayerScrub {
         this.#fault('a page of its checksums is damaged', region * REGION_BYTES, REGION_BYTES);
       return null;
     }
-    const view = new DataView(this.#page.buffer, this.#page.byteOffset, PAGE_BYTES);
-    return Uint32Array.from({ length: REGION_BLOCKS }, (_, i) => view.getUint32(4 * i, true));
+    return wordsIn(this.#page);
   }
 
   #compare(region: number, from: number, count: number, words: Uint32Array | null, state: GroupState): void {

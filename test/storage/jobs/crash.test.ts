@@ -6,11 +6,11 @@
 import t from 'tap';
 import { random } from '../layers/disk.js';
 import { Rig } from './rig.js';
-import { STORIES, again, judge, newDirectory, tell } from './story.js';
+import { STORIES, again, judge, missing, newDirectory, tell } from './story.js';
 
 const seed = Number(process.env['WEFT_SEED'] ?? (Date.now() >>> 8) % 1_000_000);
 /** Disks that are looked at in each story. */
-const STATES = 50;
+const STATES = 30;
 const MIXTURES = 4;
 
 for (const story of STORIES)
@@ -34,6 +34,7 @@ for (const story of STORIES)
             const where = `WEFT_SEED=${seed}: after ${moment - recorder.beganAt} of ${recorder.moments - recorder.beganAt}, state ${states.indexOf(files)}`;
             const wrong =
               (await judge(survivor, kept)) ??
+              (moment === recorder.moments ? missing(survivor, story) : null) ??
               (pick(6) === 0 ? await again(survivor, story, new Map(kept)) : null);
             if (wrong !== null) return t.fail(`${where}: ${wrong}`);
           } finally {

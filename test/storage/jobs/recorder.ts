@@ -72,6 +72,13 @@ export class Recorder {
     this.#note();
   }
 
+  /** What is done from now on is not recorded, and nothing fails. */
+  end(): void {
+    this.fail = () => null;
+    this.#rig.onLayer = () => undefined;
+    this.#rig.onCommit = () => undefined;
+  }
+
   readonly calls: FileCalls = {
     ...kernelCalls,
     read: (fd, into, at, offset) => this.#call('read', () => kernelCalls.read(fd, into, at, offset)),

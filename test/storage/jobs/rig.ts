@@ -84,6 +84,7 @@ export class Rig implements JobDesk {
   readonly volumes = new Map<string, VolumeEntry>();
   readonly snapshotList: SnapshotEntry[] = [];
   readonly removed: string[] = [];
+  readonly spoilt = new Set<string>();
   used = false;
   /** Of all volumes that are encrypted. */
   key = new Uint8Array(64).map((_, i) => i);
@@ -291,6 +292,7 @@ export class Rig implements JobDesk {
         .filter(uuid => !named.has(uuid) && this.#children(uuid).length === 1)
         // A top that has nothing yet is not worth being frozen.
         .filter(uuid => this.#written.has(this.#children(uuid)[0]!))
+        .filter(uuid => !this.spoilt.has(uuid) && !this.spoilt.has(this.#children(uuid)[0]!))
         .map(layer => ({ pool: 'p', layer }))
     );
   }
@@ -313,7 +315,8 @@ export class Rig implements JobDesk {
       this.#isMerging = false;
       this.#merged();
     };
-    return { lower: lower.opening, upper, lowest: lower.parent === null, release };
+    const spoil = (): void => void this.spoilt.add(layer).add(child);
+    return { lower: lower.opening, upper, lowest: lower.parent === null, spoil, release };
   }
 
   async commitMerge(
