@@ -29,6 +29,7 @@ import { registerPlan } from './verbs/plan.js';
 import { registerPool } from './verbs/pool.js';
 import { registerStatus } from './verbs/status.js';
 import { registerSwitch } from './verbs/switch.js';
+import { registerTls } from './verbs/tls.js';
 import { registerUp } from './verbs/up.js';
 import { registerVersion } from './verbs/version.js';
 import { registerVolume } from './verbs/volume.js';
@@ -72,6 +73,7 @@ export function makeProgram(session: Session): Command {
     registerPool,
     registerBackup,
     registerJob,
+    registerTls,
     registerImage,
     registerConfig,
     registerDoctor,

@@ -75,9 +75,22 @@ export function timedName(prefix: string, now_ms: number): string {
   return `${prefix}-${day.replaceAll('-', '')}-${time.slice(0, 8).replaceAll(':', '')}`;
 }
 
-/** A directory (made absolute by `resolve`), or the NBD URI of one export: nbd://HOST:PORT/NAME, nbd+unix:///NAME?socket=PATH. */
-export function backupTarget(text: string, resolve: (path: string) => string): storage.BackupTarget {
-  if (!/^nbds?(\+unix)?:/i.test(text)) return { directory: resolve(text) };
+/** What the names in a target stand for on this machine. */
+export interface Place {
+  /** Makes a path absolute. */
+  resolve: (path: string) => string;
+  isThere: (path: string) => boolean;
+}
+
+/**
+ * A directory, or the NBD URI of one export, in libnbd's words:
+ *
+ *   nbd://HOST:PORT/NAME     nbd+unix:///NAME?socket=PATH
+ *   nbds://HOST:PORT/NAME?tls-certificates=DIR     DIR/ca-cert.pem, and client-cert.pem with client-key.pem if there are
+ *   nbds://IDENTITY@HOST:PORT/NAME?tls-psk-file=FILE
+ */
+export function backupTarget(text: string, place: Place): storage.BackupTarget {
+  if (!/^nbds?(\+unix)?:/i.test(text)) return { directory: place.resolve(text) };
   let url: URL;
   try {
     url = new URL(text);
@@ -85,24 +98,44 @@ export function backupTarget(text: string, resolve: (path: string) => string): s
     throw badTarget(text);
   }
   const exportName = decodeURIComponent(url.pathname.replace(/^\//, ''));
-  const tls = url.protocol.startsWith('nbds') ? { tls: {} } : {};
   if (url.protocol.endsWith('+unix:')) {
     const path = url.searchParams.get('socket');
     if (path === null || !path.startsWith('/')) throw badTarget(text);
-    return { server: { kind: 'unix', path }, exportName, ...tls };
+    if (url.protocol.startsWith('nbds'))
+      throw new UsageError('TLS is spoken over TCP only', 'Say nbd+unix:.');
+    return { server: { kind: 'unix', path }, exportName };
   }
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   if (host === '') throw badTarget(text);
   return {
     server: { kind: 'tcp', host, port: url.port === '' ? 10_809 : Number(url.port) },
     exportName,
-    ...tls,
+    ...(url.protocol.startsWith('nbds') ? { tls: tlsOf(url, place) } : {}),
   };
 }
+
+function tlsOf(url: URL, { resolve, isThere }: Place): NonNullable<TargetTls> {
+  const directory = url.searchParams.get('tls-certificates');
+  const keys = url.searchParams.get('tls-psk-file');
+  const tls: NonNullable<TargetTls> = {};
+  if (directory !== null) {
+    const file = (name: string): string => resolve(`${directory}/${name}`);
+    tls.authority = file('ca-cert.pem');
+    if (isThere(file('client-cert.pem'))) {
+      tls.certificate = file('client-cert.pem');
+      tls.key = file('client-key.pem');
+    }
+  }
+  if (keys !== null) tls.psk = resolve(keys);
+  if (url.username !== '') tls.pskIdentity = decodeURIComponent(url.username);
+  return tls;
+}
+
+type TargetTls = Extract<storage.BackupTarget, { exportName: string }>['tls'];
 
 function badTarget(text: string): UsageError {
   return new UsageError(
     `"${text}" is not a place for backups`,
-    'Say a directory, nbd://HOST:PORT/NAME, or nbd+unix:///NAME?socket=PATH.',
+    'Say a directory, nbd://HOST:PORT/NAME (nbds: with TLS), or nbd+unix:///NAME?socket=PATH.',
   );
 }

@@ -2,6 +2,7 @@
  * `weft backup …`: volumes into a directory (full the first time, then what changed) or onto another NBD server, and back.
  * The plane reads and writes the directory, as its own user: it is named absolutely, on the host where weft runs.
  */
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { z } from 'zod';
@@ -49,7 +50,10 @@ function registerCreate(group: Command, session: Session): void {
     .command('create')
     .description('back up volumes: all of them the first time, then what has changed')
     .argument('[volume...]', 'as POOL/VOLUME, as it is now, or POOL/VOLUME@SNAPSHOT')
-    .requiredOption('--to <dir>', 'a directory, nbd://HOST:PORT/NAME, or nbd+unix:///NAME?socket=PATH')
+    .requiredOption(
+      '--to <dir>',
+      'a directory, nbd://HOST:PORT/NAME (nbds: with TLS), or nbd+unix:///NAME?socket=PATH',
+    )
     .option('--all <machine>', 'all disks of this machine, at one instant')
     .option('--full', 'all of it, though an earlier backup is there', false)
     .option('--rate <rate>', 'at most so much each second: 50MiB', rate_bytes_per_s)
@@ -58,7 +62,10 @@ function registerCreate(group: Command, session: Session): void {
     .action(async (targets: string[], options: CreateOptions, command: Command) => {
       const client = session.client(command);
       const wanted = await sources(client, targets, options.all);
-      const target = backupTarget(options.to, path => resolve(session.io.cwd, path));
+      const target = backupTarget(options.to, {
+        resolve: path => resolve(session.io.cwd, path),
+        isThere: existsSync,
+      });
       if ('server' in target && wanted.length > 1)
         throw new UsageError('an export of another server takes one volume', 'Back up one at a time.');
       const rate = options.rate === undefined ? {} : { rate_bytes_per_s: options.rate };

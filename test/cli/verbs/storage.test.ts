@@ -74,7 +74,7 @@ await t.test('names', async t => {
   for (const bad of ['web', 'a/b/c', 'a/b@', '/b', 'a/', 'a/b@c/d', '@', ''])
     t.throws(() => parseTarget(bad));
   t.equal(timedName('snap', Date.UTC(2026, 10, 21, 8, 5, 9)), 'snap-20261121-080509');
-  const at = (text: string) => backupTarget(text, path => `/cwd/${path}`);
+  const at = (text: string) => backupTarget(text, { resolve: path => `/cwd/${path}`, isThere: () => false });
   t.same(at('b'), { directory: '/cwd/b' });
   t.same(at('nbd://[::1]:99/a%2Fb'), { server: { kind: 'tcp', host: '::1', port: 99 }, exportName: 'a/b' });
   t.same(at('nbds://h/x'), { server: { kind: 'tcp', host: 'h', port: 10_809 }, exportName: 'x', tls: {} });
