@@ -2,15 +2,21 @@
  * Reads of a layered volume as far as the page cache goes: run by run, each verified. -EAGAIN is slowOps.ts's to carry on.
  */
 import type { Checksum } from '../checksum/checksum.js';
-import { mapAnonymous, type Mapping } from '../pool/file.js';
+import { addressOf, mapAnonymous, type Mapping } from '../pool/file.js';
 import { ERRNO, type Memory } from '../volume/volume.js';
 import { LOST } from './chain.js';
 import type { LayeredVolume } from './layeredVolume.js';
 import { BLOCK_BYTES, REGION_BLOCKS, REGION_BYTES, blockWord } from './map.js';
 import type { Region } from './regions.js';
 
+/** What is compared before it is sent from its file. More than this is not sent so, less of it is in a nearer cache. */
+const COMPARED_LIMIT_BYTES = 256 * 1024;
+const COMPARED_BYTES = 64 * 1024;
+
 /** A block of which a part is asked for. */
 let scratch: Mapping | null = null;
+/** Bytes of a file that are only looked at; of the memory that sums are made in, if there is room. */
+let looked: Memory | null = null;
 
 export class Reads {
   #volume: LayeredVolume;
@@ -20,6 +26,7 @@ export class Reads {
     this.#volume = volume;
     this.#checksum = checksum;
     scratch ??= mapAnonymous(BLOCK_BYTES);
+    looked ??= roomOf(checksum);
   }
 
   /** Reads the first run of a range, as far as it has one owner in one region: its length, or -errno. */
@@ -112,21 +119,45 @@ export class Reads {
     return this.verify(region, block, block + 1, memory, at) ? BLOCK_BYTES : -ERRNO.EIO;
   }
 
-  /** The fd to send a range from that nobody has to look at; -1: there is none. */
+  /**
+   * The fd to send a range from; -1: there is none. What has sums is compared first, as it lies in the page cache, from where
+   * the kernel will send it: the copy that is looked at costs less than one that would be sent.
+   */
   sendableFrom(offset_bytes: number, length_bytes: number): number {
-    if (offset_bytes % BLOCK_BYTES !== 0 || length_bytes % BLOCK_BYTES !== 0) return -1;
+    const from = Math.floor(offset_bytes / BLOCK_BYTES) * BLOCK_BYTES;
+    const end = Math.ceil((offset_bytes + length_bytes) / BLOCK_BYTES) * BLOCK_BYTES;
+    if (end > this.#volume.size_bytes) return -1;
     let owner = 0;
-    for (let pos = offset_bytes; pos < offset_bytes + length_bytes; pos += BLOCK_BYTES) {
+    let summed = false;
+    for (let pos = from; pos < end; pos += BLOCK_BYTES) {
       const index = Math.floor(pos / REGION_BYTES);
       const region = this.#volume.regions.get(index);
       const block = (pos - index * REGION_BYTES) / BLOCK_BYTES;
-      // Bytes that are to be compared pass through our hands.
-      if (region.words[block] !== 0 || region.owners[block] === 0 || region.owners[block] === LOST) return -1;
+      if (region.owners[block] === 0 || region.owners[block] === LOST) return -1;
       if (owner === 0) owner = region.owners[block]!;
       else if (owner !== region.owners[block]) return -1;
+      if (region.words[block] !== 0) summed = true;
     }
     const { dataFd } = this.#volume.chain.layer(owner);
-    return this.#volume.io.isCached(dataFd, offset_bytes, length_bytes) === 1 ? dataFd : -1;
+    if (!summed) return this.#volume.io.isCached(dataFd, offset_bytes, length_bytes) === 1 ? dataFd : -1;
+    if (end - from > COMPARED_LIMIT_BYTES) return -1;
+    for (let pos = from; pos < end; pos += COMPARED_BYTES)
+      if (!this.#isAsSummed(dataFd, pos, Math.min(COMPARED_BYTES, end - pos))) return -1;
+    return dataFd;
+  }
+
+  /** Whole blocks of one layer, in the page cache: their bytes have the sums that they should have. */
+  #isAsSummed(dataFd: number, from: number, length_bytes: number): boolean {
+    const { address } = looked!;
+    if (this.#volume.io.preadNoWait(dataFd, address, length_bytes, from) !== length_bytes) return false;
+    for (let at = 0; at < length_bytes; at += BLOCK_BYTES) {
+      const number = (from + at) / BLOCK_BYTES;
+      const index = Math.floor(number / REGION_BLOCKS);
+      const word = this.#volume.regions.get(index).words[number - index * REGION_BLOCKS]!;
+      // What differs is read again and told by tryRead.
+      if (word !== 0 && blockWord(this.#checksum.sum(looked!, at), number) !== word) return false;
+    }
+    return true;
   }
 
   /** How far the bytes from `pos` on lie in one file, and its fd; -1: in none. */
@@ -140,6 +171,11 @@ export class Reads {
     const length_bytes = Math.min(index * REGION_BYTES + last * BLOCK_BYTES - pos, most_bytes);
     return { fd: owner === 0 || owner === LOST ? -1 : this.#volume.chain.layer(owner).dataFd, length_bytes };
   }
+}
+
+function roomOf(checksum: Checksum): Memory {
+  const bytes = checksum.take(COMPARED_BYTES);
+  return bytes === null ? mapAnonymous(COMPARED_BYTES) : { address: addressOf(bytes), bytes };
 }
 
 /** Result of a read that brought less than was asked for. */

@@ -80,7 +80,7 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     return !this.#draining && !this.#out.broken && !this.#paused;
   }
   get wantsOutput(): boolean {
-    return this.#out.blocked && !this.#out.broken;
+    return this.#out.blocked && !this.#out.waitsForFile && !this.#out.broken;
   }
 
   /** The socket has something: bytes, an end, or an error. */
@@ -90,7 +90,7 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   }
 
   writable(): void {
-    this.#out.flush();
+    this.#out.writable();
     this.#parts.touch(this);
   }
 

@@ -4,11 +4,15 @@
  *
  *   queue: [segment][segment]...   then   chunk: ....|start==========end|.....free
  *
+ * A long read may be a range of a file, sent by the kernel from its own pages. Its source said that the bytes are good just
+ * before. When the socket was full in between it is asked again, since they may have left the memory and come back from the
+ * disk otherwise; what cannot be sent from the file any more is then read into a chunk, which may take a while.
+ *
  * Bounded by its user, who makes no new reply while `blocked`: so beside what was in flight (and is in the budget) there
  * are at most two chunks.
  */
 import type { Budget, Chunk, ChunkPool } from './chunks.js';
-import { LARGE_CHUNK_BYTES } from './limits.js';
+import { LARGE_CHUNK_BYTES, PIECE_BYTES } from './limits.js';
 
 /** The calls of a socket: bytes moved, or -errno. */
 export interface Channel {
@@ -18,16 +22,34 @@ export interface Channel {
   sendFile?(fileFd: number, offset_bytes: number, length_bytes: number): number;
 }
 
+/** Whose file is sent from: a volume, by its transmission. */
+export interface FileSource {
+  /** The fd of a file that holds this range at the same offset, in memory and as it should be; -1: there is none now. */
+  sendableFrom(offset_bytes: number, length_bytes: number): number;
+  /** Reads into the beginning of a chunk: 0 or -errno; -EAGAIN: `filled` will be told. */
+  fill(offset_bytes: number, length_bytes: number, chunk: Chunk): number;
+}
+
+/** So much is asked for at a time of what could not be sent at once: the socket may be full again soon. */
+const RESUMED_BYTES = 65_536;
 const EINTR = -4;
 const EAGAIN = -11;
 
-/** A part of a chunk, or of a file when `fileFd` is not -1 (then `at` and `end` are offsets in it). */
+/** A part of a chunk, or of a file. */
 interface Segment {
   readonly chunk: Chunk | null;
-  readonly fileFd: number;
+  readonly file: FileRange | null;
+  /** In the chunk, or in the file. */
   at: number;
   readonly end: number;
   readonly budget_bytes: number;
+}
+
+interface FileRange {
+  readonly source: FileSource;
+  fd: number;
+  /** Up to here the source said that it is good. */
+  goodEnd: number;
 }
 
 export class Output {
@@ -45,6 +67,9 @@ export class Output {
   #start = 0;
   #end = 0;
   #queue: Segment[] = [];
+  /** Being filled with the next bytes of the file that the queue begins with. */
+  #filling: Chunk | null = null;
+  #filling_bytes = 0;
 
   constructor(channel: Channel, pool: ChunkPool, budget: Budget) {
     this.#channel = channel;
@@ -56,6 +81,11 @@ export class Output {
     return this.#channel.sendFile !== undefined;
   }
 
+  /** Blocked by the volume that it has to wait for, and not by the socket. */
+  get waitsForFile(): boolean {
+    return this.#filling !== null;
+  }
+
   get empty(): boolean {
     return this.#start === this.#end && this.#queue.length === 0;
   }
@@ -64,7 +94,7 @@ export class Output {
   reserve(length_bytes: number): number {
     if (this.chunk !== null) {
       if (this.#end + length_bytes <= LARGE_CHUNK_BYTES) return this.#end;
-      if (!this.blocked) this.flush();
+      this.flush();
       // flush gives back a chunk that it emptied.
       if (this.chunk !== null) this.#retire();
     }
@@ -86,27 +116,54 @@ export class Output {
       return;
     }
     if (this.chunk !== null) this.#retire();
-    this.#queue.push({ chunk, fileFd: -1, at, end, budget_bytes });
+    this.#queue.push({ chunk, file: null, at, end, budget_bytes });
   }
 
-  /** Only where `canSendFiles`: queues a range of a file behind what is committed, and sends. The file stays open as long as this output has a user. */
-  appendFile(fileFd: number, offset_bytes: number, length_bytes: number): void {
+  /**
+   * Only where `canSendFiles`: queues a range that `source` just said can be sent from `fd`, behind what is committed, and
+   * sends. The file stays open as long as this output has a user.
+   */
+  appendFile(source: FileSource, fd: number, offset_bytes: number, length_bytes: number): void {
     if (this.broken) return;
     if (this.chunk !== null) this.#retire();
     const end = offset_bytes + length_bytes;
-    this.#queue.push({ chunk: null, fileFd, at: offset_bytes, end, budget_bytes: 0 });
-    if (!this.blocked) this.flush();
+    const file = { source, fd, goodEnd: end };
+    const segment = { chunk: null, file, at: offset_bytes, end, budget_bytes: 0 };
+    this.#queue.push(segment);
+    this.flush();
+    // What is left of it, perhaps all, will not be sent directly after it was found good.
+    file.goodEnd = segment.at;
   }
 
-  /** Sends what the socket takes. */
+  /** The answer to a `fill` that took a while. Then `flush`. */
+  filled(result: number): void {
+    const chunk = this.#filling!;
+    this.#filling = null;
+    this.blocked = false;
+    if (this.broken || this.#queue.length === 0) return this.#pool.give(chunk);
+    this.#fillEnded(chunk, result);
+    if (this.broken) this.clear();
+  }
+
+  /** The socket takes something again. */
+  writable(): void {
+    if (this.#filling !== null) return;
+    this.blocked = false;
+    this.flush();
+  }
+
+  /** Sends what the socket takes; nothing while it is known to take none. */
   flush(): void {
     if (this.broken) return this.clear();
-    this.blocked = false;
+    if (this.blocked) return;
     while (this.#queue.length > 0) {
       const segment = this.#queue[0]!;
-      segment.at += this.#sendSegment(segment);
+      if (segment.file !== null) this.#sendFile(segment, segment.file);
+      else segment.at += this.#send(segment.chunk!.address + segment.at, segment.end - segment.at);
       if (this.broken) return this.clear();
-      if (segment.at < segment.end) return;
+      if (this.blocked) return;
+      // Bytes of the file that had to be read are before the rest of it now.
+      if (this.#queue[0] !== segment) continue;
       this.#queue.shift();
       this.#release(segment);
     }
@@ -137,7 +194,7 @@ export class Output {
   #retire(): void {
     const chunk = this.chunk!;
     if (this.#start < this.#end)
-      this.#queue.push({ chunk, fileFd: -1, at: this.#start, end: this.#end, budget_bytes: 0 });
+      this.#queue.push({ chunk, file: null, at: this.#start, end: this.#end, budget_bytes: 0 });
     else this.#pool.give(chunk);
     this.chunk = null;
     this.#start = 0;
@@ -149,20 +206,45 @@ export class Output {
     if (budget_bytes > 0) this.#budget.give(budget_bytes);
   }
 
-  #sendSegment({ chunk, fileFd, at, end }: Segment): number {
-    if (chunk !== null) return this.#send(chunk.address + at, end - at);
-    let done = 0;
-    while (done < end - at) {
-      const sent = this.#channel.sendFile!(fileFd, at + done, end - at - done);
+  #sendFile(segment: Segment, file: FileRange): void {
+    while (segment.at < segment.end) {
+      if (segment.at >= file.goodEnd) {
+        const length_bytes = Math.min(RESUMED_BYTES, segment.end - segment.at);
+        file.fd = file.source.sendableFrom(segment.at, length_bytes);
+        if (file.fd < 0) return this.#fill(segment, file);
+        file.goodEnd = segment.at + length_bytes;
+      }
+      const sent = this.#channel.sendFile!(file.fd, segment.at, file.goodEnd - segment.at);
       // Less than asked for is no sign of a full socket here: the kernel stops where it pleases.
-      if (sent > 0) done += sent;
+      if (sent > 0) segment.at += sent;
       else if (sent !== EINTR) {
+        file.goodEnd = segment.at;
         if (sent === EAGAIN) this.blocked = true;
         else this.broken = this.fileFailed = true;
-        break;
+        return;
       }
     }
-    return done;
+  }
+
+  /** The length has been promised, so the bytes are read, whatever it takes. */
+  #fill(segment: Segment, { source }: FileRange): void {
+    this.#filling_bytes = Math.min(PIECE_BYTES, segment.end - segment.at);
+    const chunk = this.#pool.take(this.#filling_bytes);
+    const result = source.fill(segment.at, this.#filling_bytes, chunk);
+    if (result !== EAGAIN) return this.#fillEnded(chunk, result);
+    this.#filling = chunk;
+    this.blocked = true;
+  }
+
+  #fillEnded(chunk: Chunk, result: number): void {
+    const segment = this.#queue[0]!;
+    if (result < 0) {
+      this.broken = this.fileFailed = true;
+      this.#pool.give(chunk);
+      return;
+    }
+    segment.at += this.#filling_bytes;
+    this.#queue.unshift({ chunk, file: null, at: 0, end: this.#filling_bytes, budget_bytes: 0 });
   }
 
   /** Bytes taken by the socket; less than all means blocked or broken. */

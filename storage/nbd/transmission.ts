@@ -30,7 +30,7 @@ import {
 } from './limits.js';
 import { LongWrite } from './longWrite.js';
 import { BASE_ALLOCATION_ID, FIRST_CONTEXT_ID } from './negotiation.js';
-import type { Output } from './output.js';
+import type { FileSource, Output } from './output.js';
 import { Replies } from './replies.js';
 import { nbdError, validate, type Agreed } from './validate.js';
 import {
@@ -82,6 +82,7 @@ interface Operation {
 }
 
 const LONG_WRITE_TOKEN = -1;
+const FILL_TOKEN = -2;
 
 export interface TransmissionParts {
   readonly volume: Volume;
@@ -97,7 +98,7 @@ export interface TransmissionParts {
 /** Why the client's stream of requests ended; each is a counter. */
 export type TransmissionEnd = 'disconnects' | 'badRequestMagic' | 'oversizedRequests';
 
-export class Transmission implements Waiter, BudgetWaiter {
+export class Transmission implements Waiter, BudgetWaiter, FileSource {
   ended: TransmissionEnd | null = null;
   /** How much more input the next step needs at least; what may be received beyond that. */
   wanted_bytes = REQUEST_BYTES;
@@ -173,10 +174,16 @@ export class Transmission implements Waiter, BudgetWaiter {
     return at;
   }
 
-  /** The answer of the volume to an Operation, or to a piece of a long write. */
+  /** The answer of the volume to an Operation, to a piece of a long write, or to what `fill` reads. */
   completed(token: number, result: number): void {
     if (token === LONG_WRITE_TOKEN) {
       this.#longWrite!.pieceDone(result);
+      this.inFlightCount--;
+      this.#touch();
+      return;
+    }
+    if (token === FILL_TOKEN) {
+      this.#out.filled(result);
       this.inFlightCount--;
       this.#touch();
       return;
@@ -195,6 +202,18 @@ export class Transmission implements Waiter, BudgetWaiter {
     this.#inFlight_bytes -= operation.payload_bytes;
     this.#free.push(token);
     this.#touch();
+  }
+
+  sendableFrom(offset_bytes: number, length_bytes: number): number {
+    return this.#volume.sendableFrom(offset_bytes, length_bytes);
+  }
+
+  fill(offset_bytes: number, length_bytes: number, chunk: Chunk): number {
+    const result = this.#volume.tryRead(offset_bytes, length_bytes, chunk, 0);
+    if (result !== -ERRNO.EAGAIN) return result;
+    this.inFlightCount++;
+    this.#volume.read(offset_bytes, length_bytes, chunk, 0, this, FILL_TOKEN);
+    return result;
   }
 
   budgetReleased(): void {
@@ -275,7 +294,7 @@ export class Transmission implements Waiter, BudgetWaiter {
         const at = out.reserve(header);
         this.#replies.dataHeader(out.chunk!.view, at, cookieHigh, cookieLow, offset, length);
         out.commit(header);
-        out.appendFile(fileFd, offset, length);
+        out.appendFile(this, fileFd, offset, length);
         this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
         this.#counters[AT_EXPORT.sentReads]!++;
         return true;

@@ -40,7 +40,7 @@ export {
   syncDirectory,
 } from '../../host/file.js';
 export { IoVector } from '../../host/iovec.js';
-export { mapAnonymous, type Mapping } from '../../host/memory.js';
+export { addressOf, mapAnonymous, type Mapping } from '../../host/memory.js';
 export { isCached } from '../../host/sendFile.js';
 export {
   FALLOC_FL_KEEP_SIZE,

@@ -202,10 +202,8 @@ export class LimitedVolume implements Volume {
 
   /** Who asks sends it: that is a read, and is counted as one. */
   sendableFrom(offset_bytes: number, length_bytes: number): number {
-    if (!this.#mayPass(READ)) return -1;
-    const fd = this.#below.sendableFrom(offset_bytes, length_bytes);
-    if (fd >= 0) this.#take(READ, length_bytes);
-    return fd;
+    // A range may be asked for again when its socket was full: it must not be charged twice.
+    return this.#unlimited ? this.#below.sendableFrom(offset_bytes, length_bytes) : -1;
   }
 
   sendFailed(): void {

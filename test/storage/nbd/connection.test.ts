@@ -5,6 +5,7 @@ import * as wire from '../../../storage/nbd/wire.js';
 import { FaultyVolume, type Faults } from '../../../storage/volume/faulty.js';
 import { Later } from '../../../storage/volume/later.js';
 import { MemoryVolume } from '../../../storage/volume/memory.js';
+import { ERRNO, type Memory } from '../../../storage/volume/volume.js';
 import { Talk, flags, option, requestBytes, type TalkOptions } from './talk.js';
 
 const { NBD_CMD_READ: READ, NBD_CMD_WRITE: WRITE, NBD_CMD_FLUSH: FLUSH, NBD_CMD_DISC: DISC } = wire;
@@ -476,6 +477,86 @@ void t.test('long reads are sent from the file: in order, in any cut, with short
     t.equal(talk.counter('sentReads'), 4 * 14);
     t.equal(talk.outstanding, 0);
   }
+});
+
+/** Bytes that leave the memory while the socket is full: then only `tryRead` and `read` get at them. */
+class EvictedVolume extends MemoryVolume {
+  evicted = false;
+  readonly asked: [offset_bytes: number, length_bytes: number][] = [];
+  /** What tryRead says; 0: nothing special. */
+  result = 0;
+  override sendableFrom(offset_bytes?: number, length_bytes?: number): number {
+    this.asked.push([offset_bytes!, length_bytes!]);
+    return this.evicted ? -1 : 5;
+  }
+  override tryRead(offset: number, length: number, memory: Memory, at: number): number {
+    const { result } = this;
+    // `read`, which comes next, ends in here too.
+    if (result === -ERRNO.EAGAIN) this.result = 0;
+    return result < 0 ? result : super.tryRead(offset, length, memory, at);
+  }
+}
+
+void t.test(
+  'what was not sent at once is asked for again, and read where it cannot be sent any more',
+  async t => {
+    for (const result of [0, -ERRNO.EAGAIN, -ERRNO.EIO]) {
+      const later = new Later();
+      const volume = new EvictedVolume(SIZE, later);
+      const talk = new Talk(volume, later).enter();
+      const content = bytes(1024 * 1024);
+      talk.request(WRITE, 1, 0, content.length, 0, content);
+      talk.reply();
+      talk.wire.files.set(5, content);
+      // A header, and some of the data.
+      let sends = [Infinity, 50_000];
+      talk.wire.sendLimit = () => sends.shift() ?? 0;
+      talk.request(READ, 2, 1000, 200_000);
+      talk.turns(1);
+      t.same(volume.asked, [[1000, 200_000]]);
+      sends = [30_000];
+      talk.turns(1);
+      t.equal(volume.asked.length, 2);
+      const resumedAt = volume.asked[1]![0];
+      t.equal(resumedAt, 51_000, 'the rest, and not more than a part of it');
+      t.equal(volume.asked[1]![1], 65_536);
+      volume.evicted = true;
+      volume.result = result;
+      talk.wire.sendLimit = () => 7000;
+      if (result === -ERRNO.EIO) {
+        talk.turns(3);
+        t.ok(talk.connection.closed, 'its length had been promised');
+        t.equal(talk.counter('brokenReads'), 1);
+      } else {
+        const { error, data } = talk.reply();
+        t.equal(error, 0);
+        t.ok(data.equals(content.subarray(1000, 201_000)));
+        volume.evicted = false;
+        talk.request(READ, 3, 0, 100_000);
+        t.ok(talk.reply().data.equals(content.subarray(0, 100_000)), 'and on it goes');
+      }
+      t.equal(talk.outstanding, 0);
+    }
+  },
+);
+
+void t.test('a connection that goes while its file is read gives everything back', async t => {
+  const later = new Later();
+  const volume = new EvictedVolume(SIZE, later);
+  const talk = new Talk(volume, later).enter();
+  talk.wire.files.set(5, bytes(1024 * 1024));
+  talk.wire.sendLimit = () => 0;
+  talk.request(READ, 2, 0, 200_000);
+  talk.turns(1);
+  volume.evicted = true;
+  volume.result = -ERRNO.EAGAIN;
+  talk.wire.sendLimit = () => 100;
+  talk.connection.writable();
+  t.notOk(talk.connection.wantsOutput, 'the socket is not what it waits for');
+  talk.connection.abandon();
+  talk.turns(3);
+  t.ok(talk.connection.closed);
+  t.equal(talk.outstanding, 0);
 });
 
 void t.test(
