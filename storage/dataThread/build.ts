@@ -11,8 +11,9 @@ import { EncryptedVolume } from '../cipher/encryptedVolume.js';
 import type { KernelIo } from '../layers/kernelIo.js';
 import { LayeredVolume } from '../layers/layeredVolume.js';
 import type { RegionBudget } from '../layers/regions.js';
-import type { HeldVolume, LayersChange } from '../nbd/loop.js';
+import type { HeldVolume, LayersChange } from '../nbd/mail.js';
 import { FileVolume } from '../pool/fileVolume.js';
+import { AlignedVolume } from '../remote/aligned.js';
 import { openRemote } from '../remote/loop.js';
 import type { Later } from '../volume/later.js';
 import { LimitedVolume, type Limits } from '../volume/limited.js';
@@ -55,6 +56,8 @@ export class Built implements HeldVolume {
   layered: LayeredVolume | null = null;
   bases: Base[] = [];
   mirror: MirrorVolume | null = null;
+  /** It is that and nothing else. */
+  remote: AlignedVolume | null = null;
 
   constructor(volumeId: number) {
     this.volumeId = volumeId;
@@ -135,6 +138,7 @@ export class Builder {
     const volume =
       base.kind === 'mirror' ? this.#mirror(built, base, reactor) : this.#make(built, base, reactor);
     built.bases.push(volume);
+    if (volume instanceof AlignedVolume) built.remote = volume;
     return volume;
   }
 

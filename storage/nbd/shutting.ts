@@ -1,5 +1,5 @@
 /** The end of all volumes, when the loop stops. */
-import type { HeldVolume } from './loop.js';
+import type { HeldVolume } from './mail.js';
 
 /** Shuts each volume once; a failure is told by the volume itself. */
 export class Shutting {

@@ -20,7 +20,8 @@ import {
   type ServerCounter,
 } from '../../../storage/nbd/counters.js';
 import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS } from '../../../storage/nbd/limits.js';
-import { Loop, type HeldVolume } from '../../../storage/nbd/loop.js';
+import { Loop } from '../../../storage/nbd/loop.js';
+import type { HeldVolume } from '../../../storage/nbd/mail.js';
 import type { FromLoop, ToLoop } from '../../../storage/nbd/messages.js';
 import * as wire from '../../../storage/nbd/wire.js';
 import { FaultyVolume } from '../../../storage/volume/faulty.js';

@@ -1,0 +1,289 @@
+/**
+ * Who is connected: listening sockets, clients from accept to close, and what time does to them. Of the loop it knows how a
+ * socket is watched; what a client says is its Connection's.
+ *
+ *   accepted --handshake within HANDSHAKE_LIMIT_MS--> served --draining: LINGER_LIMIT_MS, or DRAIN_LIMIT_MS--> closed
+ */
+import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT } from '../../host/epoll.js';
+import { HostError } from '../../host/errno.js';
+import { setKeepAlive, setNoDelay, setSockBuf } from '../../host/inet.js';
+import { MSG_NOSIGNAL, accept, close, recv, send } from '../../host/raw.js';
+import { sendFile } from '../../host/sendFile.js';
+import type { Budget, ChunkPool } from './chunks.js';
+import { Connection } from './connection.js';
+import { AT_EXPORT, AT_SERVER } from './counters.js';
+import { CONNECTION_LIMIT, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
+import type { ListenerOffers, Offered } from './offers.js';
+import type { Channel } from './output.js';
+import { peerOf } from './peer.js';
+import type { Reactor, Watcher } from '../volume/reactor.js';
+
+const ACCEPTS_LIMIT = 64;
+/** After accept failed for want of descriptors or memory, listeners rest so long. */
+const ACCEPT_PAUSE_MS = 200;
+/** A send buffer that takes a burst of replies whole. The kernel cuts it to what wmem_max allows. */
+const SEND_BUFFER_BYTES = 1024 * 1024;
+/** A TCP client whose machine is gone is noticed after about two minutes. */
+const KEEPALIVE_IDLE_S = 60;
+const KEEPALIVE_INTERVAL_S = 15;
+const EAGAIN = -11;
+const EINTR = -4;
+const ECONNABORTED = -103;
+
+export class Listener implements Watcher {
+  readonly fd: number;
+  readonly tcp: boolean;
+  readonly offers: ListenerOffers;
+  pausedUntil_ms = 0;
+  #clients: Clients;
+
+  constructor(fd: number, tcp: boolean, offers: ListenerOffers, clients: Clients) {
+    this.fd = fd;
+    this.tcp = tcp;
+    this.offers = offers;
+    this.#clients = clients;
+  }
+
+  ready(): void {
+    this.#clients.acceptAll(this);
+  }
+}
+
+/** A connection with its socket. */
+export class Client implements Channel, Watcher {
+  readonly fd: number;
+  readonly listener: Listener;
+  connection!: Connection<Offered>;
+  interest = 0;
+  /** In the epoll set. Taken out when only a hang-up is left to be told, which would be told for ever. */
+  watched = false;
+  /** End of handshake, or of draining. */
+  deadline_ms = Infinity;
+  /** It said something since the last tick; and when that was seen. */
+  heard = false;
+  heardAt_ms = 0;
+  #clients: Clients;
+
+  constructor(fd: number, listener: Listener, clients: Clients) {
+    this.fd = fd;
+    this.listener = listener;
+    this.#clients = clients;
+  }
+
+  recv(address: number, length_bytes: number): number {
+    this.heard = true;
+    return recv(this.fd, address, length_bytes, 0);
+  }
+  send(address: number, length_bytes: number): number {
+    return send(this.fd, address, length_bytes, MSG_NOSIGNAL);
+  }
+  sendFile(fileFd: number, offset_bytes: number, length_bytes: number): number {
+    return sendFile(this.fd, fileFd, offset_bytes, length_bytes);
+  }
+
+  ready(events: number): void {
+    const { connection } = this;
+    if ((events & EPOLLOUT) !== 0) connection.writable();
+    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) === 0) return;
+    if (connection.wantsInput) connection.readable();
+    else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) {
+      // Both directions are gone, but we are not reading now: nothing more will be told but this, again and again.
+      connection.writable();
+      this.#clients.unwatch(this);
+    }
+  }
+}
+
+export interface ClientsParts {
+  readonly reactor: Reactor;
+  readonly pool: ChunkPool;
+  readonly budget: Budget;
+  readonly serverCounters: Float64Array;
+}
+
+export class Clients {
+  /** Whoever comes now is refused. */
+  stopping = false;
+  #parts: ClientsParts;
+  #clients = new Set<Client>();
+  #touched: Client[] = [];
+  #listeners = new Map<number, Listener>();
+
+  constructor(parts: ClientsParts) {
+    this.#parts = parts;
+  }
+
+  get count(): number {
+    return this.#clients.size;
+  }
+  get listenerIds(): number[] {
+    return [...this.#listeners.keys()];
+  }
+  /** Some are to be settled. */
+  get touched(): boolean {
+    return this.#touched.length > 0;
+  }
+
+  listen(listenerId: number, fd: number, tcp: boolean, offers: ListenerOffers): void {
+    const listener = new Listener(fd, tcp, offers, this);
+    this.#listeners.set(listenerId, listener);
+    this.#parts.reactor.watch(fd, EPOLLIN, listener);
+  }
+
+  /** Its clients stay. */
+  unlisten(listenerId: number): Listener | undefined {
+    const listener = this.#listeners.get(listenerId);
+    if (listener === undefined) return undefined;
+    this.#listeners.delete(listenerId);
+    this.#parts.reactor.unwatch(listener.fd);
+    close(listener.fd);
+    return listener;
+  }
+
+  /** Whom `which` tells has until `deadline_ms` for what is in flight. */
+  drain(which: (client: Client) => boolean, deadline_ms: number): Client[] {
+    const drained = [...this.#clients].filter(which);
+    for (const client of drained) {
+      client.deadline_ms = Math.min(client.deadline_ms, deadline_ms);
+      client.connection.drain();
+    }
+    return drained;
+  }
+
+  acceptAll(listener: Listener): void {
+    const { reactor, serverCounters } = this.#parts;
+    for (let count = 0; count < ACCEPTS_LIMIT; count++) {
+      const fd = accept(listener.fd);
+      if (fd === EAGAIN) return;
+      if (fd === EINTR || fd === ECONNABORTED) continue;
+      if (fd < 0) {
+        // No descriptors, no memory: the client stays in the kernel's queue until there are.
+        serverCounters[AT_SERVER.acceptErrors]!++;
+        listener.pausedUntil_ms = reactor.now_ms() + ACCEPT_PAUSE_MS;
+        reactor.watch(listener.fd, 0, listener);
+        return;
+      }
+      serverCounters[AT_SERVER.connectionsTotal]!++;
+      if (this.#clients.size >= CONNECTION_LIMIT || this.stopping) {
+        serverCounters[AT_SERVER.refusedConnections]!++;
+        close(fd);
+        continue;
+      }
+      this.#welcome(fd, listener);
+    }
+  }
+
+  #welcome(fd: number, listener: Listener): void {
+    const { reactor, pool, budget, serverCounters } = this.#parts;
+    try {
+      if (listener.tcp) {
+        setNoDelay(fd);
+        setKeepAlive(fd, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S);
+      }
+      setSockBuf(fd, { send_bytes: SEND_BUFFER_BYTES });
+    } catch (error) {
+      // The client is gone already; the first send says so.
+      if (!(error instanceof HostError)) throw error;
+    }
+    const client = new Client(fd, listener, this);
+    client.connection = new Connection<Offered>({
+      channel: client,
+      offers: listener.offers.seenBy(peerOf(fd, listener.tcp), () => {
+        serverCounters[AT_SERVER.forbiddenExport]!++;
+      }),
+      pool,
+      budget,
+      serverCounters,
+      touch: () => this.#touch(client),
+    });
+    client.deadline_ms = reactor.now_ms() + HANDSHAKE_LIMIT_MS;
+    this.#clients.add(client);
+    serverCounters[AT_SERVER.connections] = this.#clients.size;
+    this.#touch(client);
+  }
+
+  #touch(client: Client): void {
+    if (client.connection.touched) return;
+    client.connection.touched = true;
+    this.#touched.push(client);
+  }
+
+  /** At the end of a turn: everybody who was touched in it. */
+  settle(): void {
+    for (let i = 0; i < this.#touched.length; i++) this.#settle(this.#touched[i]!);
+    this.#touched.length = 0;
+  }
+
+  #settle(client: Client): void {
+    const { connection } = client;
+    connection.touched = false;
+    if (connection.closed) return;
+    connection.settle();
+    if (connection.closed) return this.#farewell(client);
+    // The handshake is over in time; and who has said all must read what is left within another.
+    if (connection.draining)
+      client.deadline_ms = Math.min(client.deadline_ms, this.#parts.reactor.now_ms() + LINGER_LIMIT_MS);
+    else if (connection.offer !== null) client.deadline_ms = Infinity;
+    const interest = (connection.wantsInput ? EPOLLIN : 0) | (connection.wantsOutput ? EPOLLOUT : 0);
+    if (!client.watched) {
+      // Of a socket that hung up only a wish is worth watching it again.
+      if (interest === 0) return;
+      if (!this.#watch(client, interest)) return;
+    } else if (interest !== client.interest) this.#parts.reactor.watch(client.fd, interest, client);
+    client.interest = interest;
+  }
+
+  #watch(client: Client, interest: number): boolean {
+    try {
+      this.#parts.reactor.watch(client.fd, interest, client);
+    } catch (error) {
+      // No memory, or the user's limit of watches: this client cannot be served.
+      if (!(error instanceof HostError)) throw error;
+      this.#parts.serverCounters[AT_SERVER.acceptErrors]!++;
+      client.connection.abandon();
+      return false;
+    }
+    client.watched = true;
+    return true;
+  }
+
+  unwatch(client: Client): void {
+    if (!client.watched) return;
+    this.#parts.reactor.unwatch(client.fd);
+    client.watched = false;
+    client.interest = 0;
+  }
+
+  #farewell(client: Client): void {
+    this.unwatch(client);
+    close(client.fd);
+    this.#clients.delete(client);
+    this.#parts.serverCounters[AT_SERVER.connections] = this.#clients.size;
+  }
+
+  /** A few times a second. */
+  tick(now_ms: number): void {
+    const { serverCounters, reactor } = this.#parts;
+    for (const client of this.#clients) {
+      if (client.heard || !client.connection.idle) client.heardAt_ms = now_ms;
+      client.heard = false;
+      const { offer } = client.connection;
+      if (offer !== null && now_ms - client.heardAt_ms > offer.rules.idleLimit_ms) {
+        offer.counters[AT_EXPORT.idleDisconnects]!++;
+        client.heardAt_ms = now_ms;
+        client.connection.drain();
+      }
+      if (client.deadline_ms > now_ms) continue;
+      const name = client.connection.handshaking ? 'handshakeTimeouts' : 'drainTimeouts';
+      serverCounters[AT_SERVER[name]]!++;
+      client.deadline_ms = Infinity;
+      client.connection.abandon();
+      this.#settle(client);
+    }
+    for (const listener of this.#listeners.values()) {
+      if (listener.pausedUntil_ms === 0 || listener.pausedUntil_ms > now_ms) continue;
+      listener.pausedUntil_ms = 0;
+      reactor.watch(listener.fd, EPOLLIN, listener);
+    }
+  }
+}
