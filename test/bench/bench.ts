@@ -39,6 +39,8 @@ export interface Case {
   readonly better: 'higher' | 'lower';
   /** What processor time is told for, such as `Gb`, where a sample says how much of it got through. */
   readonly per?: string;
+  /** Whose processor time that is: the machine's, if it does not say. */
+  readonly cpuOf?: 'machine' | 'process';
 }
 
 export interface ContenderSource<C extends Case> {
@@ -126,7 +128,7 @@ export interface CaseResult {
 }
 
 async function runGroup<C extends Case>(
-  { cases, contenders: sources }: GroupOf<C>,
+  { name: groupName, cases, contenders: sources }: GroupOf<C>,
   lab: Lab,
   choice: Choice,
   teller: Teller,
@@ -137,18 +139,23 @@ async function runGroup<C extends Case>(
     if (source.name !== OURS && !choice.peers.includes(source.name)) continue;
     if (!chosen.some(useCase => takes(source, useCase))) continue;
     const why = source.missing();
-    if (why === false) {
-      teller.progress(`starting ${source.name}`);
-      running.push({ source, contender: await source.start(lab, choice) });
-    } else {
+    if (why !== false) {
       teller.leftOut(source.name, why);
+      continue;
+    }
+    teller.progress(`starting ${source.name}`);
+    try {
+      running.push({ source, contender: await source.start(lab, choice) });
+    } catch (error) {
+      teller.leftOut(source.name, `cannot be started for ${groupName}: ${wordsOf(error)}`);
     }
   }
   const results: CaseResult[] = [];
   for (const useCase of chosen) {
     const taking = running.filter(({ source }) => takes(source, useCase)).map(({ contender }) => contender);
     if (taking.length === 0) continue;
-    const result = await runCase(useCase, taking, choice.rounds, text => teller.progress(text));
+    const result = await runCase(useCase, taking, choice.rounds, teller);
+    if (result.rows.length === 0) continue;
     teller.result(result);
     results.push(result);
   }
@@ -162,20 +169,28 @@ export async function runCase<C extends Case>(
   useCase: C,
   contenders: readonly Contender<C>[],
   { rounds, seconds }: Rounds,
-  tell: (text: string) => void,
+  teller: Pick<Teller, 'progress' | 'leftOut'>,
 ): Promise<CaseResult> {
-  const samples = contenders.map((): Sample[] => []);
+  const samples = new Map(contenders.map(({ name }) => [name, [] as Sample[]]));
   for (let round = 0; round < rounds; round++) {
-    for (const [at, contender] of contenders.entries()) {
-      tell(`${useCase.name}: round ${round + 1} of ${rounds}, ${contender.name}`);
-      samples[at]!.push(await contender.measure(useCase, seconds));
+    for (const contender of contenders) {
+      const { name } = contender;
+      const own = samples.get(name);
+      if (own === undefined) continue;
+      teller.progress(`${useCase.name}: round ${round + 1} of ${rounds}, ${name}`);
+      try {
+        own.push(await contender.measure(useCase, seconds));
+      } catch (error) {
+        // What it did before counts no more: it did not do what the others did.
+        samples.delete(name);
+        teller.leftOut(name, `${useCase.name}: ${wordsOf(error)}`);
+      }
     }
   }
-  return {
-    case: useCase,
-    rows: contenders.map((contender, at) => ({ name: contender.name, samples: samples[at] ?? [] })),
-  };
+  return { case: useCase, rows: [...samples].map(([name, own]) => ({ name, samples: own })) };
 }
+
+const wordsOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);

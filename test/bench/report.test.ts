@@ -40,7 +40,7 @@ await t.test('runs are taken in turn', async t => {
     useCase,
     [contender('weft'), contender('peer')],
     { rounds: 2, seconds: 1 },
-    () => {},
+    { progress: () => {}, leftOut: () => {} },
   );
   t.same(order, ['weft', 'peer', 'weft', 'peer']);
   t.same(
@@ -82,6 +82,7 @@ await t.test('processor time for each piece of work', async t => {
   };
   t.match(table(withWork, { rounds: 2, seconds: 2 }).split('\n')[2], /0\.400$/);
   t.same(resultOf('switch', [withWork])?.cases[0]?.cpu_s, {
+    of: 'machine',
     per: 'Gb',
     weft: 0.4,
     peers: { 'linux-bridge': 0.1 },

@@ -6,10 +6,11 @@
  *   weft               9.90     9.71 - 10.02                 0.99        1.61   0.163
  *   linux-bridge      15.90    15.12 - 16.20        0.62 x      n/a      1.53   0.096
  *
- * "its CPU" and "machine" are cores in use; "s/Gb" is processor time of the whole machine for each gigabit.
+ * "its CPU" and "machine" are cores in use; "s/Gb" is processor time of the whole machine for each gigabit, or, where a
+ * case says so, of the process under test alone.
  */
 import { OURS, median } from './bench.js';
-import type { CaseResult, Row, Rounds, Sample } from './bench.js';
+import type { Case, CaseResult, Row, Rounds, Sample } from './bench.js';
 
 /** The shape that programs rely on; medians only. */
 export interface Result {
@@ -20,9 +21,10 @@ export interface Result {
     readonly better: 'higher' | 'lower';
     readonly weft: number;
     readonly peers: Readonly<Record<string, number>>;
-    /** Seconds of processor time of the whole machine for each of `per`, where the case tells them. */
+    /** Seconds of processor time for each of `per`, where the case tells them: of the whole machine, or of the process under test. */
     readonly cpu_s?: {
       readonly per: string;
+      readonly of: 'machine' | 'process';
       readonly weft: number;
       readonly peers: Readonly<Record<string, number>>;
     };
@@ -55,13 +57,14 @@ function cores(samples: readonly Sample[], of: 'process' | 'machine'): string {
   return seconds === 0 ? 'n/a' : (used_s / seconds).toFixed(2);
 }
 
-/** Processor time of the machine for each piece of work, over all samples; null where samples do not say. */
-export function cpuPerWork_s(row: Row): number | null {
+/** Processor time for each piece of work, over all samples; null where samples do not say. */
+export function cpuPerWork_s(row: Row, of: 'machine' | 'process' = 'machine'): number | null {
   let used_s = 0;
   let work = 0;
   for (const sample of row.samples) {
-    if (sample.work === undefined) return null;
-    used_s += sample.machineCpu_s;
+    const one_s = of === 'machine' ? sample.machineCpu_s : sample.processCpu_s;
+    if (sample.work === undefined || one_s === null) return null;
+    used_s += one_s;
     work += sample.work;
   }
   return work === 0 ? null : used_s / work;
@@ -69,7 +72,7 @@ export function cpuPerWork_s(row: Row): number | null {
 
 export function table(result: CaseResult, { rounds, seconds }: Rounds): string {
   const ours = result.rows.find(row => row.name === OURS);
-  const per = result.case.per;
+  const { per, cpuOf } = result.case;
   const lines = [
     ['', 'median', 'min - max', 'weft is', 'its CPU', 'machine', ...(per === undefined ? [] : [`s/${per}`])],
     ...result.rows.map(row => {
@@ -83,7 +86,7 @@ export function table(result: CaseResult, { rounds, seconds }: Rounds): string {
         ratio,
         cores(row.samples, 'process'),
         cores(row.samples, 'machine'),
-        ...(per === undefined ? [] : [cpuPerWork_s(row)?.toFixed(3) ?? 'n/a']),
+        ...(per === undefined ? [] : [cpuPerWork_s(row, cpuOf)?.toFixed(3) ?? 'n/a']),
       ];
     }),
   ];
@@ -99,17 +102,17 @@ export function table(result: CaseResult, { rounds, seconds }: Rounds): string {
 }
 
 function costs(
-  per: string | undefined,
+  { per, cpuOf: of = 'machine' }: Case,
   ours: Row,
   peers: readonly Row[],
 ): Pick<Result['cases'][number], 'cpu_s'> {
-  const cost_s = cpuPerWork_s(ours);
+  const cost_s = cpuPerWork_s(ours, of);
   if (per === undefined || cost_s === null) return {};
   const others = peers.flatMap(row => {
-    const one_s = cpuPerWork_s(row);
+    const one_s = cpuPerWork_s(row, of);
     return one_s === null ? [] : [[row.name, significant(one_s)] as const];
   });
-  return { cpu_s: { per, weft: significant(cost_s), peers: Object.fromEntries(others) } };
+  return { cpu_s: { per, of, weft: significant(cost_s), peers: Object.fromEntries(others) } };
 }
 
 /** Cases of which ours has a figure; null when there is none: then there is nothing to compare. */
@@ -125,7 +128,7 @@ export function resultOf(bench: string, results: readonly CaseResult[]): Result 
       better: useCase.better,
       weft: significant(medianOf(ours)),
       peers: Object.fromEntries(peers.map(row => [row.name, significant(medianOf(row))])),
-      ...costs(useCase.per, ours, peers),
+      ...costs(useCase, ours, peers),
     });
   }
   return cases.length === 0 ? null : { bench, cases };

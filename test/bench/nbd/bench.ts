@@ -12,13 +12,17 @@
  */
 import { DISK_HOME } from '../../lab/harness/lab.js';
 import { group, type Bench, type Group } from '../bench.js';
-import { contendersOf, type Variant } from './contenders.js';
+import { contendersOf, oursOf, type Variant } from './contenders.js';
 import type { NbdCase } from './load.js';
+
+const cost = { cpuOf: 'process' } as const;
 
 const random = (rw: 'randread' | 'randwrite' | 'randrw', depth: number): NbdCase => ({
   name: `${rw}-4k-qd${depth}`,
   unit: 'kIOPS',
   better: 'higher',
+  per: 'million',
+  ...cost,
   rw,
   block: '4k',
   depth,
@@ -27,6 +31,8 @@ const sequential = (rw: 'read' | 'write', depth: number): NbdCase => ({
   name: `${rw}-256k-qd${depth}`,
   unit: 'MB/s',
   better: 'higher',
+  per: 'GB',
+  ...cost,
   rw,
   block: '256k',
   depth,
@@ -64,7 +70,7 @@ const READS = CASES.filter(({ rw }) => rw.endsWith('read'));
 
 export const nbdBench: Bench = {
   name: 'nbd',
-  about: 'a volume by fio; peers: nbdkit (file), qemu-nbd (raw, writeback)',
+  about: 'a volume by fio; peers: nbdkit (file), qemu-nbd (raw, writeback), nbd-server',
   groups: [
     group({ name: 'volume', cases: CASES, contenders: contendersOf({}) }),
     group({ name: 'depths', byName: true, cases: DEPTHS, contenders: contendersOf({}) }),
@@ -77,6 +83,13 @@ export const nbdBench: Bench = {
     variant('nosum', { volume: 'nosum' }, CASES),
     variant('clone1', { volume: 'clone1' }, CASES),
     variant('clone10', { volume: 'clone10' }, CASES),
+    // What a volume made without any option costs against simpler ones, and layers against none: ours alone, in turn.
+    group({
+      name: 'kinds',
+      byName: true,
+      cases: CASES.map(one => ({ ...one, name: `${one.name}-kinds` })),
+      contenders: oursOf(['device', 'nosum', 'clone1', 'clone10']),
+    }),
   ],
   defaults: { full: { rounds: 3, seconds: 3 }, quick: { rounds: 2, seconds: 0.5 } },
   home: DISK_HOME,

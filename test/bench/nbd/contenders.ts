@@ -1,13 +1,13 @@
 /** The disk servers that are measured against each other, each with a file of its own on the same file system. */
-import { chmod, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { chmod, mkdir, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { randomBytes } from 'node:crypto';
 import type { SnapshotStatus } from '../../../storage/contract/volumes.js';
 import { askJson } from '../../lab/harness/http.js';
 import type { Lab } from '../../lab/harness/lab.js';
 import { missing } from '../../lab/harness/needs.js';
-import { cpuTime_s, eventually, run } from '../../lab/harness/processes.js';
-import type { RunningProgram } from '../../lab/harness/processes.js';
+import { cpuTimeOfAll_s, eventually, run } from '../../lab/harness/processes.js';
 import { Storage } from '../../lab/harness/weft.js';
 import { OURS } from '../bench.js';
 import type { ContenderSource } from '../bench.js';
@@ -27,12 +27,13 @@ export interface Variant {
 interface Place {
   readonly socket: string;
   readonly port: number | null;
-  /** A file for psktool's lines. */
-  readonly psk: string | null;
+  /** A directory with a file `keys.psk` of psktool's lines. */
+  readonly keys: string | null;
 }
 
 interface ServedBy {
-  readonly program: RunningProgram;
+  readonly pid: number;
+  readonly stderr?: string;
   /** The volume is written already. */
   readonly filled?: boolean;
 }
@@ -43,10 +44,13 @@ const HOST = '127.0.0.1';
 const FIRST_PORT = 20_809;
 let ports = 0;
 
-function uriOf({ socket, port, psk }: Place): string {
-  if (port === null) return `nbd+unix:///?socket=${socket}`;
-  const host = `${HOST}:${port}/`;
-  return psk === null ? `nbd://${host}` : `nbds://bench@${host}?tls-psk-file=${psk}`;
+/** All offer the volume by the same name. */
+const EXPORT = 'bench';
+
+function uriOf({ socket, port, keys }: Place): string {
+  if (port === null) return `nbd+unix:///${EXPORT}?socket=${socket}`;
+  const host = `${HOST}:${port}/${EXPORT}`;
+  return keys === null ? `nbd://${host}` : `nbds://bench@${host}?tls-psk-file=${keys}/keys.psk`;
 }
 
 async function listens({ socket, port }: Place): Promise<true | null> {
@@ -72,26 +76,28 @@ function source(
     start: async lab => {
       const directory = lab.path(name);
       await run(['mkdir', directory]);
-      let psk: string | null = null;
+      let keys: string | null = null;
       if (variant.tls === true) {
-        psk = lab.path(`${name}.psk`);
-        await writeFile(psk, `bench:${randomBytes(32).toString('hex')}\n`, { mode: 0o600 });
-        await chmod(psk, 0o600);
+        keys = lab.path(`${name}.keys`);
+        await mkdir(keys);
+        const file = `${keys}/keys.psk`;
+        await writeFile(file, `bench:${randomBytes(32).toString('hex')}\n`);
+        await chmod(file, 0o600);
       }
       const port = variant.tcp === true ? FIRST_PORT + ports++ : null;
-      const place: Place = { socket: lab.path(`${name}.sock`), port, psk };
-      const { program, filled = false } = await serve(lab, directory, place);
-      await eventually(`${name} to listen; it says: ${program.stderr}`, async () => listens(place));
+      const place: Place = { socket: lab.path(`${name}.sock`), port, keys };
+      const { pid, stderr = '', filled = false } = await serve(lab, directory, place);
+      await eventually(`${name} to listen; it says: ${stderr}`, async () => listens(place));
       const uri = uriOf(place);
       if (!filled) await fill(uri);
-      return nbdContender(name, { uri, directory, processCpu_s: () => cpuTime_s(program.pid) });
+      return nbdContender(name, { uri, directory, processCpu_s: () => cpuTimeOfAll_s(pid) });
     },
   };
 }
 
 function weft({ volume }: Variant): Serve {
   return async (lab, directory, place) => {
-    const plane = await Storage.start(lab);
+    const plane = await Storage.start(lab, { socket: `${directory}.http` });
     const device = volume === 'device' ? await rawFile(directory) : null;
     const pools = [device === null ? { name: 'bench', directory } : { name: 'bench', device }];
     const listen =
@@ -101,10 +107,10 @@ function weft({ volume }: Variant): Serve {
             kind: 'tcp' as const,
             host: HOST,
             port: place.port,
-            ...(place.psk === null ? {} : { tls: { psk: place.psk } }),
+            ...(place.keys === null ? {} : { tls: { psk: `${place.keys}/keys.psk` } }),
           };
     const serve = async (name: string): Promise<void> => {
-      const exported = { name: 'bench', nbdName: '', pool: 'bench', volume: name, readOnly: false };
+      const exported = { name: 'bench', nbdName: EXPORT, pool: 'bench', volume: name, readOnly: false };
       await plane.configure({ pools, exports: [{ ...exported, listen: [listen] }] });
     };
     await plane.configure({ pools, exports: [] });
@@ -113,7 +119,7 @@ function weft({ volume }: Variant): Serve {
       await plane.put('/pools/bench/volumes/volume', { size_bytes: VOLUME_BYTES, ...checksums });
     }
     await serve('volume');
-    if (volume !== 'clone1' && volume !== 'clone10') return { program: plane.program };
+    if (volume !== 'clone1' && volume !== 'clone10') return plane.program;
 
     await eventually('weft-storage to listen', async () => listens(place));
     await fill(uriOf(place));
@@ -131,7 +137,7 @@ function weft({ volume }: Variant): Serve {
     const from = { volume: 'volume', snapshot: 'last' };
     await plane.put('/pools/bench/volumes/clone', { size_bytes: VOLUME_BYTES, from });
     await serve('clone');
-    return { program: plane.program, filled: true };
+    return { pid: plane.pid, filled: true };
   };
 }
 
@@ -141,24 +147,61 @@ async function rawFile(directory: string): Promise<string> {
   return path;
 }
 
-const nbdkit: Serve = async (lab, directory, { socket, port, psk }) => {
+const nbdkit: Serve = async (lab, directory, { socket, port, keys }) => {
   const where = port === null ? ['--unix', socket] : ['--ipaddr', HOST, '--port', String(port)];
-  const tls = psk === null ? [] : ['--tls=require', `--tls-psk=${psk}`];
+  const tls = keys === null ? [] : ['--tls=require', `--tls-psk=${keys}/keys.psk`];
   const file = await rawFile(directory);
-  return { program: lab.start(['nbdkit', '--foreground', ...where, ...tls, 'file', file]) };
+  return lab.start(['nbdkit', '--foreground', ...where, ...tls, 'file', file]);
 };
 
-const qemuNbd: Serve = async (lab, directory, { socket, port }) => {
-  const how = ['--persistent', '--format=raw', '--cache=writeback', '--shared=8'];
+const qemuNbd: Serve = async (lab, directory, { socket, port, keys }) => {
+  const how = ['--persistent', '--format=raw', '--cache=writeback', '--shared=8', `--export-name=${EXPORT}`];
   const where = port === null ? [`--socket=${socket}`] : [`--bind=${HOST}`, `--port=${port}`];
-  return { program: lab.start(['qemu-nbd', ...how, ...where, await rawFile(directory)]) };
+  const object = `tls-creds-psk,id=tls,endpoint=server,dir=${keys}`;
+  const tls = keys === null ? [] : ['--object', object, '--tls-creds=tls'];
+  return lab.start(['qemu-nbd', ...how, ...where, ...tls, await rawFile(directory)]);
+};
+
+/** It goes into the background by itself: in the foreground it serves one client and ends. */
+const nbdServer: Serve = async (lab, directory, { socket, port }) => {
+  const where = port === null ? [`unixsock = ${socket}`] : [`listenaddr = ${HOST}`, `port = ${port}`];
+  const file = await rawFile(directory);
+  const config = [
+    '[generic]',
+    ...where,
+    `[${EXPORT}]`,
+    `exportname = ${file}`,
+    `filesize = ${VOLUME_BYTES}`,
+    'flush = true',
+    'fua = true',
+  ];
+  const [configFile, pidFile] = [`${directory}.conf`, `${directory}.pid`];
+  await writeFile(configFile, `${config.join('\n')}\n`);
+  const program = lab.start(['nbd-server', '-C', configFile, '-p', pidFile]);
+  const pid = await eventually(`nbd-server's ${pidFile}`, () => {
+    try {
+      return Number(readFileSync(pidFile, 'latin1')) || null;
+    } catch {
+      return null;
+    }
+  });
+  return { pid, stderr: program.stderr };
 };
 
 export function contendersOf(variant: Variant): ContenderSource<NbdCase>[] {
   return [
     source(variant, OURS, [], weft(variant)),
     source(variant, 'nbdkit', ['nbdkit'], nbdkit),
-    // It speaks TLS by another kind of key file.
-    ...(variant.tls === true ? [] : [source(variant, 'qemu-nbd', ['qemu-nbd'], qemuNbd)]),
+    source(variant, 'qemu-nbd', ['qemu-nbd'], qemuNbd),
+    // It knows TLS by certificates only.
+    ...(variant.tls === true ? [] : [source(variant, 'nbd-server', ['nbd-server'], nbdServer)]),
+  ];
+}
+
+/** A volume made without options, and beside it others of ours: `weft-device`, … */
+export function oursOf(kinds: readonly NonNullable<Variant['volume']>[]): ContenderSource<NbdCase>[] {
+  return [
+    source({}, OURS, [], weft({})),
+    ...kinds.map(volume => source({ volume }, `${OURS}-${volume}`, [], weft({ volume }))),
   ];
 }

@@ -1,4 +1,9 @@
-/** The load that is put on a disk server: fio with its nbd engine. See bench.ts for the picture. */
+/**
+ * The load that is put on a disk server: fio with its nbd engine. See bench.ts for the picture.
+ *
+ * fio takes a whole core and is often what holds up the fastest, so a case has a second figure: the server's own processor
+ * time for each million requests, or each gigabyte, that it served.
+ */
 import { run } from '../../lab/harness/processes.js';
 import { meter } from '../bench.js';
 import type { Case, Contender } from '../bench.js';
@@ -26,6 +31,7 @@ interface FioDirection {
   readonly bw_bytes: number;
   readonly runtime: number;
   readonly total_ios: number;
+  readonly io_bytes: number;
 }
 
 interface FioReport {
@@ -89,7 +95,8 @@ export function nbdContender(name: string, served: Served): Contender<NbdCase> {
         if (done === undefined || done.error !== 0 || count === 0)
           throw new Error(`fio against ${name}: error ${done?.error}, ${count} requests done`);
         const value = block === '4k' ? sum(one => one.iops) / 1e3 : sum(one => one.bw_bytes) / 1e6;
-        return { value, seconds: Math.max(...directions.map(one => one.runtime)) / 1000 };
+        const work = block === '4k' ? count / 1e6 : sum(one => one.io_bytes) / 1e9;
+        return { value, seconds: Math.max(...directions.map(one => one.runtime)) / 1000, work };
       });
     },
   };

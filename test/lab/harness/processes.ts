@@ -5,6 +5,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { readFileSync, readdirSync } from 'node:fs';
 import { OWNER_VARIABLE, isRunning, owner, ownerTag, statFields } from './owner.js';
 import type { Undo } from './undo.js';
 
@@ -194,6 +195,30 @@ const STIME = 15 - 3;
 export function cpuTime_s(pid: number): number | null {
   const fields = statFields(pid);
   return fields === null ? null : (Number(fields[UTIME]) + Number(fields[STIME])) / CLOCK_TICKS_PER_S;
+}
+
+const CUTIME = 16 - 3;
+const CSTIME = 17 - 3;
+
+/** As `cpuTime_s`, with that of children which it waited for, and of those that live. */
+export function cpuTimeOfAll_s(pid: number): number | null {
+  const own_s = cpuTime_s(pid);
+  const fields = statFields(pid);
+  if (own_s === null || fields === null) return null;
+  let sum_s = own_s + (Number(fields[CUTIME]) + Number(fields[CSTIME])) / CLOCK_TICKS_PER_S;
+  for (const child of childrenOf(pid)) sum_s += cpuTimeOfAll_s(child) ?? 0;
+  return sum_s;
+}
+
+/** proc(5), /proc/PID/task/TID/children, of all of its threads. */
+function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap(thread =>
+      readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1').split(' ').filter(Boolean).map(Number),
+    );
+  } catch {
+    return [];
+  }
 }
 
 /** Ask again and again until the answer is not null. For what gives no sign of its own; else wait for the sign. */
