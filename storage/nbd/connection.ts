@@ -196,14 +196,14 @@ export class Connection<O extends ServedOffer = ServedOffer> {
 
   #enter(entered: Entered<O>): void {
     this.#negotiation = null;
-    const { offer, structuredReplies, baseAllocation, contexts } = entered;
+    const { offer, structuredReplies, extendedHeaders, baseAllocation, contexts } = entered;
     const { readOnly, minimumBlock_bytes = 1 } = offer;
     this.offer = offer;
     offer.counters[AT_EXPORT.connections]!++;
     offer.counters[AT_EXPORT.connectionsTotal]!++;
     this.#transmission = new Transmission({
       volume: offer.volume,
-      agreed: { readOnly, structuredReplies, baseAllocation, contexts, minimumBlock_bytes },
+      agreed: { readOnly, structuredReplies, extendedHeaders, baseAllocation, contexts, minimumBlock_bytes },
       output: this.#out,
       pool: this.#parts.pool,
       budget: this.#parts.budget,

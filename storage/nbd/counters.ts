@@ -39,6 +39,7 @@ export const SERVER_COUNTERS = [
   'badOptionMagic',
   'oversizedOption',
   'tooManyOptions',
+  'misplacedOptions', // NBD_OPT_EXPORT_NAME after extended headers were agreed
   'unknownExport',
   'fullExport', // beyond its connectionLimit
   'forbiddenExport', // asked for by a client that may not use it, which is told that there is none

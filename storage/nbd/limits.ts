@@ -53,5 +53,10 @@ export const DRAIN_LIMIT_MS = 5_000;
 /** For a client that has ended its side to read what is still for it. */
 export const LINGER_LIMIT_MS = 60_000;
 
-/** Extents in one answer to NBD_CMD_BLOCK_STATUS. */
+/** Extents of one context in an answer to NBD_CMD_BLOCK_STATUS. */
 export const EXTENTS_LIMIT = 512;
+/** A volume is asked for the extents of so much at once, and in the same answer for more only where nothing is written. */
+export const STATUS_STEP_BYTES = 4096 * MiB;
+export const STATUS_STEPS_LIMIT = 256;
+/** Of a trim, or zeroes, so much is done in one turn; a volume goes over the states of its blocks. */
+export const SLICE_BYTES = 256 * MiB;

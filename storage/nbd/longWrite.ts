@@ -1,6 +1,6 @@
 /**
- * A write longer than PIECE_BYTES, whose payload is applied while it comes; or a write of any length that is refused
- * and whose payload is read past (`error` from the beginning).
+ * A write longer than PIECE_BYTES, whose payload is applied while it comes; or any request with a payload of that length that
+ * is refused and whose payload is read past (`error` from the beginning).
  *
  * Pieces end on blocks of 4096 of the volume, so that no block is written in two parts. One that the volume cannot
  * take at once stays in the input chunk until it is written (`waiting`); nothing else is received meanwhile.
@@ -15,10 +15,17 @@ export class LongWrite {
   readonly cookieHigh: number;
   readonly cookieLow: number;
   readonly fua: boolean;
+  readonly offset_bytes: number;
+  readonly length_bytes: number;
+  /** It is only read past. */
+  readonly refused: boolean;
   error: number;
+  /** Where the piece begins that was not written. */
+  failedAt_bytes = -1;
   waiting = false;
   left_bytes: number;
   #offset_bytes: number;
+  #pieceAt_bytes = -1;
 
   constructor(
     cookieHigh: number,
@@ -30,6 +37,9 @@ export class LongWrite {
   ) {
     this.cookieHigh = cookieHigh;
     this.cookieLow = cookieLow;
+    this.offset_bytes = offset_bytes;
+    this.length_bytes = length_bytes;
+    this.refused = error !== 0;
     this.#offset_bytes = offset_bytes;
     this.left_bytes = length_bytes;
     this.fua = fua;
@@ -51,7 +61,8 @@ export class LongWrite {
       if (result === -ERRNO.EAGAIN) {
         this.waiting = true;
         volume.write(this.#offset_bytes, length, chunk, at, waiter, token);
-      } else if (result < 0) this.error = nbdError(result);
+      } else if (result < 0) this.#failed(result, this.#offset_bytes);
+      this.#pieceAt_bytes = this.#offset_bytes;
     }
     this.#offset_bytes += length;
     this.left_bytes -= length;
@@ -61,6 +72,11 @@ export class LongWrite {
   /** The volume's answer to the piece that waited. */
   pieceDone(result: number): void {
     this.waiting = false;
-    if (result < 0) this.error = nbdError(result);
+    if (result < 0) this.#failed(result, this.#pieceAt_bytes);
+  }
+
+  #failed(result: number, at_bytes: number): void {
+    this.error = nbdError(result);
+    this.failedAt_bytes = at_bytes;
   }
 }

@@ -9,13 +9,15 @@
  * `step` takes what has come so far and says how much of it is used up; it never waits and never throws, whatever
  * the peer sends. Time is not its business: the connection has a deadline for the whole handshake.
  *
- * Not offered, and so answered NBD_REP_ERR_UNSUP: TLS, extended headers, anything unknown.
+ * Every refusal that can carry words does. An option that nobody here knows is answered NBD_REP_ERR_UNSUP, also when its
+ * data are too long to be looked at: they are passed over.
  */
 import {
   CLIENT_FLAGS_BYTES,
   IHAVEOPT_HIGH,
   IHAVEOPT_LOW,
   META_CONTEXT_BASE_ALLOCATION,
+  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
@@ -47,8 +49,10 @@ import { MAXIMUM_PAYLOAD_BYTES, MINIMUM_BLOCK_BYTES, PREFERRED_BLOCK_BYTES } fro
 
 // ---- our constants ----
 
-/** Longer option data end the connection. Two strings of 4096 bytes and some queries fit many times. */
+/** Longer option data are not looked at. Two strings of 4096 bytes and some queries fit many times. */
 export const OPTION_DATA_LIMIT_BYTES = 65_536;
+/** Longer ones are not even passed over, but end the connection. */
+export const SKIPPED_OPTION_LIMIT_BYTES = 1024 * 1024;
 /** Options before the connection is ended: real clients need fewer than ten, and one more for each export listed. */
 export const OPTION_COUNT_LIMIT = 100_000;
 /** The id under which base:allocation is known in the transmission phase. */
@@ -79,7 +83,9 @@ export interface OfferList<O extends Offer> {
 
 export interface Entered<O extends Offer> {
   readonly offer: O;
+  /** Replies in chunks: by NBD_OPT_STRUCTURED_REPLY or by NBD_OPT_EXTENDED_HEADERS. */
   readonly structuredReplies: boolean;
+  readonly extendedHeaders: boolean;
   readonly baseAllocation: boolean;
   /** Indices of the offer's `contexts()`; index + FIRST_CONTEXT_ID is the id on the wire. */
   readonly contexts: readonly number[];
@@ -92,10 +98,16 @@ export type HandshakeEnd =
   | 'badOptionMagic'
   | 'oversizedOption'
   | 'tooManyOptions'
+  | 'misplacedOptions'
   | 'unknownExport'
   | 'fullExport';
 
-export function transmissionFlags(readOnly: boolean, structuredReplies: boolean): number {
+/** `statusPayload`: NBD_CMD_BLOCK_STATUS may name contexts. */
+export function transmissionFlags(
+  readOnly: boolean,
+  structuredReplies: boolean,
+  statusPayload = false,
+): number {
   const always =
     NBD_FLAG_HAS_FLAGS |
     NBD_FLAG_SEND_FLUSH |
@@ -103,7 +115,12 @@ export function transmissionFlags(readOnly: boolean, structuredReplies: boolean)
     NBD_FLAG_CAN_MULTI_CONN |
     NBD_FLAG_SEND_CACHE;
   const writing = NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
-  return always | (readOnly ? NBD_FLAG_READ_ONLY : writing) | (structuredReplies ? NBD_FLAG_SEND_DF : 0);
+  return (
+    always |
+    (readOnly ? NBD_FLAG_READ_ONLY : writing) |
+    (structuredReplies ? NBD_FLAG_SEND_DF : 0) |
+    (statusPayload ? NBD_FLAG_BLOCK_STATUS_PAYLOAD : 0)
+  );
 }
 
 export class Negotiation<O extends Offer> {
@@ -114,6 +131,9 @@ export class Negotiation<O extends Offer> {
   #fixedNewstyle = false;
   #noZeroes = false;
   #structuredReplies = false;
+  #extendedHeaders = false;
+  /** Of an option's data that are passed over. */
+  #skip_bytes = 0;
   /** Name of the export for which contexts were selected. */
   #contextFor: string | null = null;
   #baseAllocation = false;
@@ -138,6 +158,13 @@ export class Negotiation<O extends Offer> {
         at += CLIENT_FLAGS_BYTES;
         continue;
       }
+      if (this.#skip_bytes > 0) {
+        const skipped = Math.min(left, this.#skip_bytes);
+        if (skipped === 0) break;
+        this.#skip_bytes -= skipped;
+        at += skipped;
+        continue;
+      }
       // A wrong magic is told from as few bytes as tell it.
       if (left >= 8 && (view.getUint32(at) !== IHAVEOPT_HIGH || view.getUint32(at + 4) !== IHAVEOPT_LOW)) {
         this.ended = 'badOptionMagic';
@@ -146,14 +173,20 @@ export class Negotiation<O extends Offer> {
       if (left < OPTION_HEADER_BYTES) break;
       const option = view.getUint32(at + 8);
       const length = view.getUint32(at + 12);
-      if (length > OPTION_DATA_LIMIT_BYTES) {
+      if (length > SKIPPED_OPTION_LIMIT_BYTES) {
         this.ended = 'oversizedOption';
         break;
       }
-      if (left < OPTION_HEADER_BYTES + length) break;
+      if (length <= OPTION_DATA_LIMIT_BYTES && left < OPTION_HEADER_BYTES + length) break;
       if (++this.#optionCount > OPTION_COUNT_LIMIT) {
         this.ended = 'tooManyOptions';
         break;
+      }
+      if (length > OPTION_DATA_LIMIT_BYTES) {
+        at += OPTION_HEADER_BYTES;
+        this.#skip_bytes = length;
+        this.#oversized(option, out);
+        continue;
       }
       this.#option(option, input.subarray(at + OPTION_HEADER_BYTES, at + OPTION_HEADER_BYTES + length), out);
       at += OPTION_HEADER_BYTES + length;
@@ -167,6 +200,14 @@ export class Negotiation<O extends Offer> {
     this.#noZeroes = (flags & NBD_FLAG_C_NO_ZEROES) !== 0;
     // "the server MUST drop the TCP connection if the client sets an unknown flag"
     if ((flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) !== 0) this.ended = 'badClientFlags';
+  }
+
+  /** An option whose data are too long to be looked at. */
+  #oversized(option: number, out: Uint8Array[]): void {
+    if (TAKES_NAME.includes(option) && this.#fixedNewstyle)
+      return refuse(out, option, NBD_REP.ERR_TOO_BIG, `at most ${OPTION_DATA_LIMIT_BYTES} bytes of data`);
+    // None of the others has data that could be long: what is wrong with it is told from any.
+    this.#option(option, SOME_DATA, out);
   }
 
   #option(option: number, data: Uint8Array, out: Uint8Array[]): void {
@@ -192,18 +233,31 @@ export class Negotiation<O extends Offer> {
       case NBD_OPT.STRUCTURED_REPLY:
         if (data.length > 0)
           return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_STRUCTURED_REPLY takes no data');
+        if (this.#extendedHeaders)
+          return refuse(out, option, NBD_REP.ERR_EXT_HEADER_REQD, 'extended headers are agreed already');
         this.#structuredReplies = true;
+        out.push(optionReply(option, NBD_REP.ACK));
+        return;
+      case NBD_OPT.EXTENDED_HEADERS:
+        if (data.length > 0)
+          return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_EXTENDED_HEADERS takes no data');
+        this.#extendedHeaders = true;
         out.push(optionReply(option, NBD_REP.ACK));
         return;
       case NBD_OPT.LIST_META_CONTEXT:
       case NBD_OPT.SET_META_CONTEXT:
         return this.#metaContext(option, data, out);
       default:
-        return refuse(out, option, NBD_REP.ERR_UNSUP, 'not supported by this server');
+        return refuse(out, option, NBD_REP.ERR_UNSUP, `option ${option} is not known to this server`);
     }
   }
 
   #exportName(data: Uint8Array, out: Uint8Array[]): void {
+    if (this.#extendedHeaders) {
+      // "a client that has used NBD_OPT_EXTENDED_HEADERS to negotiate extended headers MUST NOT use this option"
+      this.ended = 'misplacedOptions';
+      return;
+    }
     const name = textOf(data);
     const offer = name === null ? null : this.#offers.find(name);
     if (offer === null) {
@@ -215,22 +269,22 @@ export class Negotiation<O extends Offer> {
       this.ended = 'fullExport';
       return;
     }
-    const flags = transmissionFlags(offer.readOnly, this.#structuredReplies);
+    const flags = this.#flagsOf(offer);
     out.push(exportNameReply(offer.size_bytes, flags, !this.#noZeroes));
     this.#enter(offer);
   }
 
   #go(option: number, data: Uint8Array, out: Uint8Array[]): void {
     const asked = parseGo(data);
-    if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, 'malformed');
+    if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, MALFORMED);
     const offer = this.#offers.find(asked.name);
-    if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
+    if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, NO_SUCH_EXPORT);
     if (option === NBD_OPT.GO && offer.full === true) {
       refuse(out, option, NBD_REP.ERR_POLICY, 'this export has as many clients as it may have');
       this.ended = 'fullExport';
       return;
     }
-    const flags = transmissionFlags(offer.readOnly, this.#structuredReplies);
+    const flags = this.#flagsOf(offer);
     out.push(optionReply(option, NBD_REP.INFO, infoExport(offer.size_bytes, flags)));
     if (asked.infos.includes(NBD_INFO.NAME))
       out.push(optionReply(option, NBD_REP.INFO, infoText(NBD_INFO.NAME, offer.name)));
@@ -238,7 +292,8 @@ export class Negotiation<O extends Offer> {
       out.push(optionReply(option, NBD_REP.INFO, infoText(NBD_INFO.DESCRIPTION, offer.description!)));
     // Asked for or not: a client must skip what it does not know.
     const minimum_bytes = offer.minimumBlock_bytes ?? MINIMUM_BLOCK_BYTES;
-    const sizes = infoBlockSize(minimum_bytes, PREFERRED_BLOCK_BYTES, MAXIMUM_PAYLOAD_BYTES);
+    const preferred_bytes = Math.max(minimum_bytes, PREFERRED_BLOCK_BYTES);
+    const sizes = infoBlockSize(minimum_bytes, preferred_bytes, MAXIMUM_PAYLOAD_BYTES);
     out.push(optionReply(option, NBD_REP.INFO, sizes));
     if (asked.infos.includes(NBD_INFO.BLOCK_SIZE)) this.#sizesFor = offer.name;
     // Sent after the sizes, "in order to help avoid a potentially unnecessary round trip".
@@ -256,12 +311,17 @@ export class Negotiation<O extends Offer> {
       this.#baseAllocation = false;
       this.#contexts = [];
     }
-    if (!this.#structuredReplies)
-      return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_STRUCTURED_REPLY must come first');
+    if (!this.#structuredReplies && !this.#extendedHeaders)
+      return refuse(
+        out,
+        option,
+        NBD_REP.ERR_INVALID,
+        'NBD_OPT_STRUCTURED_REPLY or NBD_OPT_EXTENDED_HEADERS must come first',
+      );
     const asked = parseMetaContext(data);
-    if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, 'malformed');
+    if (asked === null) return refuse(out, option, NBD_REP.ERR_INVALID, MALFORMED);
     const offer = this.#offers.find(asked.name);
-    if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, 'no such export here');
+    if (offer === null) return refuse(out, option, NBD_REP.ERR_UNKNOWN, NO_SUCH_EXPORT);
     const all = !setting && asked.queries.length === 0;
     const wanted = (name: string): boolean =>
       all || asked.queries.some(query => query === name || (!setting && isWildcardOf(query, name)));
@@ -285,16 +345,36 @@ export class Negotiation<O extends Offer> {
     out.push(optionReply(option, NBD_REP.ACK));
   }
 
+  #flagsOf(offer: O): number {
+    const { readOnly, name } = offer;
+    // "SHOULD NOT advertise this bit in response to NBD_OPT_GO if the client does not negotiate metacontexts"
+    const statusPayload = this.#extendedHeaders && this.#contextFor === name;
+    return transmissionFlags(readOnly, this.#structuredReplies || this.#extendedHeaders, statusPayload);
+  }
+
   #enter(offer: O): void {
     this.entered = {
       offer,
-      structuredReplies: this.#structuredReplies,
+      structuredReplies: this.#structuredReplies || this.#extendedHeaders,
+      extendedHeaders: this.#extendedHeaders,
       // Contexts hold for the export for which they were selected.
       baseAllocation: this.#contextFor === offer.name && this.#baseAllocation,
       contexts: this.#contextFor === offer.name ? this.#contexts : [],
     };
   }
 }
+
+const MALFORMED =
+  'malformed: lengths do not fit, or a string is no UTF-8, holds a NUL or is longer than 4096 bytes';
+const NO_SUCH_EXPORT = 'no such export here, or not for this client';
+/** Options whose data hold names, of which a client could have many. */
+const TAKES_NAME: readonly number[] = [
+  NBD_OPT.INFO,
+  NBD_OPT.GO,
+  NBD_OPT.LIST_META_CONTEXT,
+  NBD_OPT.SET_META_CONTEXT,
+];
+const SOME_DATA = new Uint8Array(1);
 
 /** A namespace, or a namespace and a first part: `base:`, `qemu:`, `qemu:dirty-bitmap:`. */
 function isWildcardOf(query: string, name: string): boolean {

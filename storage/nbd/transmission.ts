@@ -12,48 +12,54 @@
  *
  * A write longer than PIECE_BYTES is not gathered but applied as its payload comes, in pieces that end on blocks
  * of 4096, one at a time (longWrite.ts): a client that goes away in the middle of it leaves the beginning written, as
- * a machine that loses power does. A read longer than that is gathered in several chunks before its reply begins, so
- * that an error can still be told.
+ * a machine that loses power does. Any other payload of that length, and the payload of what is refused, is read past.
+ *
+ * Reads that wait: slowReads.ts. Block status: blockStatus.ts.
+ *
+ * One clause is not kept to: a chunk that is sent from a file carries NBD_REPLY_FLAG_DONE, though an error may still come up
+ * while it is sent ("MUST NOT do so for a content chunk if it would still be possible to detect an error while transmitting the
+ * chunk"). The file is sent from only when its pages are in memory, another chunk would cost each long read a system call,
+ * and when it does fail, the connection is dropped in the middle of the chunk: no wrong byte is ever taken for a good one.
  *
  * Nothing is taken while `stalled`: the client does not read its replies, or has its limit in flight.
  */
+import { BlockStatus } from './blockStatus.js';
 import type { Budget, BudgetWaiter, Chunk, ChunkPool } from './chunks.js';
 import { AT_EXPORT } from './counters.js';
 import {
-  EXTENTS_LIMIT,
   IN_FLIGHT_LIMIT_BYTES,
   IN_FLIGHT_REQUESTS_LIMIT,
+  MAXIMUM_PAYLOAD_BYTES,
   PIECE_BYTES,
   SEND_FILE_BYTES,
   SKIPPED_PAYLOAD_LIMIT_BYTES,
-  SMALL_CHUNK_BYTES,
+  SLICE_BYTES,
 } from './limits.js';
 import { LongWrite } from './longWrite.js';
-import { BASE_ALLOCATION_ID, FIRST_CONTEXT_ID } from './negotiation.js';
+import { Operations, type Operation } from './operation.js';
 import type { FileSource, Output } from './output.js';
+import { ZERO_RUN_BYTES, layRead } from './readReply.js';
 import { Replies } from './replies.js';
-import { nbdError, validate, type Agreed } from './validate.js';
+import { BLOCK_BYTES, SlowReads } from './slowReads.js';
+import { BAD_CONTEXT_LIST, nbdError, validate, type Agreed } from './validate.js';
+import { failure } from './words.js';
+import { ERRNO, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
 import {
-  ERRNO,
-  newContextExtentList,
-  newExtentList,
-  type Volume,
-  type Waiter,
-  type ZeroHow,
-} from '../volume/volume.js';
-import {
+  EXTENDED_REQUEST_BYTES,
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
+  NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
-  NBD_CMD_FLAG_REQ_ONE,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
   REQUEST_BYTES,
   request,
@@ -61,25 +67,6 @@ import {
 
 /** Below this a payload that has not come whole may be received together with whatever follows it. */
 const EXACT_RECEIVE_BYTES = 32_768;
-
-/** Shared by all connections: filled and used up within one request. */
-const extents = newExtentList(EXTENTS_LIMIT);
-const values = newContextExtentList(EXTENTS_LIMIT);
-
-/** A request that waits for its volume. */
-interface Operation {
-  type: number;
-  cookieHigh: number;
-  cookieLow: number;
-  offset: number;
-  /** Held of the budget. */
-  payload_bytes: number;
-  /** Flush before the answer. */
-  fua: boolean;
-  chunks: Chunk[];
-  piecesLeft: number;
-  error: number;
-}
 
 const LONG_WRITE_TOKEN = -1;
 const FILL_TOKEN = -2;
@@ -101,21 +88,22 @@ export type TransmissionEnd = 'disconnects' | 'badRequestMagic' | 'oversizedRequ
 export class Transmission implements Waiter, BudgetWaiter, FileSource {
   ended: TransmissionEnd | null = null;
   /** How much more input the next step needs at least; what may be received beyond that. */
-  wanted_bytes = REQUEST_BYTES;
+  wanted_bytes: number;
   welcome_bytes = Infinity;
-  inFlightCount = 0;
-  #inFlight_bytes = 0;
   #volume: Volume;
   #agreed: Agreed;
+  #extended: boolean;
+  #header_bytes: number;
   #out: Output;
   #pool: ChunkPool;
   #budget: Budget;
   #counters: Float64Array;
   #touch: () => void;
-  #operations: Operation[] = [];
-  #free: number[] = [];
+  #operations = new Operations();
   #longWrite: LongWrite | null = null;
   #replies: Replies;
+  #status: BlockStatus;
+  #slowReads: SlowReads;
   #waitsForBudget = false;
 
   constructor(parts: TransmissionParts) {
@@ -126,15 +114,25 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     this.#budget = parts.budget;
     this.#counters = parts.counters;
     this.#touch = parts.touch;
-    this.#replies = new Replies(parts.output, parts.agreed.structuredReplies, parts.counters);
+    const { structuredReplies, extendedHeaders = false } = parts.agreed;
+    this.#extended = extendedHeaders;
+    this.#header_bytes = extendedHeaders ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+    this.wanted_bytes = this.#header_bytes;
+    this.#replies = new Replies(parts.output, structuredReplies, extendedHeaders, parts.counters);
+    this.#status = new BlockStatus(parts.volume, parts.agreed, this.#replies, parts.counters);
+    this.#slowReads = new SlowReads(parts, this.#operations, this.#replies, this);
+  }
+
+  get inFlightCount(): number {
+    return this.#operations.inFlightCount;
   }
 
   get stalled(): boolean {
     return (
       this.#out.blocked ||
       this.#waitsForBudget ||
-      this.inFlightCount >= IN_FLIGHT_REQUESTS_LIMIT ||
-      this.#inFlight_bytes >= IN_FLIGHT_LIMIT_BYTES ||
+      this.#operations.inFlightCount >= IN_FLIGHT_REQUESTS_LIMIT ||
+      this.#operations.inFlight_bytes >= IN_FLIGHT_LIMIT_BYTES ||
       this.holdsInput
     );
   }
@@ -142,6 +140,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   /** Takes whole requests from `chunk` between `at` and `end`; returns where the rest begins. */
   consume(chunk: Chunk, at: number, end: number): number {
     const view = chunk.view;
+    const header = this.#header_bytes;
+    const magic = this.#extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
     while (this.ended === null && !this.stalled) {
       if (this.#longWrite !== null) {
         const taken = this.#continueLongWrite(this.#longWrite, chunk, at, end);
@@ -151,56 +151,69 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         continue;
       }
       const left = end - at;
-      if (left < REQUEST_BYTES) {
-        this.#want(REQUEST_BYTES - left, Infinity);
-        break;
-      }
-      if (request.magic(view, at) !== NBD_REQUEST_MAGIC) {
+      // Another magic is told from as few bytes as tell it.
+      if (left >= 4 && request.magic(view, at) !== magic) {
         this.ended = 'badRequestMagic';
         break;
       }
+      if (left < header) {
+        this.#want(header - left, Infinity);
+        break;
+      }
       const type = request.type(view, at);
-      const length = request.length(view, at);
-      const whole = type === NBD_CMD_WRITE && length <= PIECE_BYTES ? REQUEST_BYTES + length : REQUEST_BYTES;
+      const length = this.#extended ? request.length64(view, at) : request.length(view, at);
+      const payload = this.#hasPayload(type, request.flags(view, at)) ? length : 0;
+      const whole = payload <= PIECE_BYTES ? header + payload : header;
       if (left < whole) {
         // Long payloads are received alone, so that nothing behind them has to be moved; the next header may come along.
         const missing = whole - left;
-        this.#want(missing, length < EXACT_RECEIVE_BYTES ? Infinity : missing + REQUEST_BYTES);
+        this.#want(missing, payload < EXACT_RECEIVE_BYTES ? Infinity : missing + header);
         break;
       }
-      if (!this.#take(type, length, chunk, at)) break;
+      if (!this.#take(type, length, payload, chunk, at)) break;
       at += whole;
     }
     return at;
+  }
+
+  /** Whether the length of a request is that of bytes behind it, and not of a range of the export. */
+  #hasPayload(type: number, flags: number): boolean {
+    return this.#extended ? (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0 : type === NBD_CMD_WRITE;
   }
 
   /** The answer of the volume to an Operation, to a piece of a long write, or to what `fill` reads. */
   completed(token: number, result: number): void {
     if (token === LONG_WRITE_TOKEN) {
       this.#longWrite!.pieceDone(result);
-      this.inFlightCount--;
+      this.#operations.inFlightCount--;
       this.#touch();
       return;
     }
     if (token === FILL_TOKEN) {
       this.#out.filled(result);
-      this.inFlightCount--;
+      this.#operations.inFlightCount--;
       this.#touch();
       return;
     }
-    const operation = this.#operations[token]!;
-    if (result < 0 && operation.error === 0) operation.error = nbdError(result);
-    if (--operation.piecesLeft > 0) return;
-    if (operation.fua && operation.error === 0) {
-      operation.fua = false;
-      operation.piecesLeft = 1;
-      this.#volume.flush(this, token);
-      return;
+    const operation = this.#operations.slots[token]!;
+    if (operation.type === NBD_CMD_READ && this.#inChunks(operation.flags)) {
+      if (!this.#slowReads.pieceCame(operation, token, result)) return;
+    } else {
+      if (result < 0 && operation.error === 0)
+        operation.error = nbdError(result, (operation.flags & NBD_CMD_FLAG_FAST_ZERO) !== 0);
+      if (--operation.piecesLeft > 0) return;
+      if (operation.error === 0) {
+        if (operation.done < operation.length) return this.#slice(operation, token);
+        if (operation.fua) {
+          operation.fua = false;
+          operation.piecesLeft = 1;
+          this.#volume.flush(this, token);
+          return;
+        }
+      }
+      this.#answer(operation);
     }
-    this.#answer(operation);
-    this.inFlightCount--;
-    this.#inFlight_bytes -= operation.payload_bytes;
-    this.#free.push(token);
+    this.#operations.give(token);
     this.#touch();
   }
 
@@ -211,7 +224,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   fill(offset_bytes: number, length_bytes: number, chunk: Chunk): number {
     const result = this.#volume.tryRead(offset_bytes, length_bytes, chunk, 0);
     if (result !== -ERRNO.EAGAIN) return result;
-    this.inFlightCount++;
+    this.#operations.inFlightCount++;
     this.#volume.read(offset_bytes, length_bytes, chunk, 0, this, FILL_TOKEN);
     return result;
   }
@@ -241,8 +254,13 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     this.welcome_bytes = welcome_bytes;
   }
 
-  /** False: it must be asked again later (no budget). */
-  #take(type: number, length: number, chunk: Chunk, at: number): boolean {
+  /** Whether the reply to a read may be several chunks. */
+  #inChunks(flags: number): boolean {
+    return this.#replies.inChunks && (flags & NBD_CMD_FLAG_DF) === 0;
+  }
+
+  /** False: it must be asked again later (no budget). A payload of up to PIECE_BYTES is behind the header. */
+  #take(type: number, length: number, payload: number, chunk: Chunk, at: number): boolean {
     const view = chunk.view;
     const flags = request.flags(view, at);
     const cookieHigh = request.cookieHigh(view, at);
@@ -252,27 +270,41 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       this.ended = 'disconnects';
       return true;
     }
-    const error = validate(type, flags, offset, length, this.#volume.size_bytes, this.#agreed);
-    if (type === NBD_CMD_WRITE && length > PIECE_BYTES) {
-      if (length > SKIPPED_PAYLOAD_LIMIT_BYTES) {
+    const behind = at + this.#header_bytes;
+    // Of block status the payload says what is to be looked at, and by what.
+    const names = payload > 0 && type === NBD_CMD_BLOCK_STATUS && payload <= PIECE_BYTES;
+    if (names) length = BlockStatus.effectLength(view, behind, payload);
+    const { size_bytes } = this.#volume;
+    let refusal = validate(type, flags, offset, length, size_bytes, this.#agreed);
+    if (payload > PIECE_BYTES) {
+      // "A server SHOULD initiate hard disconnect" beyond the maximum, with extended headers.
+      if (payload > (this.#extended ? MAXIMUM_PAYLOAD_BYTES : SKIPPED_PAYLOAD_LIMIT_BYTES)) {
         this.ended = 'oversizedRequests';
         return true;
       }
-      const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-      this.#longWrite = new LongWrite(cookieHigh, cookieLow, offset, length, fua, error);
-      return true;
+      if (type !== NBD_CMD_WRITE) refusal ??= BAD_CONTEXT_LIST;
     }
-    if (error !== 0) {
-      this.#replies.error(type, error, cookieHigh, cookieLow);
+    this.#replies.toHalves(cookieHigh, cookieLow, view.getInt32(at + 16), view.getInt32(at + 20));
+    const contexts = names ? this.#status.named(view, behind, payload) : this.#status.all;
+    if (names && contexts === 0) refusal ??= BAD_CONTEXT_LIST;
+    if (refusal !== null) {
+      const { error, words } = refusal;
+      this.#replies.error(error, () => words(type, offset, length, size_bytes, this.#agreed));
+      if (payload > PIECE_BYTES) this.#longWrite = new LongWrite(0, 0, 0, payload, false, error);
       return true;
     }
     switch (type) {
       case NBD_CMD_READ:
-        return this.#read(cookieHigh, cookieLow, offset, length);
-      case NBD_CMD_WRITE:
-        return this.#write(flags, cookieHigh, cookieLow, offset, length, chunk, at + REQUEST_BYTES);
+        return this.#read(flags, cookieHigh, cookieLow, offset, length);
+      case NBD_CMD_WRITE: {
+        if (payload <= PIECE_BYTES)
+          return this.#write(flags, cookieHigh, cookieLow, offset, length, chunk, behind);
+        const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
+        this.#longWrite = new LongWrite(cookieHigh, cookieLow, offset, length, fua, 0);
+        return true;
+      }
       case NBD_CMD_BLOCK_STATUS:
-        this.#blockStatus(flags, cookieHigh, cookieLow, offset, length);
+        this.#status.answer(flags, offset, length, contexts);
         return true;
       default:
         this.#later(type, flags, cookieHigh, cookieLow, offset, length);
@@ -280,11 +312,12 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     }
   }
 
-  #read(cookieHigh: number, cookieLow: number, offset: number, length: number): boolean {
-    const header = this.#replies.dataHeader_bytes;
+  #read(flags: number, cookieHigh: number, cookieLow: number, offset: number, length: number): boolean {
+    const replies = this.#replies;
+    const header = replies.dataHeader_bytes;
     if (length === 0) {
       this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, 0);
-      this.#replies.success(NBD_CMD_READ, cookieHigh, cookieLow);
+      replies.success(NBD_CMD_READ);
       return true;
     }
     const out = this.#out;
@@ -292,7 +325,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       const fileFd = this.#volume.sendableFrom(offset, length);
       if (fileFd >= 0) {
         const at = out.reserve(header);
-        this.#replies.dataHeader(out.chunk!.view, at, cookieHigh, cookieLow, offset, length);
+        replies.dataHeader(out.chunk!.view, at, offset, length, true);
         out.commit(header);
         out.appendFile(this, fileFd, offset, length);
         this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
@@ -300,34 +333,32 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         return true;
       }
     }
+    const inChunks = this.#inChunks(flags);
     if (length <= PIECE_BYTES) {
       const at = out.reserve(header + length);
       const chunk = out.chunk!;
       const result = this.#volume.tryRead(offset, length, chunk, at + header);
       if (result === 0) {
-        this.#replies.dataHeader(chunk.view, at, cookieHigh, cookieLow, offset, length);
-        out.commit(header + length);
+        if (inChunks && length >= ZERO_RUN_BYTES)
+          out.commit(layRead(replies, chunk, at, offset, length, true));
+        else {
+          replies.dataHeader(chunk.view, at, offset, length, true);
+          out.commit(header + length);
+        }
         this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
         return true;
       }
-      if (result !== -ERRNO.EAGAIN) {
-        this.#replies.error(NBD_CMD_READ, nbdError(result), cookieHigh, cookieLow);
+      // Where a part of it may be good that is looked for, which takes a while.
+      if (result !== -ERRNO.EAGAIN && !(inChunks && result === -ERRNO.EIO && length > BLOCK_BYTES)) {
+        this.#failed(NBD_CMD_READ, offset, length, nbdError(result), inChunks ? offset : -1);
         return true;
       }
     }
     if (!this.#mayWait(length)) return false;
     this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
     this.#counters[AT_EXPORT.slowReads]!++;
-    const token = this.#begin(NBD_CMD_READ, cookieHigh, cookieLow, offset, length, false);
-    const operation = this.#operations[token]!;
-    operation.piecesLeft = Math.ceil(length / PIECE_BYTES);
-    for (let done = 0; done < length; done += PIECE_BYTES) {
-      const piece = Math.min(PIECE_BYTES, length - done);
-      const room = done === 0 ? header : 0;
-      const chunk = this.#pool.take(room + piece);
-      operation.chunks.push(chunk);
-      this.#volume.read(offset + done, piece, chunk, room, this, token);
-    }
+    if (inChunks) this.#slowReads.inPieces(flags, cookieHigh, cookieLow, offset, length);
+    else this.#slowReads.whole(flags, cookieHigh, cookieLow, offset, length);
     return true;
   }
 
@@ -345,35 +376,45 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     if (result === -ERRNO.EAGAIN) {
       if (!this.#mayWait(length)) return false;
       this.#counters[AT_EXPORT.slowWrites]!++;
-      const token = this.#begin(NBD_CMD_WRITE, cookieHigh, cookieLow, offset, length, fua);
-      const operation = this.#operations[token]!;
+      const token = this.#operations.take(
+        NBD_CMD_WRITE,
+        flags,
+        cookieHigh,
+        cookieLow,
+        offset,
+        length,
+        length,
+      );
+      const operation = this.#operations.slots[token]!;
+      operation.done = length;
+      operation.fua = fua;
       const own = this.#pool.take(length);
       own.bytes.set(chunk.bytes.subarray(at, at + length));
       operation.chunks.push(own);
       this.#volume.write(offset, length, own, 0, this, token);
     } else if (result < 0) {
-      this.#replies.error(NBD_CMD_WRITE, nbdError(result), cookieHigh, cookieLow);
+      this.#failed(NBD_CMD_WRITE, offset, length, nbdError(result));
       return true;
-    } else this.#written(NBD_CMD_WRITE, fua, cookieHigh, cookieLow);
+    } else this.#written(fua, cookieHigh, cookieLow, offset);
     this.#count(AT_EXPORT.writes, AT_EXPORT.writtenBytes, length);
     if (fua) this.#counters[AT_EXPORT.fuaWrites]!++;
     return true;
   }
 
   /** The bytes are in the volume: answer, after a flush where that was asked for. */
-  #written(type: number, fua: boolean, cookieHigh: number, cookieLow: number): void {
-    if (!fua) return this.#replies.success(type, cookieHigh, cookieLow);
-    this.#volume.flush(this, this.#begin(type, cookieHigh, cookieLow, 0, 0, false));
+  #written(fua: boolean, cookieHigh: number, cookieLow: number, offset: number): void {
+    if (!fua) return this.#replies.success(NBD_CMD_WRITE);
+    this.#volume.flush(this, this.#operations.take(NBD_CMD_WRITE, 0, cookieHigh, cookieLow, offset, 0, 0));
   }
 
   /** Returns how much of the input was used up. */
   #continueLongWrite(long: LongWrite, chunk: Chunk, at: number, end: number): number {
     const taken = long.take(this.#volume, chunk, at, end, this, LONG_WRITE_TOKEN);
-    this.#want(1, long.left_bytes + REQUEST_BYTES);
+    this.#want(1, long.left_bytes + this.#header_bytes);
     if (long.error === 0) this.#counters[AT_EXPORT.writtenBytes]! += taken;
     if (long.waiting) {
       this.#counters[AT_EXPORT.slowWrites]!++;
-      this.inFlightCount++;
+      this.#operations.inFlightCount++;
     }
     if (long.over) this.#endLongWrite(long);
     return taken;
@@ -381,11 +422,14 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
 
   #endLongWrite(long: LongWrite): void {
     this.#longWrite = null;
-    const { cookieHigh, cookieLow, error, fua } = long;
-    if (error !== 0) return this.#replies.error(NBD_CMD_WRITE, error, cookieHigh, cookieLow);
+    if (long.refused) return; // and answered already
+    const { cookieHigh, cookieLow, error, fua, offset_bytes, length_bytes } = long;
+    this.#replies.to(cookieHigh, cookieLow, offset_bytes);
+    if (error !== 0)
+      return this.#failed(NBD_CMD_WRITE, offset_bytes, length_bytes, error, long.failedAt_bytes);
     this.#counters[AT_EXPORT.writes]!++;
     if (fua) this.#counters[AT_EXPORT.fuaWrites]!++;
-    this.#written(NBD_CMD_WRITE, fua, cookieHigh, cookieLow);
+    this.#written(fua, cookieHigh, cookieLow, offset_bytes);
   }
 
   #later(
@@ -396,62 +440,28 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     offset: number,
     length: number,
   ): void {
-    const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
     this.#counters[COUNTER_OF[type]!]!++;
-    if (length === 0 && type !== NBD_CMD_FLUSH) return this.#replies.success(type, cookieHigh, cookieLow);
-    const writes = type === NBD_CMD_TRIM || type === NBD_CMD_WRITE_ZEROES;
-    const token = this.#begin(type, cookieHigh, cookieLow, offset, 0, fua && writes);
-    switch (type) {
-      case NBD_CMD_FLUSH:
-        return this.#volume.flush(this, token);
-      case NBD_CMD_TRIM:
-        return this.#volume.trim(offset, length, this, token);
-      case NBD_CMD_CACHE:
-        return this.#volume.cache(offset, length, this, token);
-      default:
-        return this.#volume.zero(offset, length, ZERO_HOW[zeroHow(flags)]!, this, token);
-    }
+    if (length === 0 && type !== NBD_CMD_FLUSH) return this.#replies.success(type);
+    const token = this.#operations.take(type, flags, cookieHigh, cookieLow, offset, length, 0);
+    const operation = this.#operations.slots[token]!;
+    operation.fua = (flags & NBD_CMD_FLAG_FUA) !== 0 && type !== NBD_CMD_FLUSH && type !== NBD_CMD_CACHE;
+    if (type === NBD_CMD_FLUSH) return this.#volume.flush(this, token);
+    this.#slice(operation, token);
   }
 
-  #blockStatus(flags: number, cookieHigh: number, cookieLow: number, offset: number, length: number): void {
-    this.#counters[AT_EXPORT.blockStatuses]!++;
-    const one = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0;
-    const { baseAllocation, contexts = [] } = this.#agreed;
-    // "exactly one chunk of this type for each context"; an error ends the answer, whatever came before it.
-    let left = contexts.length;
-    if (baseAllocation) {
-      const result = this.#volume.extents(offset, length, extents);
-      if (result < 0)
-        return this.#replies.error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
-      const { count, lengths_bytes, flags: states } = extents;
-      const id = BASE_ALLOCATION_ID;
-      this.#replies.blockStatus(
-        id,
-        lengths_bytes,
-        states,
-        one ? 1 : count,
-        left === 0,
-        cookieHigh,
-        cookieLow,
-      );
-    }
-    for (const context of contexts) {
-      const result = this.#volume.meta?.contextExtents(context, offset, length, values) ?? -ERRNO.EIO;
-      if (result < 0)
-        return this.#replies.error(NBD_CMD_BLOCK_STATUS, nbdError(result), cookieHigh, cookieLow);
-      const { count, lengths_bytes, values: states } = values;
-      const id = FIRST_CONTEXT_ID + context;
-      left--;
-      this.#replies.blockStatus(
-        id,
-        lengths_bytes,
-        states,
-        one ? 1 : count,
-        left === 0,
-        cookieHigh,
-        cookieLow,
-      );
-    }
+  /** The next part of what has no payload and may be of any length: each takes a turn, so that others have theirs. */
+  #slice(operation: Operation, token: number): void {
+    const { type, flags } = operation;
+    const at = operation.offset + operation.done;
+    const length = Math.min(operation.length - operation.done, SLICE_BYTES);
+    operation.done += length;
+    operation.piecesLeft = 1;
+    if (type === NBD_CMD_TRIM) return this.#volume.trim(at, length, this, token);
+    if (type === NBD_CMD_WRITE_ZEROES)
+      return this.#volume.zero(at, length, ZERO_HOW[zeroHow(flags)]!, this, token);
+    // A hint: what comes later would only drive out what came first.
+    operation.done = operation.length;
+    this.#volume.cache(at, length, this, token);
   }
 
   /** Whether a request may hold so many bytes while it waits. */
@@ -465,66 +475,26 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     return false;
   }
 
-  /** An Operation of one piece; its index is the token. */
-  #begin(
-    type: number,
-    cookieHigh: number,
-    cookieLow: number,
-    offset: number,
-    payload_bytes: number,
-    fua: boolean,
-  ): number {
-    let token = this.#free.pop();
-    if (token === undefined) {
-      token = this.#operations.length;
-      this.#operations.push(newOperation());
-    }
-    const operation = this.#operations[token]!;
-    operation.type = type;
-    operation.cookieHigh = cookieHigh;
-    operation.cookieLow = cookieLow;
-    operation.offset = offset;
-    operation.payload_bytes = payload_bytes;
-    operation.fua = fua;
-    operation.piecesLeft = 1;
-    operation.error = 0;
-    this.inFlightCount++;
-    this.#inFlight_bytes += payload_bytes;
-    return token;
-  }
-
   #answer(operation: Operation): void {
-    const { type, cookieHigh, cookieLow, chunks, payload_bytes } = operation;
-    if (type === NBD_CMD_READ && operation.error === 0) {
-      this.#answerRead(operation);
+    const { type, cookieHigh, cookieLow, offset, length, chunks, error } = operation;
+    this.#replies.to(cookieHigh, cookieLow, operation.requestOffset);
+    if (type === NBD_CMD_READ && error === 0) {
+      this.#slowReads.answerWhole(operation);
     } else {
       for (const chunk of chunks) this.#pool.give(chunk);
-      this.#budget.give(payload_bytes);
-      if (operation.error !== 0) this.#replies.error(type, operation.error, cookieHigh, cookieLow);
-      else this.#replies.success(type, cookieHigh, cookieLow);
+      this.#budget.give(operation.payload_bytes);
+      if (error !== 0) this.#failed(type, offset, length, error);
+      else this.#replies.success(type);
     }
     chunks.length = 0;
   }
 
-  /** The reply to a read that waited: copied when it is small, so that a burst still goes out by one send. */
-  #answerRead(operation: Operation): void {
-    const { cookieHigh, cookieLow, offset, payload_bytes: length, chunks } = operation;
-    const header = this.#replies.dataHeader_bytes;
-    const first = chunks[0]!;
-    this.#replies.dataHeader(first.view, 0, cookieHigh, cookieLow, offset, length);
-    if (first.length_bytes <= SMALL_CHUNK_BYTES) {
-      const out = this.#out;
-      const at = out.reserve(header + length);
-      out.chunk!.bytes.set(first.bytes.subarray(0, header + length), at);
-      out.commit(header + length);
-      this.#pool.give(first);
-      this.#budget.give(length);
-      return;
-    }
-    for (let i = 0; i < chunks.length; i++) {
-      const piece = Math.min(PIECE_BYTES, length - i * PIECE_BYTES);
-      this.#out.append(chunks[i]!, 0, (i === 0 ? header : 0) + piece, piece);
-    }
+  /** What passed the gate was not done. `at`: where, if that is known more exactly than where the request begins. */
+  #failed(type: number, offset: number, length: number, error: number, at = -1): void {
+    const { state } = this.#volume;
+    if (at >= 0 && this.#replies.inChunks)
+      this.#replies.errorAt(error, failure(type, at, offset + length - at, error, state), at, true);
+    else this.#replies.error(error, () => failure(type, offset, length, error, state));
   }
 
   #count(operations: number, bytes: number, length: number): void {
@@ -550,18 +520,4 @@ const ZERO_HOW: readonly ZeroHow[] = [
 
 function zeroHow(flags: number): number {
   return ((flags & NBD_CMD_FLAG_NO_HOLE) !== 0 ? 1 : 0) + ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0 ? 2 : 0);
-}
-
-function newOperation(): Operation {
-  return {
-    type: 0,
-    cookieHigh: 0,
-    cookieLow: 0,
-    offset: 0,
-    payload_bytes: 0,
-    fua: false,
-    chunks: [],
-    piecesLeft: 0,
-    error: 0,
-  };
 }

@@ -2,7 +2,7 @@
  * The NBD protocol's layout and constants, and nothing else: no state, no I/O, no decisions.
  *
  * Names and numbers are those of the protocol's specification (doc/proto.md of the NetworkBlockDevice/nbd
- * project). Everything on the wire is big-endian. Two levels, as in the dataplane's wire/: accessors at fixed
+ * project; of extended headers: its branch extension-ext-header). Everything on the wire is big-endian. Two levels, as in the dataplane's wire/: accessors at fixed
  * offsets for the transmission phase, which is hot (no object per request), and small readers and writers for the
  * handshake, which is not.
  *
@@ -12,6 +12,8 @@
  *   request          0 magic(4) 4 flags(2) 6 type(2) 8 cookie(8) 16 offset(8) 24 length(4)           28 bytes
  *   simple reply     0 magic(4) 4 error(4) 8 cookie(8)                                               16 bytes
  *   structured chunk 0 magic(4) 4 flags(2) 6 type(2) 8 cookie(8) 16 length(4)                        20 bytes
+ *   extended request 0 magic(4) 4 flags(2) 6 type(2) 8 cookie(8) 16 offset(8) 24 length(8)           32 bytes
+ *   extended chunk   0 magic(4) 4 flags(2) 6 type(2) 8 cookie(8) 16 offset(8) 24 length(8)           32 bytes
  *   option           0 IHAVEOPT(8) 8 option(4) 12 length(4)                                          16 bytes
  *   option reply     0 magic(8) 8 option(4) 12 type(4) 16 length(4)                                  20 bytes
  */
@@ -29,6 +31,8 @@ export const OPTION_REPLY_MAGIC_LOW = 0x045565a9;
 export const NBD_REQUEST_MAGIC = 0x25609513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 /** Handshake flags, and the client's answer to them. */
 export const NBD_FLAG_FIXED_NEWSTYLE = 1 << 0;
@@ -49,6 +53,7 @@ export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
 export const NBD_FLAG_SEND_RESIZE = 1 << 9;
 export const NBD_FLAG_SEND_CACHE = 1 << 10;
 export const NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
+export const NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12;
 
 export const NBD_OPT = {
   EXPORT_NAME: 1,
@@ -78,6 +83,7 @@ export const NBD_REP = {
   ERR_SHUTDOWN: 0x80000007,
   ERR_BLOCK_SIZE_REQD: 0x80000008,
   ERR_TOO_BIG: 0x80000009,
+  ERR_EXT_HEADER_REQD: 0x8000000a,
 } as const;
 
 export const NBD_INFO = { EXPORT: 0, NAME: 1, DESCRIPTION: 2, BLOCK_SIZE: 3 } as const;
@@ -97,12 +103,14 @@ export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
 export const NBD_CMD_FLAG_DF = 1 << 2;
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
+export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 
 export const NBD_REPLY_FLAG_DONE = 1 << 0;
 export const NBD_REPLY_TYPE_NONE = 0;
 export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
 export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 export const NBD_REPLY_TYPE_ERROR = 0x8001;
 export const NBD_REPLY_TYPE_ERROR_OFFSET = 0x8002;
 
@@ -128,12 +136,18 @@ export const META_CONTEXT_BASE_ALLOCATION = 'base:allocation';
 export const REQUEST_BYTES = 28;
 export const SIMPLE_REPLY_BYTES = 16;
 export const CHUNK_HEADER_BYTES = 20;
-/** An OFFSET_DATA chunk up to its data. */
-export const DATA_CHUNK_HEADER_BYTES = CHUNK_HEADER_BYTES + 8;
-export const HOLE_CHUNK_BYTES = CHUNK_HEADER_BYTES + 12;
-/** A BLOCK_STATUS chunk up to its descriptors (of 8 bytes each). */
-export const STATUS_CHUNK_HEADER_BYTES = CHUNK_HEADER_BYTES + 4;
+export const EXTENDED_REQUEST_BYTES = 32;
+export const EXTENDED_CHUNK_HEADER_BYTES = 32;
+/** What stands in an OFFSET_DATA chunk before its data, and in an OFFSET_HOLE chunk. */
+export const DATA_DETAIL_BYTES = 8;
+export const HOLE_DETAIL_BYTES = 12;
+/** Of a BLOCK_STATUS chunk: before its descriptors, and one of them. */
+export const STATUS_DETAIL_BYTES = 4;
 export const STATUS_DESCRIPTOR_BYTES = 8;
+export const EXTENDED_STATUS_DETAIL_BYTES = 8;
+export const EXTENDED_STATUS_DESCRIPTOR_BYTES = 16;
+/** Of an ERROR chunk before its message; an ERROR_OFFSET chunk has the offset behind it. */
+export const ERROR_DETAIL_BYTES = 6;
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -144,12 +158,17 @@ export const request = {
   cookieHigh: (v: DataView, at: number): number => v.getInt32(at + 8),
   cookieLow: (v: DataView, at: number): number => v.getInt32(at + 12),
   /** Infinity at 2^53 and above: beyond every volume, and not a wrong number. */
-  offset: (v: DataView, at: number): number => {
-    const high = v.getUint32(at + 16);
-    return high < 0x20_0000 ? high * TWO_32 + v.getUint32(at + 20) : Infinity;
-  },
+  offset: (v: DataView, at: number): number => number64(v, at + 16),
   length: (v: DataView, at: number): number => v.getUint32(at + 24),
+  /** Of an extended request, which is otherwise the same. Infinity as for an offset. */
+  length64: (v: DataView, at: number): number => number64(v, at + 24),
 } as const;
+
+/** 64 bits as a number; Infinity at 2^53 and above. */
+export function number64(v: DataView, at: number): number {
+  const high = v.getUint32(at);
+  return high < 0x20_0000 ? high * TWO_32 + v.getUint32(at + 4) : Infinity;
+}
 
 /** For tests and clients. */
 export interface RequestRecord {
@@ -170,6 +189,22 @@ export function emitRequest(v: DataView, at: number, r: RequestRecord): number {
   v.setBigUint64(at + 16, r.offset);
   v.setUint32(at + 24, r.length);
   return REQUEST_BYTES;
+}
+
+/** As emitRequest, with a length of 64 bits. */
+export function emitExtendedRequest(
+  v: DataView,
+  at: number,
+  r: Omit<RequestRecord, 'length'> & { length: bigint },
+): number {
+  v.setUint32(at, NBD_EXTENDED_REQUEST_MAGIC);
+  v.setUint16(at + 4, r.flags);
+  v.setUint16(at + 6, r.type);
+  v.setInt32(at + 8, r.cookieHigh);
+  v.setInt32(at + 12, r.cookieLow);
+  v.setBigUint64(at + 16, r.offset);
+  v.setBigUint64(at + 24, r.length);
+  return EXTENDED_REQUEST_BYTES;
 }
 
 export function emitSimpleReply(
@@ -203,6 +238,29 @@ export function emitChunk(
   v.setInt32(at + 12, cookieLow);
   v.setUint32(at + 16, length);
   return CHUNK_HEADER_BYTES;
+}
+
+/** Extended reply chunk header; `offset` is that of the request, in the same halves as the cookie. */
+export function emitExtendedChunk(
+  v: DataView,
+  at: number,
+  flags: number,
+  type: number,
+  cookieHigh: number,
+  cookieLow: number,
+  offsetHigh: number,
+  offsetLow: number,
+  length: number,
+): number {
+  v.setUint32(at, NBD_EXTENDED_REPLY_MAGIC);
+  v.setUint16(at + 4, flags);
+  v.setUint16(at + 6, type);
+  v.setInt32(at + 8, cookieHigh);
+  v.setInt32(at + 12, cookieLow);
+  v.setInt32(at + 16, offsetHigh);
+  v.setInt32(at + 20, offsetLow);
+  putOffset(v, at + 24, length);
+  return EXTENDED_CHUNK_HEADER_BYTES;
 }
 
 /** A 64-bit number below 2^53 at any place. */

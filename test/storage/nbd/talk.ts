@@ -72,14 +72,25 @@ export interface Reply {
   error: number;
   /** Of a read: its data. */
   data: Buffer;
-  /** Of a block status: [length, flags]. */
+  /** What an error chunk said, and where. */
+  message: string;
+  errorsAt: number[];
+  /** Of a read: what its data came in, from where it began. */
+  chunks: { type: number; from: number; length: number }[];
+  /** Of base:allocation: [length, flags]. */
   extents: [number, number][];
+  /** Of every context, by id. */
+  contexts: Map<number, [number, number][]>;
   structured: boolean;
 }
 
 export interface TalkOptions {
   structured?: boolean;
-  contexts?: boolean;
+  /** Extended headers. */
+  extended?: boolean;
+  /** True: base:allocation. */
+  contexts?: boolean | readonly string[];
+  minimumBlock_bytes?: number;
   readOnly?: boolean;
   budget?: Budget;
 }
@@ -91,8 +102,10 @@ export class Talk {
   readonly counters = newCounters(EXPORT_COUNTERS);
   readonly serverCounters = newCounters(SERVER_COUNTERS);
   readonly connection: Connection;
-  /** Lengths of reads by cookie: a simple reply does not tell. */
-  #reads = new Map<number, number>();
+  /** By cookie: a simple reply does not tell what it answers. */
+  #asked = new Map<number, Asked>();
+  /** Replies of which chunks are still to come. */
+  #begun = new Map<number, Reply>();
   #later: Later;
   #options: TalkOptions;
   touched = false;
@@ -105,6 +118,8 @@ export class Talk {
     const offer: ServedOffer = {
       name: 'disk',
       readOnly: options.readOnly ?? false,
+      minimumBlock_bytes: options.minimumBlock_bytes ?? 1,
+      contexts: () => volume.meta?.contexts() ?? [],
       volume,
       counters: this.counters,
       get size_bytes() {
@@ -141,12 +156,14 @@ export class Talk {
   /** Through the handshake; afterwards only replies come. */
   enter(): this {
     const parts = [flags(3)];
-    if (this.#options.structured !== false) {
-      parts.push(option(wire.NBD_OPT.STRUCTURED_REPLY));
-      if (this.#options.contexts !== false)
-        parts.push(option(wire.NBD_OPT.SET_META_CONTEXT, wire.emitMetaContext('disk', ['base:allocation'])));
+    const { structured = true, extended = false, contexts = true } = this.#options;
+    if (extended) parts.push(option(wire.NBD_OPT.EXTENDED_HEADERS));
+    else if (structured) parts.push(option(wire.NBD_OPT.STRUCTURED_REPLY));
+    if ((structured || extended) && contexts !== false) {
+      const names = contexts === true ? ['base:allocation'] : contexts;
+      parts.push(option(wire.NBD_OPT.SET_META_CONTEXT, wire.emitMetaContext('disk', names)));
     }
-    parts.push(option(wire.NBD_OPT.GO, wire.emitGo('disk', [])));
+    parts.push(option(wire.NBD_OPT.GO, wire.emitGo('disk', [wire.NBD_INFO.BLOCK_SIZE])));
     this.say(Buffer.concat(parts));
     this.turns(10);
     if (this.connection.offer === null) throw new Error('the handshake failed');
@@ -162,12 +179,16 @@ export class Talk {
     type: number,
     cookie: number,
     offset: number | bigint,
-    length: number,
+    length: number | bigint,
     commandFlags = 0,
     payload?: Uint8Array,
   ): void {
-    if (type === wire.NBD_CMD_READ) this.#reads.set(cookie, length);
-    this.say(requestBytes(type, cookie, offset, length, commandFlags));
+    const isRead = type === wire.NBD_CMD_READ;
+    const { extended = false, structured = true } = this.#options;
+    if (isRead || extended || structured)
+      this.#asked.set(cookie, { isRead, offset: BigInt(offset), length: isRead ? Number(length) : 0 });
+    if (extended && type === wire.NBD_CMD_WRITE) commandFlags |= wire.NBD_CMD_FLAG_PAYLOAD_LEN;
+    this.say(requestBytes(type, cookie, offset, length, commandFlags, extended));
     if (payload !== undefined) this.say(payload);
   }
 
@@ -217,49 +238,117 @@ export class Talk {
     const cookie = b.readUInt32BE(12);
     if (b.readUInt32BE(8) !== 0x77)
       throw new Error(`cookie of no request: ${b.subarray(8, 16).toString('hex')}`);
+    const { structured = true, extended = false } = this.#options;
     if (b.readUInt32BE(0) === wire.NBD_SIMPLE_REPLY_MAGIC) {
+      if (extended) throw new Error('a simple reply where extended headers are agreed');
       const error = b.readUInt32BE(4);
-      const length = error === 0 ? (this.#reads.get(cookie) ?? 0) : 0;
+      const length = error === 0 ? (this.#asked.get(cookie)?.length ?? 0) : 0;
       if (b.length < 16 + length) return null;
-      if (length > 0 && this.#options.structured !== false)
-        throw new Error('a read answered by a simple reply');
+      if (length > 0 && structured) throw new Error('a read answered by a simple reply');
       this.#received = b.subarray(16 + length);
-      this.#reads.delete(cookie);
-      return { cookie, error, data: b.subarray(16, 16 + length), extents: [], structured: false };
+      this.#asked.delete(cookie);
+      return { ...newReply(cookie), error, data: b.subarray(16, 16 + length), structured: false };
     }
-    if (b.readUInt32BE(0) !== wire.NBD_STRUCTURED_REPLY_MAGIC)
-      throw new Error(`no reply: ${b.subarray(0, 16).toString('hex')}`);
-    if (this.#options.structured === false) throw new Error('a structured reply that was not agreed');
-    if (b.length < 20) return null;
-    const length = b.readUInt32BE(16);
-    if (b.length < 20 + length) return null;
-    if (b.readUInt16BE(4) !== wire.NBD_REPLY_FLAG_DONE) throw new Error('a chunk without DONE');
-    const payload = b.subarray(20, 20 + length);
-    this.#received = b.subarray(20 + length);
-    const asked = this.#reads.get(cookie);
-    this.#reads.delete(cookie);
-    const reply: Reply = { cookie, error: 0, data: Buffer.alloc(0), extents: [], structured: true };
-    switch (b.readUInt16BE(6)) {
+    if (!structured && !extended) throw new Error('a structured reply that was not agreed');
+    const magic = extended ? wire.NBD_EXTENDED_REPLY_MAGIC : wire.NBD_STRUCTURED_REPLY_MAGIC;
+    if (b.readUInt32BE(0) !== magic) throw new Error(`no reply: ${b.subarray(0, 16).toString('hex')}`);
+    const header = extended ? 32 : 20;
+    if (b.length < header) return null;
+    const length = extended ? Number(b.readBigUInt64BE(24)) : b.readUInt32BE(16);
+    if (b.length < header + length) return null;
+    const asked = this.#asked.get(cookie);
+    if (extended && asked !== undefined && b.readBigUInt64BE(16) !== BigInt.asUintN(64, asked.offset))
+      throw new Error('the offset of another request');
+    this.#received = b.subarray(header + length);
+    const reply = this.#begun.get(cookie) ?? newReply(cookie);
+    this.#begun.set(cookie, reply);
+    this.#chunk(reply, b.readUInt16BE(6), b.subarray(header, header + length), asked);
+    if ((b.readUInt16BE(4) & wire.NBD_REPLY_FLAG_DONE) === 0) return this.#parse();
+    this.#begun.delete(cookie);
+    this.#asked.delete(cookie);
+    const told = reply.chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+    if (asked?.isRead === true && reply.error === 0 && told !== asked.length)
+      throw new Error(`${told} bytes for a read of ${asked.length}`);
+    return reply;
+  }
+
+  #chunk(reply: Reply, type: number, payload: Buffer, asked: Asked | undefined): void {
+    const take = (at: number, length: number): number => {
+      if (asked === undefined || !asked.isRead) throw new Error('data of no read');
+      const from = Number(BigInt(at) - asked.offset);
+      if (length === 0 || from < 0 || from + length > asked.length) throw new Error('data beside the read');
+      for (const other of reply.chunks)
+        if (from < other.from + other.length && other.from < from + length) throw new Error('data twice');
+      if (reply.data.length === 0) reply.data = Buffer.alloc(asked.length, 0xee);
+      reply.chunks.push({ type, from, length });
+      return from;
+    };
+    const errorIn = (behind: number): void => {
+      const length = payload.readUInt16BE(4);
+      if (length !== payload.length - 6 - behind) throw new Error('message length');
+      if (reply.error === 0) reply.error = payload.readUInt32BE(0);
+      reply.message = payload.subarray(6, 6 + length).toString();
+      if (reply.error === 0) throw new Error('an error that is none');
+    };
+    switch (type) {
       case wire.NBD_REPLY_TYPE_NONE:
-        if (length !== 0) throw new Error('NONE with a payload');
-        return reply;
-      case wire.NBD_REPLY_TYPE_OFFSET_DATA:
-        reply.data = payload.subarray(8);
-        if (reply.data.length !== asked) throw new Error(`${reply.data.length} bytes for a read of ${asked}`);
-        return reply;
-      case wire.NBD_REPLY_TYPE_BLOCK_STATUS:
-        if (payload.readUInt32BE(0) !== 1) throw new Error('another context');
-        for (let at = 4; at < length; at += 8)
-          reply.extents.push([payload.readUInt32BE(at), payload.readUInt32BE(at + 4)]);
-        return reply;
+        if (payload.length !== 0) throw new Error('NONE with a payload');
+        return;
+      case wire.NBD_REPLY_TYPE_OFFSET_DATA: {
+        const from = take(Number(payload.readBigUInt64BE(0)), payload.length - 8);
+        payload.copy(reply.data, from, 8);
+        return;
+      }
+      case wire.NBD_REPLY_TYPE_OFFSET_HOLE: {
+        if (payload.length !== 12) throw new Error('the length of a hole');
+        const length = payload.readUInt32BE(8);
+        const from = take(Number(payload.readBigUInt64BE(0)), length);
+        reply.data.fill(0, from, from + length);
+        return;
+      }
+      case wire.NBD_REPLY_TYPE_BLOCK_STATUS: {
+        if (this.#options.extended === true) throw new Error('block status of 32 bits');
+        const extents: [number, number][] = [];
+        for (let at = 4; at < payload.length; at += 8)
+          extents.push([payload.readUInt32BE(at), payload.readUInt32BE(at + 4)]);
+        this.#status(reply, payload.readUInt32BE(0), extents);
+        return;
+      }
+      case wire.NBD_REPLY_TYPE_BLOCK_STATUS_EXT: {
+        if (this.#options.extended !== true) throw new Error('block status of 64 bits');
+        const extents: [number, number][] = [];
+        for (let at = 8; at < payload.length; at += 16)
+          extents.push([Number(payload.readBigUInt64BE(at)), Number(payload.readBigUInt64BE(at + 8))]);
+        if (payload.readUInt32BE(4) !== extents.length) throw new Error('descriptors are miscounted');
+        this.#status(reply, payload.readUInt32BE(0), extents);
+        return;
+      }
       case wire.NBD_REPLY_TYPE_ERROR:
-        reply.error = payload.readUInt32BE(0);
-        if (payload.readUInt16BE(4) !== length - 6) throw new Error('message length');
-        return reply;
+        return errorIn(0);
+      case wire.NBD_REPLY_TYPE_ERROR_OFFSET:
+        reply.errorsAt.push(Number(payload.readBigUInt64BE(payload.length - 8)));
+        return errorIn(8);
       default:
-        throw new Error(`chunk type ${b.readUInt16BE(6)}`);
+        throw new Error(`chunk type ${type}`);
     }
   }
+
+  #status(reply: Reply, context: number, extents: [number, number][]): void {
+    if (extents.length === 0 || reply.contexts.has(context)) throw new Error('a context twice, or empty');
+    reply.contexts.set(context, extents);
+    if (context === 1) reply.extents = extents;
+  }
+}
+
+interface Asked {
+  isRead: boolean;
+  offset: bigint;
+  length: number;
+}
+
+function newReply(cookie: number): Reply {
+  const none = { cookie, error: 0, message: '', errorsAt: [], data: Buffer.alloc(0), chunks: [] };
+  return { ...none, extents: [], contexts: new Map(), structured: true };
 }
 
 /** Knows how many chunks are out. */
@@ -284,18 +373,21 @@ export function requestBytes(
   type: number,
   cookie: number,
   offset: number | bigint,
-  length: number,
+  length: number | bigint,
   commandFlags = 0,
+  extended = false,
 ): Uint8Array {
-  const bytes = new Uint8Array(wire.REQUEST_BYTES);
-  wire.emitRequest(new DataView(bytes.buffer), 0, {
+  const bytes = new Uint8Array(extended ? wire.EXTENDED_REQUEST_BYTES : wire.REQUEST_BYTES);
+  const view = new DataView(bytes.buffer);
+  const record = {
     flags: commandFlags,
     type,
     cookieHigh: 0x77,
     cookieLow: cookie,
     offset: BigInt(offset),
-    length,
-  });
+  };
+  if (extended) wire.emitExtendedRequest(view, 0, { ...record, length: BigInt(length) });
+  else wire.emitRequest(view, 0, { ...record, length: Number(length) });
   return bytes;
 }
 

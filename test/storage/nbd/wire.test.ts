@@ -67,8 +67,14 @@ void t.test('replies: the bytes are those of the specification', async t => {
   wire.emitChunk(view, at, wire.NBD_REPLY_FLAG_DONE, wire.NBD_REPLY_TYPE_OFFSET_DATA, 0x01020304, -1, 520);
   wire.putOffset(view, at + wire.CHUNK_HEADER_BYTES, 2 ** 46 + 513);
   t.equal(
-    hex(wire.DATA_CHUNK_HEADER_BYTES),
+    hex(wire.CHUNK_HEADER_BYTES + wire.DATA_DETAIL_BYTES),
     '668e33ef' + '0001' + '0001' + '01020304ffffffff' + '00000208' + '0000400000000201',
+  );
+  const { NBD_REPLY_TYPE_NONE: NONE, NBD_REPLY_FLAG_DONE: DONE } = wire;
+  wire.emitExtendedChunk(view, at, DONE, NONE, 0x01020304, -1, -2, 0x11223344, 2 ** 33 + 1);
+  t.equal(
+    hex(wire.EXTENDED_CHUNK_HEADER_BYTES),
+    '6e8a278c' + '0001' + '0000' + '01020304ffffffff' + 'fffffffe11223344' + '0000000200000001',
   );
   t.equal(
     Buffer.from(wire.greeting()).toString('hex'),
