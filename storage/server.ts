@@ -126,6 +126,7 @@ export class StorageServer {
       log: parts.log,
     });
     this.#retry = setInterval(() => {
+      for (const store of this.#pools.values()) store.look(this.#used.all(), parts.now_ms());
       if (this.#isIncomplete()) void this.#inTurn(() => this.#settle());
     }, RETRY_MS).unref();
   }
@@ -150,7 +151,7 @@ export class StorageServer {
       for (const pool of config.pools) {
         const reason = poolConflicts.get(pool.name) ?? null;
         const store = this.#pools.get(pool.name);
-        if (store === undefined) this.#pools.set(pool.name, new Store(pool, reason));
+        if (store === undefined) this.#pools.set(pool.name, new Store(pool, reason, this.#nbd));
         else store.config = pool;
       }
       this.#takeSettings(config.volumes ?? []);
@@ -484,6 +485,7 @@ export class StorageServer {
     used.reason = reason;
     used.checksumErrors = checksumErrors;
     used.mirror = mirror;
+    used.store.exportIs(used, told.serverSize_bytes);
     this.#parts.log(`volume is ${state}`, { pool: used.poolName, volume: used.name, reason, checksumErrors });
     this.#tellChanges();
   }

@@ -49,8 +49,9 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     entry.changed = false;
     entry.told_ms = now_ms;
     const { volumeId, state, reason, checksumErrors, mirrorStatus: mirror } = built;
+    const serverSize_bytes = built.remote?.serverSize_bytes ?? null;
     entry.mirrorLeft_bytes = mirror?.left_bytes ?? 0;
-    post({ type: 'volumeState', volumeId, state, reason, checksumErrors, mirror });
+    post({ type: 'volumeState', volumeId, state, reason, checksumErrors, mirror, serverSize_bytes });
   };
   const checksum = newChecksum();
   const limits = new Limits(now_ms);

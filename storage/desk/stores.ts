@@ -7,9 +7,13 @@ import { DevicePool } from '../pool/device.js';
 import { Pool } from '../pool/pool.js';
 import { RemotePool } from '../remote/remotePool.js';
 import { readTls, resolveHost } from '../remote/file.js';
+import type { NbdServer } from '../nbd/server.js';
 import { StorageError } from '../volume/errors.js';
+import type { UsedVolume } from './volumes.js';
 
 const LOW_SPACE_PERCENT = 10;
+/** Names of servers that answer are looked up again so often. */
+const RESOLVE_MS = 60_000;
 
 export class Store {
   config: PoolConfig;
@@ -17,11 +21,16 @@ export class Store {
   device: DevicePool | null = null;
   remote: RemotePool | null = null;
   reason: string | null;
+  #nbd: NbdServer;
   #reaching = false;
+  /** Of another server, as they were told to the data thread. */
+  #addresses = '';
+  #resolvedAt_ms = -Infinity;
 
-  constructor(config: PoolConfig, reason: string | null) {
+  constructor(config: PoolConfig, reason: string | null, nbd: NbdServer) {
     this.config = config;
     this.reason = reason;
+    this.#nbd = nbd;
   }
 
   get isOpen(): boolean {
@@ -55,12 +64,9 @@ export class Store {
     this.#reaching = true;
     try {
       if (this.remote === null) {
-        const server =
-          remote.server.kind === 'unix'
-            ? remote.server
-            : { ...remote.server, host: await resolveHost(remote.server.host) };
-        const { connections, patience_ms } = remote;
-        const serverName = remote.server.kind === 'tcp' ? remote.server.host : null;
+        await this.#resolve();
+        const { server, connections, patience_ms } = remote;
+        const serverName = server.kind === 'tcp' ? server.host : null;
         const tls = remote.tls === undefined ? null : readTls(remote.tls, serverName);
         this.remote = new RemotePool({ server, tls, connections, patience_ms });
         this.reason = null;
@@ -73,6 +79,40 @@ export class Store {
     } finally {
       this.#reaching = false;
     }
+  }
+
+  /**
+   * Called every now and then: the name of another server is looked up again, at once when a volume of this machine is not well,
+   * as the server may have moved. What is told then counts from the next connection on.
+   */
+  look(volumes: Iterable<UsedVolume>, now_ms: number): void {
+    if (this.remote === null || this.#reaching) return;
+    const away = [...volumes].some(({ users, state }) => users.size > 0 && state === 'degraded');
+    if (now_ms - this.#resolvedAt_ms < (away ? 0 : RESOLVE_MS)) return;
+    this.#resolvedAt_ms = now_ms;
+    this.#reaching = true;
+    // A name that is not found now keeps the addresses it had.
+    void this.#resolve()
+      .catch(() => undefined)
+      .finally(() => (this.#reaching = false));
+  }
+
+  /** Its export is told to be so long: a volume that is nothing but that grows with it. */
+  exportIs(used: UsedVolume, size_bytes: number | null): void {
+    const { exportName, volumeId } = used;
+    if (size_bytes === null || exportName === null) return;
+    if (this.remote?.grew(exportName, size_bytes) === true) this.#nbd.growVolume(volumeId, size_bytes);
+  }
+
+  async #resolve(): Promise<void> {
+    const server = this.config.remote?.server;
+    if (server?.kind !== 'tcp') return;
+    const addresses = await resolveHost(server.host);
+    // Told in the order of the answer, which some name servers turn each time: only other addresses are news.
+    const key = addresses.toSorted().join(' ');
+    if (key === this.#addresses) return;
+    this.#addresses = key;
+    this.#nbd.hostAddresses(server.host, addresses);
   }
 
   async close(): Promise<void> {

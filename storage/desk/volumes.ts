@@ -25,6 +25,8 @@ export class UsedVolume {
   readonly snapshot: string | null;
   volumeId = 0;
   readonly users = new Set<string>();
+  /** Of a volume that is an export of another server. */
+  exportName: string | null = null;
   /** Of its chain, the newest first; none for what is no directory's. */
   layers: LayerOpening[] = [];
   /** What else is to be let go of when it is closed. */
@@ -183,7 +185,10 @@ export class UsedVolumes {
       used.others.push(() => device.release(name));
       return device.acquire(name);
     }
-    if (remote !== null) return remote.opening(remoteName ?? name);
+    if (remote !== null) {
+      if (store === used.store) used.exportName = remoteName ?? name;
+      return remote.opening(remoteName ?? name);
+    }
     const pool = store.directory();
     const record = soundRecord(pool, name);
     const named = snapshot === null ? null : pool.requireSnapshot(record, snapshot);

@@ -39,7 +39,7 @@ export interface LoopRing {
   submit(): boolean;
 }
 
-export interface LoopParts extends Omit<MailParts, 'clients' | 'openVolume'> {
+export interface LoopParts extends Omit<MailParts, 'clients' | 'openVolume' | 'hostAddresses'> {
   readonly mail: Signal;
   readonly receiveMail: () => ToLoop | undefined;
   readonly serverCounters: Float64Array;

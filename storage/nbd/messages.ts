@@ -29,6 +29,8 @@ export type ToLoop =
   | { type: 'limitVolume'; volumeId: number; limits: LimitsOpening | null }
   /** The file is so long already, durably. */
   | { type: 'growVolume'; volumeId: number; size_bytes: number }
+  /** Where the server of that name is by now, before volumes are opened that need it, and whenever it changes. */
+  | { type: 'hostAddresses'; host: string; addresses: readonly string[] }
   /** No export uses it any more. Done when nothing of it is with the kernel. */
   | { type: 'closeVolume'; volumeId: number; reply: number }
   /** A listening, non-blocking socket, given away. */
@@ -64,6 +66,8 @@ export type FromLoop =
       checksumErrors: number;
       /** null: it is no mirror. Told again while what is left becomes less. */
       mirror: MirrorStatus | null;
+      /** Of an export of another server: as long as that server says; null: it is none, or it has not said it. */
+      serverSize_bytes: number | null;
     };
 
 /** What the data thread tells of a volume when it changes. */

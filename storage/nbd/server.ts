@@ -108,6 +108,10 @@ export class NbdServer {
     this.#post({ type: 'growVolume', volumeId, size_bytes });
   }
 
+  hostAddresses(host: string, addresses: readonly string[]): void {
+    this.#post({ type: 'hostAddresses', host, addresses });
+  }
+
   async closeVolume(volumeId: number): Promise<void> {
     await this.#ask(reply => ({ type: 'closeVolume', volumeId, reply }));
   }

@@ -14,6 +14,8 @@ import type { ExtentList, Memory, Volume, VolumeState, Waiter, ZeroHow } from '.
 /** What it stands above. */
 export interface BlockVolume extends Volume {
   readonly minimumBlock_bytes: number;
+  /** As its server says; null: not known yet. */
+  readonly serverSize_bytes: number | null;
   readonly busy: boolean;
   grow(size_bytes: number): void;
   tick(now_ms: number): void;
@@ -76,6 +78,9 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
   }
   get reason(): string | null {
     return this.#below.reason;
+  }
+  get serverSize_bytes(): number | null {
+    return this.#below.serverSize_bytes;
   }
   get busy(): boolean {
     return this.#below.busy || this.#free.length < this.#operations.length;

@@ -54,10 +54,10 @@ function read(file: string, secret: boolean): string {
   }
 }
 
-/** The address of a server: the data thread, which connects, cannot wait for one. Throws REMOTE_UNREACHABLE. */
-export async function resolveHost(host: string): Promise<string> {
+/** The addresses of a server, the preferred ones first: the data thread, which connects, cannot wait for them. Throws REMOTE_UNREACHABLE. */
+export async function resolveHost(host: string): Promise<string[]> {
   try {
-    return (await dns.lookup(host)).address;
+    return (await dns.lookup(host, { all: true })).map(({ address }) => address);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'error';
     throw new StorageError('REMOTE_UNREACHABLE', `${host} has no address that could be found (${code})`, {

@@ -1,8 +1,9 @@
 /**
  * Remote volumes' edge to the kernel: sockets that the data thread's loop watches, and how a volume is put together from its
- * opening. `server.host` is an address: whoever sends the opening has looked the name up, because this thread cannot wait
- * for an answer.
+ * opening. The addresses of `server.host` are looked up by the main thread, because this one cannot wait for an answer: each
+ * dial takes what is known by then, one after the other where there are several.
  */
+import { isIP } from 'node:net';
 import { EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT } from '../../host/epoll.js';
 import { HostError } from '../../host/errno.js';
 import { connectTcp, setKeepAlive, setNoDelay } from '../../host/inet.js';
@@ -161,9 +162,17 @@ class HostSocket implements RemoteSocket, Watcher {
 
 /** To a server; nothing waits. */
 function dialer({ server }: RemoteOpening, reactor: Reactor, secrets: Secrets | null): Dial {
+  let dialCount = 0;
+  const connect = (): number | string => {
+    if (server.kind === 'unix') return connectUnix(server.path);
+    const addresses = reactor.addresses.get(server.host) ?? (isIP(server.host) === 0 ? [] : [server.host]);
+    const address = addresses[dialCount++ % addresses.length];
+    return address === undefined ? 'its name has no address' : connectTcp(address, server.port);
+  };
   return told => {
     try {
-      const fd = server.kind === 'unix' ? connectUnix(server.path) : connectTcp(server.host, server.port);
+      const fd = connect();
+      if (typeof fd === 'string') return fd;
       if (server.kind === 'tcp') {
         setNoDelay(fd);
         setKeepAlive(fd, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S);

@@ -54,6 +54,14 @@ export class RemotePool {
     this.#reasons.delete(exportName);
   }
 
+  /** The export is so long by now, as was learned otherwise. True: that is news. */
+  grew(exportName: string, size_bytes: number): boolean {
+    const known = this.#known.get(exportName);
+    if (known === undefined || known.size_bytes >= size_bytes) return false;
+    this.#known.set(exportName, { ...known, size_bytes });
+    return true;
+  }
+
   /** null: not known, see `reason`. */
   size_bytes(exportName: string): number | null {
     return this.#known.get(exportName)?.size_bytes ?? null;

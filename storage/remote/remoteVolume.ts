@@ -63,6 +63,8 @@ const STATUS_LENGTH_BYTES = 1024 * 1024 * 1024;
 /** Until a server has told: the largest that one may have. */
 const UNKNOWN_BLOCK_BYTES = 65_536;
 const REPLAY_BATCH = 64;
+/** Requests of a turn that go on one connection, so by one send, before the next takes its share. */
+const BATCH = 16;
 /** A server that is away is waited for so long when the volume is closed. */
 const SHUT_LIMIT_MS = 5000;
 
@@ -114,6 +116,10 @@ export class RemoteVolume implements Volume, LinkOwner {
 
   get minimumBlock_bytes(): number {
     return this.#agreed?.minimumBlock_bytes ?? UNKNOWN_BLOCK_BYTES;
+  }
+
+  get serverSize_bytes(): number | null {
+    return this.#agreed?.size_bytes ?? null;
   }
 
   get connectionCount(): number {
@@ -239,7 +245,9 @@ export class RemoteVolume implements Volume, LinkOwner {
     if (problem !== null) return link.drop(problem);
     this.#touch();
     if (this.#phase !== 'away') return;
+    const grown = this.#agreed !== null && agreed.size_bytes > this.#agreed.size_bytes;
     this.#agreed = agreed;
+    if (grown) this.#parts.onState(this);
     const loses =
       (agreed.flags & (wire.NBD_FLAG_SEND_FLUSH | wire.NBD_FLAG_READ_ONLY)) === wire.NBD_FLAG_SEND_FLUSH;
     if (loses) this.#kept ??= new Unflushed(this.#map(KEPT_BYTES), KEPT_BYTES, KEPT_ENTRIES);
@@ -409,8 +417,12 @@ export class RemoteVolume implements Volume, LinkOwner {
   }
 
   #pump(): void {
-    while (this.#phase === 'up') {
-      const link = this.#roomiest();
+    let link: Link | null = null;
+    for (let left = 0; this.#phase === 'up'; left--) {
+      if (left === 0 || link === null || !link.hasRoom) {
+        link = this.#roomiest();
+        left = BATCH;
+      }
       if (link === null) return;
       const part = this.#nextFlush() ?? this.#nextStatus() ?? this.#requests.next(this.#agreed!);
       if (part === null) {

@@ -43,7 +43,10 @@ export interface FileOpening {
   readonly writable: boolean;
 }
 
-/** An export of another server; storage/remote/. `host` is an address: names are looked up by who sends this, since the data thread cannot wait. */
+/**
+ * An export of another server; storage/remote/. Where `host` is a name, its addresses come beside this and may change
+ * (`hostAddresses` of nbd/messages.ts): the data thread cannot wait for a look-up.
+ */
 export interface RemoteOpening {
   readonly kind: 'remote';
   readonly server: { kind: 'unix'; path: string } | { kind: 'tcp'; host: string; port: number };

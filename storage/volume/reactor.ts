@@ -23,4 +23,6 @@ export interface Reactor {
   unwatch(fd: number): void;
   /** `settle` is called once before this turn ends, when requests of the whole turn are there: so they leave by one send. */
   touch(settler: Settler): void;
+  /** Of hosts' names, as they were found last. */
+  readonly addresses: ReadonlyMap<string, readonly string[]>;
 }

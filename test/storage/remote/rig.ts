@@ -17,6 +17,7 @@ import { EXAM_BYTES, type Examined } from '../volume/suite.js';
 /** A loop with nothing but sockets. */
 class TestLoop implements Reactor {
   readonly later = new Later();
+  readonly addresses = new Map<string, readonly string[]>();
   readonly now_ms = (): number => performance.now();
   #epoll = new Epoll(16);
   #watchers = new Map<number, Watcher>();
@@ -100,6 +101,10 @@ function sleep(time_ms: number): void {
 export interface RealExamined extends Examined {
   server: Server;
   volume: AlignedVolume;
+  /** Of hosts' names. */
+  addresses: Map<string, readonly string[]>;
+  /** How often its state was told. */
+  toldCount: number;
 }
 
 export function make(command: Command, more: Partial<RemoteOpening> = {}): RealExamined {
@@ -117,12 +122,14 @@ export function make(command: Command, more: Partial<RemoteOpening> = {}): RealE
       ...more,
     },
     loop,
-    () => undefined,
+    () => void examined.toldCount++,
   );
   let next_ms = 0;
-  return {
+  const examined: RealExamined = {
     server,
     volume,
+    addresses: loop.addresses,
+    toldCount: 0,
     vagueExtents: true,
     turn: () => {
       loop.turn(1);
@@ -142,4 +149,5 @@ export function make(command: Command, more: Partial<RemoteOpening> = {}): RealE
       server.close();
     },
   };
+  return examined;
 }
