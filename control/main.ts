@@ -21,8 +21,11 @@ import { ApiServer } from './api/server.js';
 import type { Clock } from './clock.js';
 import { judge } from './doctor/checks.js';
 import { collectFacts } from './doctor/process.js';
+import { judgeStorage } from './doctor/storage/checks.js';
+import { collectStorageFacts } from './doctor/storage/process.js';
 import { HostImages } from './image/process.js';
-import type { Layout } from './model/layout.js';
+import { layoutOf, type Layout } from './model/layout.js';
+import { emptySpecs, type Specs } from './model/resource.js';
 import { StoreError } from './store/errors.js';
 import { LevelStore } from './store/level.js';
 import { lockStateDirectory, openStateDirectory } from './store/stateDirectory.js';
@@ -106,8 +109,10 @@ function ioUring(): { available: boolean; reason: string } {
   return { available: found.available, reason: found.available ? '' : found.reason };
 }
 
-async function doctor(state: string) {
-  return judge(await collectFacts(state, ioUring));
+/** Without a weftd nobody knows what is configured. */
+async function doctor(state: string, specs: Specs = emptySpecs()) {
+  const { checks } = judge(await collectFacts(state, ioUring));
+  return { checks: [...checks, ...judgeStorage(collectStorageFacts(layoutOf(state), specs))] };
 }
 
 /** What must not be seen in a log, should it ever come near one. */
@@ -172,7 +177,7 @@ async function serve({ state, listen, foreground }: Arguments): Promise<void> {
     images,
     guests: new QemuHost({ runDirectory: layout.run, accelFile: `${layout.state}/accel.json` }),
     programs: { dataplane: program('../dataplane/main.js'), storage: program('../storage/main.js') },
-    doctor: () => doctor(state),
+    doctor: specs => doctor(state, specs),
     figures: () => {
       const { user, system } = process.cpuUsage();
       return { residentMemory_bytes: process.memoryUsage.rss(), cpu_s: (user + system) / 1e6 };

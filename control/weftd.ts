@@ -24,6 +24,7 @@ import type { ImageHost } from './image/host.js';
 import type { Layout } from './model/layout.js';
 import { isAlive } from './reconcile/observed.js';
 import { keyOf } from './model/resource.js';
+import type { Specs } from './model/resource.js';
 import { Reconciler } from './reconcile/loop.js';
 import { MachineVerbs } from './reconcile/verbs.js';
 import { EverythingEnds } from './shutdown.js';
@@ -46,7 +47,7 @@ export interface Parts {
   images: ImageHost;
   /** Arguments of node for each plane. */
   programs: { dataplane: readonly string[]; storage: readonly string[] };
-  doctor(): Promise<Doctor>;
+  doctor(specs: Specs): Promise<Doctor>;
   figures(): { residentMemory_bytes: number; cpu_s: number };
   log: System['log'] & { warn(fields: object, message: string): void };
   /** weftd itself is to end, after the answer has left. */
@@ -130,7 +131,7 @@ export class Weftd {
       dataplane: this.#dataplane,
       storage: this.#storage,
       transfers: this.#transfers,
-      doctor: () => parts.doctor(),
+      doctor: () => parts.doctor(keeper.desired.specs),
       shutdown: request => this.#shutdown(request),
       figures: () => parts.figures(),
       log: parts.log,
