@@ -14,6 +14,7 @@ import { StorageError } from '../volume/errors.js';
 import { runJob, type JobContext } from './bodies.js';
 import type { JobDesk } from './desk.js';
 import { JobError } from './errors.js';
+import { Remaining } from './pace.js';
 import { JobsThread } from './process.js';
 
 /** At the same time; others wait. */
@@ -39,6 +40,7 @@ interface Job {
   cancelled: boolean;
   cancel: (() => void) | null;
   told_ms: number;
+  readonly remaining: Remaining;
   /** Begun by `look`. */
   readonly own: boolean;
 }
@@ -141,10 +143,18 @@ export class Jobs {
       endedAt_ms: null,
       done_bytes: 0,
       total_bytes: null,
+      left_ms: null,
       message: null,
       findings: [],
     };
-    const job: Job = { status, cancelled: false, cancel: null, told_ms: -Infinity, own };
+    const job: Job = {
+      status,
+      cancelled: false,
+      cancel: null,
+      told_ms: -Infinity,
+      remaining: new Remaining(),
+      own,
+    };
     this.#jobs.set(status.id, job);
     this.#next();
     return job;
@@ -201,8 +211,10 @@ export class Jobs {
           rate_bytes_per_s,
           watcher: {
             progress: (done_bytes, total_bytes) => {
-              job.status.done_bytes = done_bytes;
+              // What was read of an earlier try, and was not what it should be, is done twice.
+              job.status.done_bytes = Math.min(done_bytes, total_bytes ?? Infinity);
               job.status.total_bytes = total_bytes;
+              job.status.left_ms = job.remaining.left_ms(performance.now(), done_bytes, total_bytes);
               this.#tell(job, false);
             },
             found: finding => {
@@ -235,6 +247,7 @@ export class Jobs {
     status.state = state;
     status.message = message;
     status.endedAt_ms = this.#parts.now_ms();
+    status.left_ms = null;
     if (state === 'done' && status.total_bytes !== null) status.done_bytes = status.total_bytes;
     const { kind } = status.request;
     this.#parts.log(`${kind} ${state}`, { job: status.id, message, findings: status.findings.length });
