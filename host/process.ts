@@ -4,6 +4,7 @@
 import * as fs from 'node:fs';
 import { EPERM, ESRCH, check } from './errno.js';
 import { bind, orErrno } from './libc.js';
+import { mapAnonymous } from './memory.js';
 import { SOL_SOCKET, SO_PEERCRED, getOptionBytes } from './socket.js';
 
 const PR_SET_PDEATHSIG = 1;
@@ -21,6 +22,12 @@ const cPrctl = bind<(option: number, a: number, b: number, c: number, d: number)
   'ulong',
 ]);
 const cPrctlName = bind<(option: number, name: string) => number>('prctl', 'int', ['int', 'str']);
+/** From getrusage(2): of the calling thread; struct rusage, whose ru_nvcsw is its fifteenth word. */
+const RUSAGE_THREAD = 1;
+const RUSAGE_BYTES = 144;
+const NVCSW_I32 = 32;
+const cGetrusage = bind<(who: number, usage: number) => number>('getrusage', 'int', ['int', 'uintptr_t']);
+const usage = mapAnonymous(RUSAGE_BYTES);
 const cKill = bind<(pid: number, signal: number) => number>('kill', 'int', ['int', 'int']);
 
 export interface Credentials {
@@ -57,6 +64,12 @@ export function setParentDeathSignal(signal: number): void {
 /** Without it no core dump and no ptrace by the same user: for processes that hold keys. */
 export function setDumpable(dumpable: boolean): void {
   check(orErrno(cPrctl(PR_SET_DUMPABLE, dumpable ? 1 : 0, 0, 0, 0)), 'prctl', 'PR_SET_DUMPABLE');
+}
+
+/** How often this thread gave up the processor by itself, which is to say slept: below 2^32, and then again from 0. */
+export function voluntarySwitches(): number {
+  check(orErrno(cGetrusage(RUSAGE_THREAD, usage.address)), 'getrusage');
+  return usage.i32[NVCSW_I32]! >>> 0;
 }
 
 /** What `top -H` and `ps -L` show for the calling thread; the kernel keeps 15 bytes. */

@@ -15,6 +15,7 @@
  * Lives in the data thread. Time comes from the loop (`tick`).
  */
 import { FileVolume } from '../pool/fileVolume.js';
+import { WriteWatch } from '../pool/writeWatch.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, mapAnonymous, type Mapping } from '../pool/file.js';
 import type { Checksum } from '../checksum/checksum.js';
 import type { Later } from '../volume/later.js';
@@ -45,9 +46,6 @@ const CLOSE_IDLE_MS = 3000;
 const CLOSE_AT_ONCE = 64;
 /** Changes that nobody flushed are committed after so long, so that trimmed space comes back. */
 const COMMIT_AFTER_MS = 5000;
-/** As in pool/fileVolume.ts. */
-const SLOW_WRITE_MS = 5;
-const SLOW_WRITE_PERIOD_MS = 500;
 
 const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
@@ -82,7 +80,7 @@ export class LayeredVolume implements Volume {
   #slow: SlowOps;
   #extents: Extents;
   #quotaLeft_bytes: number;
-  #slowWritesUntil_ms = 0;
+  #watch = new WriteWatch();
   #checkpoints: LayersOpening['checkpoints'];
   /** Ranges whose states are zero or absent now, since the last flush began: to be punched when that is durable. */
   #punches: { layer: Layer; offset: number; length: number }[] = [];
@@ -151,11 +149,9 @@ export class LayeredVolume implements Volume {
   tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
     if (this.#plain !== null) return this.#plain.tryWrite(offset_bytes, length_bytes, memory, at);
     if (this.#slow.blocks(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
-    const begin_ms = this.#parts.now_ms();
-    if (begin_ms < this.#slowWritesUntil_ms) return -ERRNO.EAGAIN;
+    if (!this.#watch.begin(this.#parts.now_ms())) return -ERRNO.EAGAIN;
     const result = this.writeNow(offset_bytes, length_bytes, memory, at);
-    const end_ms = this.#parts.now_ms();
-    if (end_ms - begin_ms > SLOW_WRITE_MS) this.#slowWritesUntil_ms = end_ms + SLOW_WRITE_PERIOD_MS;
+    this.#watch.end(this.#parts.now_ms());
     return result;
   }
 

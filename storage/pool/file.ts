@@ -21,6 +21,7 @@ import type { Later } from '../volume/later.js';
 import type { SlowIo } from '../volume/slowIo.js';
 import type { Waiter } from '../volume/volume.js';
 
+export { voluntarySwitches } from '../../host/process.js';
 export { HostError, fromNodeError } from '../../host/errno.js';
 export {
   O_CREAT,

@@ -4,7 +4,7 @@
  *   tryRead    preadv2(RWF_NOWAIT): what the page cache holds, else -EAGAIN. A file system that does not know the
  *              flag (tmpfs) has everything in memory anyway: plain pread
  *   tryWrite   pwrite into the page cache. It may be held up by the kernel when there is too much unwritten data;
- *              then this volume's writes go the slow way for a while (see SLOW_WRITE_MS), so that other clients
+ *              then this volume's writes go the slow way for a while (writeWatch.ts), so that other clients
  *              do not stand still with it
  *   sendableFrom  the file itself, where cachestat says that the range is in the page cache
  *   flush      fdatasync, through the FlushGate
@@ -48,6 +48,7 @@ import {
   pwrite,
   type Mapping,
 } from './file.js';
+import { WriteWatch } from './writeWatch.js';
 
 const BLOCK_BYTES = 4096;
 const EINTR = 4;
@@ -55,10 +56,6 @@ const ENXIO = 6;
 
 const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 const ZERO_RANGE = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
-
-/** A pwrite that took longer sends the next writes the slow way, for so long. */
-const SLOW_WRITE_MS = 5;
-const SLOW_WRITE_PERIOD_MS = 500;
 
 /** A cache hint is followed so far, in pieces of this length. */
 const CACHE_LIMIT_BYTES = 8 * 1024 * 1024;
@@ -93,6 +90,7 @@ export interface FileVolumeParts {
   readonly now_ms: () => number;
   /** `state` or `reason` changed. */
   readonly onState: (volume: FileVolume) => void;
+  readonly watch?: WriteWatch;
 }
 
 export class FileVolume implements Volume {
@@ -108,7 +106,7 @@ export class FileVolume implements Volume {
   #canPunch = true;
   #canZeroRange = true;
   #canSend = true;
-  #slowWritesUntil_ms = 0;
+  #watch: WriteWatch;
   #gate: FlushGate;
   #operations: Operation[] = [];
   #free: number[] = [];
@@ -120,6 +118,7 @@ export class FileVolume implements Volume {
     this.#later = parts.later;
     this.#now_ms = parts.now_ms;
     this.#onState = parts.onState;
+    this.#watch = parts.watch ?? new WriteWatch();
     this.#gate = new FlushGate(() => this.#slow.fdatasync(this.#fd, this, SYNC_TOKEN));
   }
 
@@ -155,8 +154,7 @@ export class FileVolume implements Volume {
 
   tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
     if (this.state === 'failed') return -ERRNO.EIO;
-    const begin_ms = this.#now_ms();
-    if (begin_ms < this.#slowWritesUntil_ms) return -ERRNO.EAGAIN;
+    if (!this.#watch.begin(this.#now_ms())) return -ERRNO.EAGAIN;
     const address = memory.address + at;
     for (let done = 0; done < length_bytes;) {
       const n = pwrite(this.#fd, address + done, length_bytes - done, offset_bytes + done);
@@ -164,8 +162,7 @@ export class FileVolume implements Volume {
       if (n <= 0) return this.#wrote(n === 0 ? -ERRNO.EIO : n);
       done += n;
     }
-    const end_ms = this.#now_ms();
-    if (end_ms - begin_ms > SLOW_WRITE_MS) this.#slowWritesUntil_ms = end_ms + SLOW_WRITE_PERIOD_MS;
+    this.#watch.end(this.#now_ms());
     return this.#wrote(0);
   }
 

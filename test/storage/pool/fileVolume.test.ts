@@ -12,6 +12,7 @@ import { mapAnonymous } from '../../../host/memory.js';
 import { RingIo } from '../../../storage/dataThread/ring.js';
 import { BlockingIo } from '../../../storage/pool/file.js';
 import { FileVolume } from '../../../storage/pool/fileVolume.js';
+import { WriteWatch } from '../../../storage/pool/writeWatch.js';
 import { Later } from '../../../storage/volume/later.js';
 import type { SlowIo } from '../../../storage/volume/slowIo.js';
 import { ERRNO, newExtentList, type Waiter } from '../../../storage/volume/volume.js';
@@ -26,7 +27,7 @@ interface FileExamined extends Examined {
 function make(
   directory: string,
   uring: boolean,
-  parts: { now_ms?: () => number; slow?: (later: Later) => SlowIo } = {},
+  parts: { now_ms?: () => number; slow?: (later: Later) => SlowIo; watch?: WriteWatch } = {},
 ): FileExamined {
   const room = fs.mkdtempSync(path.join(directory, 'weft-storage-file-'));
   const file = path.join(room, 'data');
@@ -44,6 +45,7 @@ function make(
     later,
     now_ms: parts.now_ms ?? (() => performance.now()),
     onState: changed => void states.push(changed.state),
+    ...(parts.watch === undefined ? {} : { watch: parts.watch }),
   });
   return {
     volume,
@@ -151,15 +153,20 @@ void t.test('what is in the page cache can be sent from the file; a hole cannot'
   t.equal(volume.sendableFrom(0, 65_536), -1, 'for good');
 });
 
-void t.test('after a write that was held up, writes step aside for a while', async t => {
+void t.test('after writes that were held up by the disk, writes step aside for a while', async t => {
   let now_ms = 1000;
   let step_ms = 0;
-  const examined = make(temporary, available.available, { now_ms: () => (now_ms += step_ms) });
+  let switches = 0;
+  const examined = make(temporary, available.available, {
+    now_ms: () => (now_ms += step_ms),
+    watch: new WriteWatch(() => switches++),
+  });
   t.teardown(() => examined.close());
   const memory = mapAnonymous(4096);
   t.equal(examined.volume.tryWrite(0, 4096, memory, 0), 0);
   step_ms = 50;
   t.equal(examined.volume.tryWrite(0, 4096, memory, 0), 0, 'it took 50 ms');
+  t.equal(examined.volume.tryWrite(0, 4096, memory, 0), 0, 'and so did this one, asleep');
   step_ms = 0;
   t.equal(examined.volume.tryWrite(0, 4096, memory, 0), -ERRNO.EAGAIN, 'now it is to wait elsewhere');
   t.equal(write(examined, 0, new Uint8Array(4096).fill(3)), 0, 'where it is done all the same');
