@@ -8,7 +8,7 @@ import type { Pool } from '../pool/pool.js';
 import { StorageError } from '../volume/errors.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import { keyBy } from './keys.js';
-import { snapshotStatus, type Operations } from './operations.js';
+import { snapshotStatuses, type Operations } from './operations.js';
 import type { UsedVolume, UsedVolumes } from './volumes.js';
 
 export interface JobHostParts extends Pick<
@@ -28,7 +28,7 @@ export function jobHost(parts: JobHostParts): DeskHost {
     ...rest,
     snapshots: (pool, volume) => {
       const open = parts.pool(pool);
-      return open.snapshots(open.require(volume)).map(snapshot => snapshotStatus(open, snapshot));
+      return snapshotStatuses(open, open.require(volume));
     },
     freeze: async (pool, { name }) => void (await operations.freeze([{ pool, volume: name }], null)),
     keyBy: (pool, volume, uuid) => {
@@ -54,7 +54,7 @@ async function exchange(
       const record = pool.log.catalog.volumes.get(one.uuid);
       if (record === undefined) continue;
       const named = one.snapshot === null ? null : pool.requireSnapshot(record, one.snapshot);
-      const layers = pool.acquireChain(named?.layer ?? record.top);
+      const layers = pool.acquireChain(named?.layer ?? record.top, true);
       const base = used.opening(one, record, layers);
       taken.push({
         one,

@@ -265,15 +265,16 @@ export class Operations {
   }
 }
 
-export function snapshotStatus(pool: Pool, snapshot: SnapshotRecord): SnapshotStatus {
-  const { name, uuid, createdAt_ms, size_bytes, labels, layer, volume } = snapshot;
-  return {
-    name,
-    uuid,
-    createdAt_ms,
-    size_bytes,
-    labels,
-    allocated_bytes: pool.allocated_bytes(layer),
-    clones: pool.clonesOf(layer, volume),
-  };
+export function snapshotStatus(
+  pool: Pool,
+  { name, uuid, createdAt_ms, size_bytes, labels, layer }: SnapshotRecord,
+  clones: readonly string[] = [],
+): SnapshotStatus {
+  const allocated_bytes = pool.allocated_bytes(layer);
+  return { name, uuid, createdAt_ms, size_bytes, labels, allocated_bytes, clones: [...clones] };
+}
+
+/** The oldest first. */
+export function snapshotStatuses(pool: Pool, volume: VolumeRecord): SnapshotStatus[] {
+  return pool.view(volume).snapshots.map(({ record, clones }) => snapshotStatus(pool, record, clones));
 }

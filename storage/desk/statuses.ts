@@ -3,18 +3,19 @@ import { placeOf, type VolumeConfig, type VolumeStatus } from '../contract.js';
 import type { VolumeRecord } from '../pool/catalog.js';
 import { snapshotStatus } from './operations.js';
 import type { Store } from './stores.js';
-import { allocated_bytes, type UsedVolume } from './volumes.js';
+import type { UsedVolume } from './volumes.js';
 
 export function volumeStatus(store: Store, record: VolumeRecord, used: UsedVolume | undefined): VolumeStatus {
   const pool = store.directory();
   const { name, uuid, size_bytes, createdAt_ms, preallocated, checksums, labels, quota_bytes } = record;
-  const fault = pool.fault(name);
+  const { own, snapshots, parent, depth } = pool.view(record);
+  const fault = pool.fault(name) ?? pool.damage(record);
   return {
     pool: store.config.name,
     name,
     uuid,
     size_bytes,
-    allocated_bytes: allocated_bytes(pool, record),
+    allocated_bytes: own.reduce((sum, layer) => sum + pool.allocated_bytes(layer), 0),
     createdAt_ms,
     state: fault === null ? (used?.state ?? 'ok') : 'damaged',
     reason: fault ?? used?.reason ?? null,
@@ -22,9 +23,9 @@ export function volumeStatus(store: Store, record: VolumeRecord, used: UsedVolum
     checksums,
     labels,
     quota_bytes,
-    parent: pool.parentOf(record),
-    depth: pool.chain(record.top).length,
-    snapshots: pool.snapshots(record).map(snapshot => snapshotStatus(pool, snapshot)),
+    parent,
+    depth,
+    snapshots: snapshots.map(one => snapshotStatus(pool, one.record, one.clones)),
     checksumErrors: used?.checksumErrors ?? 0,
     mirror: used?.mirror ?? null,
   };

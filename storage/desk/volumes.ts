@@ -192,7 +192,7 @@ export class UsedVolumes {
     const pool = store.directory();
     const record = soundRecord(pool, name);
     const named = snapshot === null ? null : pool.requireSnapshot(record, snapshot);
-    const layers = pool.acquireChain(named?.layer ?? record.top);
+    const layers = pool.acquireChain(named?.layer ?? record.top, true);
     if (store === used.store) used.layers = layers;
     else used.others.push(() => layers.forEach(({ uuid }) => pool.release(uuid)));
     const opening = pool.opening(record, layers, quotaLeft_bytes(pool, record));
@@ -242,19 +242,13 @@ function soundRecord(pool: Pool, name: string): VolumeRecord {
   return record;
 }
 
-/** What its layers and its snapshots' may still allocate; shared layers count for whom they were made. */
+/** What its layers and its snapshots' may still allocate; a shared layer counts for the oldest volume that reaches it. */
 function quotaLeft_bytes(pool: Pool, record: VolumeRecord): number {
   if (record.quota_bytes === null) return Infinity;
   return Math.max(0, record.quota_bytes - allocated_bytes(pool, record));
 }
 
-/** Of all layers that the volume or a snapshot of it reaches, down to what it was cloned from. */
-export function allocated_bytes(pool: Pool, record: VolumeRecord): number {
-  const own = new Set<string>();
-  for (const root of [record.top, ...pool.snapshots(record).map(({ layer }) => layer)])
-    for (const { uuid, createdAt_ms } of pool.chain(root))
-      if (createdAt_ms >= record.createdAt_ms) own.add(uuid);
-  let sum = 0;
-  for (const uuid of own) sum += pool.allocated_bytes(uuid);
-  return sum;
+/** Of the layers that count as its own, those of its snapshots among them. */
+function allocated_bytes(pool: Pool, record: VolumeRecord): number {
+  return pool.view(record).own.reduce((sum, layer) => sum + pool.allocated_bytes(layer), 0);
 }

@@ -1,105 +1,61 @@
 /**
- * What is in a pool: layers, volumes, snapshots. State, the changes of it, and their text; pure. catalogLog.ts keeps the
- * text in a file.
+ * What is in a pool, by uuid: state, and what follows from it. Pure; records.ts has the records, catalogText.ts their text.
  *
- *   <crc32, 8 hex> {"n":0,"catalog":2,"pool":UUID}
- *   <crc32, 8 hex> {"n":1,"changes":[...]}                 one line is one batch: all of it or nothing
- *
- * A record is whole in each change, so a line that is lost takes nothing with it but what it said. The last line may be cut
- * short by a crash: it was never acknowledged, and is cut off. A bad line before others is damage: it is told, the rest
- * counts, and nothing is changed any more.
+ * What is asked of one volume costs its own length and not that of the pool, however many volumes and snapshots there are.
+ * Only who of several volumes owns a layer that they share needs all of it: that is found once for each state of the
+ * catalogue (`#shares`). Order is that of the catalogue, in which things were made: clocks go backwards.
  */
-import * as zlib from 'node:zlib';
-import { z } from 'zod';
-import { VOLUME_NAME } from './meta.js';
+import type { Change, LayerRecord, SnapshotRecord, VolumeRecord } from './records.js';
 
-export const CATALOG_FORMAT = 2;
-export const SNAPSHOT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+export * from './records.js';
 
-const Size = z
-  .int()
-  .min(4096)
-  .max(2 ** 46)
-  .multipleOf(4096);
-const Labels = z.record(z.string().min(1).max(63), z.string().max(255));
+/** What there is to say of a volume beyond its record. */
+export interface VolumeView {
+  /** Layers that count as its own: each is reached by it or a snapshot of it, and by no older volume. */
+  readonly own: readonly string[];
+  /** The oldest first. `clones`: names of volumes that stand on it. */
+  readonly snapshots: readonly { readonly record: SnapshotRecord; readonly clones: readonly string[] }[];
+  /** The snapshot of another volume that this one stands on; null: it stands alone, or on what has no name. */
+  readonly parent: { readonly volume: string; readonly snapshot: string } | null;
+  /** Layers of its chain. */
+  readonly depth: number;
+}
 
-export const LayerRecord = z.strictObject({
-  uuid: z.uuid(),
-  /** The layer below; null: none. */
-  parent: z.uuid().nullable(),
-  size_bytes: Size,
-  /** Blocks from here on are not looked for below. */
-  inherits_bytes: z.int().min(0),
-  /** It has no map; see volume/opening.ts. */
-  plain: z.boolean(),
-  checksums: z.boolean(),
-  preallocated: z.boolean(),
-  createdAt_ms: z.number(),
-});
-export type LayerRecord = z.infer<typeof LayerRecord>;
+interface Shares {
+  readonly own: ReadonlyMap<string, readonly string[]>;
+  /** By snapshot. */
+  readonly clones: ReadonlyMap<string, readonly string[]>;
+}
 
-export const VolumeRecord = z.strictObject({
-  uuid: z.uuid(),
-  name: z.string().regex(VOLUME_NAME),
-  top: z.uuid(),
-  size_bytes: Size,
-  createdAt_ms: z.number(),
-  checksums: z.boolean(),
-  preallocated: z.boolean(),
-  labels: Labels,
-  quota_bytes: z.int().nullable(),
-  /** Of its encryption key; null: it has none, or was never opened with one. */
-  keyCheck: z.string().max(200).nullable(),
-  /** By which its key is derived: of the volume that it was cloned from first; null: its own. */
-  keyUuid: z.uuid().nullable(),
-});
-export type VolumeRecord = z.infer<typeof VolumeRecord>;
+const NONE: readonly string[] = [];
 
-export const SnapshotRecord = z.strictObject({
-  uuid: z.uuid(),
-  /** Of the volume. */
-  volume: z.uuid(),
-  name: z.string().regex(SNAPSHOT_NAME),
-  layer: z.uuid(),
-  size_bytes: Size,
-  createdAt_ms: z.number(),
-  labels: Labels,
-});
-export type SnapshotRecord = z.infer<typeof SnapshotRecord>;
-
-const Change = z.discriminatedUnion('do', [
-  z.strictObject({ do: z.literal('layer'), layer: LayerRecord }),
-  z.strictObject({ do: z.literal('volume'), volume: VolumeRecord }),
-  z.strictObject({ do: z.literal('snapshot'), snapshot: SnapshotRecord }),
-  z.strictObject({ do: z.literal('drop'), kind: z.enum(['layer', 'volume', 'snapshot']), uuid: z.uuid() }),
-]);
-export type Change = z.infer<typeof Change>;
-
-const Head = z.strictObject({ n: z.literal(0), catalog: z.literal(CATALOG_FORMAT), pool: z.uuid() });
-const Batch = z.strictObject({ n: z.int().min(1), changes: z.array(Change) });
-
-/** By uuid. */
 export class Catalog {
+  /** Map keeps the place of what is set again: so these are in the order in which things were made. */
   readonly layers = new Map<string, LayerRecord>();
   readonly volumes = new Map<string, VolumeRecord>();
   readonly snapshots = new Map<string, SnapshotRecord>();
   #byName = new Map<string, VolumeRecord>();
+  #atTop = new Map<string, VolumeRecord>();
+  #ofVolume = new Map<string, Map<string, SnapshotRecord>>();
+  #ofLayer = new Map<string, Map<string, SnapshotRecord>>();
+  /** How many layers, volumes and snapshots stand on a layer, whether it is known or not. */
+  #uses = new Map<string, number>();
+  /** Layers on which nothing stands. */
+  #loose = new Set<string>();
+  #shares: Shares | null = null;
 
   apply(changes: readonly Change[]): void {
+    this.#shares = null;
     for (const change of changes) {
       switch (change.do) {
         case 'layer':
-          this.layers.set(change.layer.uuid, change.layer);
+          this.#setLayer(change.layer);
           break;
-        case 'volume': {
-          const before = this.volumes.get(change.volume.uuid);
-          if (before !== undefined) this.#byName.delete(before.name);
-          this.volumes.set(change.volume.uuid, change.volume);
-          this.#byName.set(change.volume.name, change.volume);
+        case 'volume':
+          this.#setVolume(change.volume);
           break;
-        }
         case 'snapshot':
-          this.snapshots.set(change.snapshot.uuid, change.snapshot);
+          this.#setSnapshot(change.snapshot);
           break;
         case 'drop':
           this.#drop(change.kind, change.uuid);
@@ -111,13 +67,19 @@ export class Catalog {
     return this.#byName.get(name);
   }
 
+  /** The one that writes to this layer. */
+  volumeAt(layer: string): VolumeRecord | undefined {
+    return this.#atTop.get(layer);
+  }
+
   /** The oldest first. */
   snapshotsOf(volume: string): SnapshotRecord[] {
-    const own = [...this.snapshots.values()].filter(snapshot => snapshot.volume === volume);
-    // A clock may have gone backwards; the chain cannot.
-    return own.sort(
-      (a, b) => this.chain(a.layer).length - this.chain(b.layer).length || a.createdAt_ms - b.createdAt_ms,
-    );
+    return [...(this.#ofVolume.get(volume)?.values() ?? [])];
+  }
+
+  /** Those of any volume that have this layer. */
+  snapshotsAt(layer: string): SnapshotRecord[] {
+    return [...(this.#ofLayer.get(layer)?.values() ?? [])];
   }
 
   /** The layers of a chain from this one down. Ends where a parent is not known. */
@@ -134,51 +96,65 @@ export class Catalog {
     return out;
   }
 
-  /** The snapshot of another volume that this one stands on; null: it stands alone, or on what has no name. */
-  parentOf(record: VolumeRecord): { volume: string; snapshot: string } | null {
-    const below = this.chain(record.top).map(({ uuid }) => uuid);
-    let found: { volume: string; snapshot: string } | null = null;
-    let nearest = below.length;
-    for (const { volume, name, layer } of this.snapshots.values()) {
-      const depth = volume === record.uuid ? -1 : below.indexOf(layer);
-      const owner = this.volumes.get(volume);
-      if (depth < 0 || depth >= nearest || owner === undefined) continue;
-      nearest = depth;
-      found = { volume: owner.name, snapshot: name };
-    }
-    return found;
+  view(volume: VolumeRecord): VolumeView {
+    const alone = this.#ownIfAlone(volume);
+    const shares = alone === null ? this.#findShares() : null;
+    const snapshots = this.snapshotsOf(volume.uuid).map(record => ({
+      record,
+      clones: shares?.clones.get(record.uuid) ?? NONE,
+    }));
+    const depth = this.chain(volume.top).length;
+    return {
+      own: alone ?? shares?.own.get(volume.uuid) ?? NONE,
+      snapshots,
+      parent: shares === null ? null : this.#parentOf(volume),
+      depth,
+    };
   }
 
-  /** Names of other volumes that have this layer in their chain. */
-  clonesOf(layer: string, volume: string): string[] {
-    return [...this.volumes.values()]
-      .filter(({ uuid, top }) => uuid !== volume && this.chain(top).some(one => one.uuid === layer))
-      .map(({ name }) => name);
-  }
-
-  /** Layers that no volume and no snapshot reaches. */
+  /** Layers that no volume and no snapshot reaches. Costs no more than there are. */
   unreachable(): LayerRecord[] {
-    const reached = new Set<string>();
-    const roots = [...this.volumes.values()].map(({ top }) => top);
-    for (const { layer } of this.snapshots.values()) roots.push(layer);
-    for (const root of roots) {
-      for (let next: string | null = root; next !== null && !reached.has(next);) {
-        reached.add(next);
-        next = this.layers.get(next)?.parent ?? null;
-      }
+    const out: LayerRecord[] = [];
+    const left = new Map<string, number>();
+    const next = [...this.#loose];
+    for (let uuid = next.pop(); uuid !== undefined; uuid = next.pop()) {
+      const record = this.layers.get(uuid)!;
+      out.push(record);
+      const { parent } = record;
+      if (parent === null || !this.layers.has(parent)) continue;
+      const uses = (left.get(parent) ?? this.#uses.get(parent)!) - 1;
+      left.set(parent, uses);
+      if (uses === 0) next.push(parent);
     }
-    return [...this.layers.values()].filter(({ uuid }) => !reached.has(uuid));
+    return out;
   }
 
   /** What contradicts itself, by volume name. */
   faults(): Map<string, string> {
     const faults = new Map<string, string>();
     const tops = new Map<string, string>();
+    /** What is wrong below a layer; null: nothing. */
+    const known = new Map<string, string | null>();
     for (const { name, top } of this.volumes.values()) {
-      const chain = this.chain(top);
-      const last = chain[chain.length - 1];
-      if (last === undefined) faults.set(name, `its layer ${top} is in no record`);
-      else if (last.parent !== null) faults.set(name, `layer ${last.parent} below it is in no record`);
+      const path = new Set<string>();
+      let found: string | null | undefined;
+      for (let next: string | null = top; found === undefined;) {
+        if (next === null) found = null;
+        else if (path.has(next)) found = `layer ${next} stands on itself`;
+        else if (known.has(next)) found = known.get(next);
+        else {
+          const record: LayerRecord | undefined = this.layers.get(next);
+          if (record === undefined)
+            found =
+              next === top ? `its layer ${top} is in no record` : `layer ${next} below it is in no record`;
+          else {
+            path.add(next);
+            next = record.parent;
+          }
+        }
+      }
+      for (const uuid of path) known.set(uuid, found);
+      if (found !== null) faults.set(name, found);
       const other = tops.get(top);
       if (other !== undefined) faults.set(name, `its layer ${top} is that of volume ${other} too`);
       tops.set(top, name);
@@ -195,92 +171,152 @@ export class Catalog {
     ];
   }
 
+  #setLayer(layer: LayerRecord): void {
+    const before = this.layers.get(layer.uuid);
+    this.#move(before?.parent ?? null, layer.parent);
+    this.layers.set(layer.uuid, layer);
+    if ((this.#uses.get(layer.uuid) ?? 0) === 0) this.#loose.add(layer.uuid);
+  }
+
+  #setVolume(volume: VolumeRecord): void {
+    const before = this.volumes.get(volume.uuid);
+    if (before !== undefined && this.#byName.get(before.name) === before) this.#byName.delete(before.name);
+    this.#leaveTop(before);
+    this.#move(before?.top ?? null, volume.top);
+    this.#atTop.set(volume.top, volume);
+    this.volumes.set(volume.uuid, volume);
+    this.#byName.set(volume.name, volume);
+  }
+
+  #setSnapshot(snapshot: SnapshotRecord): void {
+    const before = this.snapshots.get(snapshot.uuid);
+    if (before !== undefined && before.volume !== snapshot.volume)
+      removeFrom(this.#ofVolume, before.volume, snapshot.uuid);
+    if (before !== undefined && before.layer !== snapshot.layer)
+      removeFrom(this.#ofLayer, before.layer, snapshot.uuid);
+    this.#move(before?.layer ?? null, snapshot.layer);
+    this.snapshots.set(snapshot.uuid, snapshot);
+    addTo(this.#ofVolume, snapshot.volume, snapshot);
+    addTo(this.#ofLayer, snapshot.layer, snapshot);
+  }
+
   #drop(kind: 'layer' | 'volume' | 'snapshot', uuid: string): void {
-    if (kind === 'layer') this.layers.delete(uuid);
-    else if (kind === 'snapshot') this.snapshots.delete(uuid);
-    else {
+    if (kind === 'layer') {
+      this.#move(this.layers.get(uuid)?.parent ?? null, null);
+      this.layers.delete(uuid);
+      this.#loose.delete(uuid);
+    } else if (kind === 'snapshot') {
+      const snapshot = this.snapshots.get(uuid);
+      if (snapshot === undefined) return;
+      this.#move(snapshot.layer, null);
+      removeFrom(this.#ofVolume, snapshot.volume, uuid);
+      removeFrom(this.#ofLayer, snapshot.layer, uuid);
+      this.snapshots.delete(uuid);
+    } else {
       const volume = this.volumes.get(uuid);
-      if (volume !== undefined && this.#byName.get(volume.name) === volume) this.#byName.delete(volume.name);
+      if (volume === undefined) return;
+      this.#leaveTop(volume);
+      this.#move(volume.top, null);
+      if (this.#byName.get(volume.name) === volume) this.#byName.delete(volume.name);
       this.volumes.delete(uuid);
     }
   }
-}
 
-export function headLine(pool: string): string {
-  return line({ n: 0, catalog: CATALOG_FORMAT, pool });
-}
-
-export function batchLine(n: number, changes: readonly Change[]): string {
-  return line({ n, changes });
-}
-
-function line(value: unknown): string {
-  const text = JSON.stringify(value);
-  return `${zlib.crc32(text).toString(16).padStart(8, '0')} ${text}\n`;
-}
-
-export interface Replayed {
-  readonly catalog: Catalog;
-  readonly pool: string | null;
-  /** Number of the next batch. */
-  readonly next: number;
-  /** How much of the text counts; what is behind was cut short by a crash. */
-  readonly length_bytes: number;
-  readonly batchCount: number;
-  /** In words; not empty: nothing must be changed. */
-  readonly damage: string[];
-}
-
-/** Never throws, whatever the text. */
-export function replay(bytes: Uint8Array): Replayed {
-  const catalog = new Catalog();
-  const damage: string[] = [];
-  let pool: string | null = null;
-  let next = 0;
-  let length_bytes = 0;
-  let batchCount = 0;
-  let number = 0;
-  const decoder = new TextDecoder();
-  for (let at = 0; at < bytes.length;) {
-    const end = bytes.indexOf(10, at);
-    number++;
-    const isLast = end < 0 || end === bytes.length - 1;
-    const value = end < 0 ? undefined : valueOf(decoder.decode(bytes.subarray(at, end)));
-    if (value === undefined && isLast) break;
-    at = end + 1;
-    length_bytes = at;
-    if (value === undefined) {
-      damage.push(`line ${number} is damaged: what it said is lost`);
-      continue;
-    }
-    if (number === 1) {
-      const head = Head.safeParse(value);
-      if (head.success) pool = head.data.pool;
-      else damage.push('line 1 does not say that this is a catalogue of this format');
-      next = 1;
-      continue;
-    }
-    const batch = Batch.safeParse(value);
-    if (!batch.success) {
-      damage.push(`line ${number} says what this weft does not understand`);
-      continue;
-    }
-    if (batch.data.n !== next && damage.length === 0)
-      damage.push(`before line ${number} batches ${next} to ${batch.data.n - 1} are missing`);
-    next = batch.data.n + 1;
-    batchCount++;
-    catalog.apply(batch.data.changes);
+  #leaveTop(volume: VolumeRecord | undefined): void {
+    if (volume !== undefined && this.#atTop.get(volume.top) === volume) this.#atTop.delete(volume.top);
   }
-  return { catalog, pool, next, length_bytes, batchCount, damage };
+
+  /** What stood on the one layer stands on the other. */
+  #move(from: string | null, to: string | null): void {
+    if (from === to) return;
+    if (to !== null) {
+      this.#uses.set(to, (this.#uses.get(to) ?? 0) + 1);
+      this.#loose.delete(to);
+    }
+    if (from === null) return;
+    const left = this.#uses.get(from)! - 1;
+    if (left > 0) this.#uses.set(from, left);
+    else {
+      this.#uses.delete(from);
+      if (this.layers.has(from)) this.#loose.add(from);
+    }
+  }
+
+  #roots({ uuid, top }: VolumeRecord): string[] {
+    return [top, ...this.snapshotsOf(uuid).map(({ layer }) => layer)];
+  }
+
+  /** All layers that the volume and its snapshots reach; null: something else stands on one of them too. */
+  #ownIfAlone(volume: VolumeRecord): string[] | null {
+    /** Uses of a layer that come from this volume. */
+    const ours = new Map<string, number>();
+    for (const root of this.#roots(volume)) {
+      for (let next: string | null = root; next !== null;) {
+        const uses = ours.get(next);
+        ours.set(next, (uses ?? 0) + 1);
+        if (uses !== undefined) break;
+        next = this.layers.get(next)?.parent ?? null;
+      }
+    }
+    for (const [uuid, uses] of ours) if (uses !== this.#uses.get(uuid)) return null;
+    return [...ours.keys()].filter(uuid => this.layers.has(uuid));
+  }
+
+  #findShares(): Shares {
+    if (this.#shares !== null) return this.#shares;
+    const owned = new Set<string>();
+    const own = new Map<string, string[]>();
+    const clones = new Map<string, string[]>();
+    for (const volume of this.volumes.values()) {
+      const layers: string[] = [];
+      for (const root of this.#roots(volume))
+        for (let next: string | null = root; next !== null && !owned.has(next);) {
+          const record = this.layers.get(next);
+          if (record === undefined) break;
+          owned.add(next);
+          layers.push(next);
+          next = record.parent;
+        }
+      own.set(volume.uuid, layers);
+      for (const { uuid } of this.#below(volume)) {
+        const others = clones.get(uuid);
+        if (others === undefined) clones.set(uuid, [volume.name]);
+        else others.push(volume.name);
+      }
+    }
+    this.#shares = { own, clones };
+    return this.#shares;
+  }
+
+  #parentOf(volume: VolumeRecord): { volume: string; snapshot: string } | null {
+    const snapshot = this.#below(volume)[0];
+    if (snapshot === undefined) return null;
+    return { volume: this.volumes.get(snapshot.volume)!.name, snapshot: snapshot.name };
+  }
+
+  /** The nearest snapshots of other volumes in its chain: more than one, when they were taken without a write between them. */
+  #below(volume: VolumeRecord): SnapshotRecord[] {
+    const seen = new Set<string>();
+    for (let next: string | null = volume.top; next !== null && !seen.has(next);) {
+      seen.add(next);
+      const found = this.snapshotsAt(next).filter(
+        one => one.volume !== volume.uuid && this.volumes.has(one.volume),
+      );
+      if (found.length > 0) return found;
+      next = this.layers.get(next)?.parent ?? null;
+    }
+    return [];
+  }
 }
 
-function valueOf(text: string): unknown {
-  if (text[8] !== ' ') return undefined;
-  const json = text.slice(9);
-  if (zlib.crc32(json).toString(16).padStart(8, '0') !== text.slice(0, 8)) return undefined;
-  try {
-    return JSON.parse(json) as unknown;
-  } catch {
-    return undefined;
-  }
+function addTo(map: Map<string, Map<string, SnapshotRecord>>, key: string, snapshot: SnapshotRecord): void {
+  const some = map.get(key);
+  if (some === undefined) map.set(key, new Map([[snapshot.uuid, snapshot]]));
+  else some.set(snapshot.uuid, snapshot);
+}
+
+function removeFrom(map: Map<string, Map<string, SnapshotRecord>>, key: string, uuid: string): void {
+  const some = map.get(key);
+  some?.delete(uuid);
+  if (some?.size === 0) map.delete(key);
 }

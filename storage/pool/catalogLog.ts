@@ -4,7 +4,8 @@
  * be done the catalogue is closed to changes.
  */
 import { StorageError } from '../volume/errors.js';
-import { batchLine, headLine, replay, type Catalog, type Change } from './catalog.js';
+import type { Catalog, Change } from './catalog.js';
+import { batchLine, headLine, replay } from './catalogText.js';
 import { toStorageError } from './errors.js';
 import type { PoolFiles } from './files.js';
 
@@ -14,67 +15,95 @@ const TEMPORARY = '.new';
 /** Space that is taken ahead, so that also on a full disk something can be deleted. */
 const RESERVE_BYTES = 1024 * 1024;
 const RESERVE_LEFT_BYTES = 256 * 1024;
+/** No pool has it. */
+const UNKNOWN = '00000000-0000-0000-0000-000000000000';
 
 export class CatalogLog {
-  readonly catalog: Catalog;
   readonly pool: string;
   /** Why nothing can be changed, in words; null: it can. */
   closed: string | null = null;
+  /** Layers that were dropped and have no record now. */
+  readonly dropped: ReadonlySet<string>;
+  #catalog: Catalog;
   #files: PoolFiles;
   #path: string;
-  #fd: number;
+  /** -1: there is no file. */
+  #fd = -1;
   #length: number;
+  /** Of the file: what is behind `#length` was cut short by a crash, and goes with the first change. */
+  #found: number;
   #next: number;
   #batchCount: number;
   #reserved = 0;
 
   /**
-   * Throws StorageError where the file cannot be read at all. `mayBeNew`: nothing is there that it would have to tell of; one
-   * that is missing otherwise is lost, and an empty one in its place would make all layers left over.
+   * Throws StorageError where the file cannot be read at all, or is a newer weft's. `pool` null: it is not known, the file may
+   * tell. `mayBeNew`: nothing is there that it would have to tell of; one that is missing otherwise is lost.
    */
-  constructor(files: PoolFiles, path: string, pool: string, mayBeNew = true) {
+  constructor(files: PoolFiles, path: string, pool: string | null, mayBeNew = true) {
     this.#files = files;
     this.#path = path;
-    this.pool = pool;
-    if (!files.exists(path)) {
-      if (!mayBeNew)
-        throw new StorageError(
-          'POOL_DAMAGED',
-          `${path} is missing, so what the layers beside it are is not known: put it back from a copy. Nothing was touched`,
-        );
-      files.replace(path, headLine(pool));
-    }
-    const bytes = files.readAll(path);
+    const isThere = files.exists(path);
+    if (!isThere && mayBeNew && pool !== null) files.replace(path, headLine(pool));
+    const isMissing = !isThere && (!mayBeNew || pool === null);
+    const bytes = isMissing ? new Uint8Array(0) : files.readAll(path);
     const replayed = replay(bytes);
-    this.catalog = replayed.catalog;
+    const { damage, newer } = replayed;
+    if (newer !== null)
+      throw new StorageError(
+        'POOL_DAMAGED',
+        `${path}: ${newer}: a newer weft wrote it. Open the pool with that one; nothing was touched`,
+      );
+    this.#catalog = replayed.catalog;
+    this.dropped = replayed.dropped;
     this.#next = Math.max(1, replayed.next);
     this.#batchCount = replayed.batchCount;
     this.#length = replayed.length_bytes;
-    if (replayed.pool !== null && replayed.pool !== pool)
-      replayed.damage.push(`it belongs to pool ${replayed.pool}`);
+    this.#found = bytes.length;
+    this.pool = pool ?? replayed.pool ?? UNKNOWN;
+    if (isMissing) damage.push('it is missing');
+    else if (replayed.pool !== null && replayed.pool !== this.pool)
+      damage.push(`it belongs to pool ${replayed.pool}`);
     // It is only ever put there whole.
-    else if (replayed.pool === null && replayed.damage.length === 0)
-      replayed.damage.push('it is empty, or its beginning is lost');
-    if (replayed.damage.length > 0) this.closed = replayed.damage.join('; ');
+    else if (replayed.pool === null && damage.length === 0)
+      damage.push('it is empty, or its beginning is lost');
+    if (damage.length > 0) this.closed = damage.join('; ');
+    if (this.closed !== null) return;
     this.#fd = files.open(path);
-    if (this.#length < bytes.length && this.closed === null) {
-      // Never acknowledged: a batch that a crash cut short.
-      files.truncate(this.#fd, this.#length);
-      files.sync(this.#fd);
-    }
-    if (this.closed === null) this.#reserve();
+    this.#reserve();
+  }
+
+  get catalog(): Catalog {
+    return this.#catalog;
+  }
+
+  /** Number of the newest batch. */
+  get last(): number {
+    return this.#next - 1;
+  }
+
+  /** What could be found instead of a catalogue that is damaged. Nothing is changed any more. */
+  standIn(catalog: Catalog, why: string): void {
+    this.#catalog = catalog;
+    this.closed = why;
+  }
+
+  /** Throws POOL_DAMAGED where nothing may be changed. */
+  requireOpen(): void {
+    if (this.closed !== null)
+      throw new StorageError(
+        'POOL_DAMAGED',
+        `the catalogue ${this.#path} is not changed any more: ${this.closed}. What is there can be read; "weft pool repair" mends it`,
+      );
   }
 
   /** Durable when it returns. Throws StorageError, and then nothing has changed. */
   commit(changes: readonly Change[]): void {
     if (changes.length === 0) return;
-    if (this.closed !== null)
-      throw new StorageError(
-        'POOL_DAMAGED',
-        `the catalogue ${this.#path} is not changed any more: ${this.closed}. What is there can be read; copy it to a new pool`,
-      );
+    this.requireOpen();
     const text = Buffer.from(batchLine(this.#next, changes));
     try {
+      if (this.#found > this.#length) this.#cut();
       this.#files.write(this.#fd, text, this.#length);
       this.#files.sync(this.#fd);
     } catch (error) {
@@ -82,16 +111,25 @@ export class CatalogLog {
       throw toStorageError(error, `catalogue ${this.#path}`);
     }
     this.#length += text.length;
+    this.#found = this.#length;
     this.#next++;
     this.#batchCount++;
-    this.catalog.apply(changes);
-    const records = this.catalog.layers.size + this.catalog.volumes.size + this.catalog.snapshots.size;
+    this.#catalog.apply(changes);
+    const records = this.#catalog.layers.size + this.#catalog.volumes.size + this.#catalog.snapshots.size;
     if (this.#batchCount > BATCHES_MIN && this.#batchCount > 2 * records) this.#compact();
     this.#reserve();
   }
 
   close(): void {
-    this.#files.close(this.#fd);
+    if (this.#fd >= 0) this.#files.close(this.#fd);
+    this.#fd = -1;
+  }
+
+  /** What is behind was never acknowledged: a batch that a crash cut short. */
+  #cut(): void {
+    this.#files.truncate(this.#fd, this.#length);
+    this.#files.sync(this.#fd);
+    this.#found = this.#length;
   }
 
   #reserve(): void {
@@ -116,7 +154,7 @@ export class CatalogLog {
   }
 
   #compact(): void {
-    const text = headLine(this.pool) + batchLine(1, this.catalog.changes());
+    const text = headLine(this.pool, this.last - 1) + batchLine(this.last, this.#catalog.changes());
     try {
       this.#files.replace(this.#path, text, TEMPORARY);
       const fd = this.#files.open(this.#path);
@@ -129,8 +167,7 @@ export class CatalogLog {
       return;
     }
     this.#reserved = 0;
-    this.#length = Buffer.byteLength(text);
-    this.#next = 2;
+    this.#length = this.#found = Buffer.byteLength(text);
     this.#batchCount = 1;
   }
 

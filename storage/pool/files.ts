@@ -3,6 +3,7 @@
  * them fail. Each is durable or not as its comment says; all throw what node or host/ throws.
  */
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import {
   MODE_DIRECTORY,
   MODE_FILE,
@@ -33,11 +34,15 @@ export interface PoolFiles {
   reserve(fd: number, offset_bytes: number, length_bytes: number): void;
   /** Whole or not at all, durable. */
   replace(file: string, text: string, suffix?: string): void;
+  /** A small file, written over in place. Not durable, and not whole after a crash. */
+  jot(file: string, text: string): void;
   /** With its parents, durable. */
   makeDirectory(directory: string): void;
   /** A new file of zeroes, so long, synced; its name is durable after `syncDirectory`. */
   makeFile(file: string, length_bytes: number, allocated: boolean): void;
   syncDirectory(directory: string): void;
+  /** A second name for a file, durable. */
+  link(file: string, second: string): void;
   /** Durable. */
   rename(from: string, to: string): void;
 }
@@ -55,6 +60,15 @@ export const kernelFiles: PoolFiles = {
   sync: fd => fsync(fd),
   reserve: (fd, offset_bytes, length_bytes) => allocateFile(fd, offset_bytes, length_bytes, true),
   replace: (file, text) => replaceFile(file, text),
+  jot: (file, text) => {
+    const fd = openFile(file, O_RDWR | O_CREAT | O_NOFOLLOW, MODE_FILE);
+    try {
+      const bytes = Buffer.from(text);
+      if (fs.writeSync(fd, bytes, 0, bytes.length, 0) === bytes.length) fs.ftruncateSync(fd, bytes.length);
+    } finally {
+      closeFile(fd);
+    }
+  },
   makeDirectory: directory => makeDirectory(directory),
   makeFile: (file, length_bytes, allocated) => {
     const fd = openFile(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, MODE_FILE);
@@ -67,6 +81,10 @@ export const kernelFiles: PoolFiles = {
     }
   },
   syncDirectory: directory => syncDirectory(directory),
+  link: (file, second) => {
+    fs.linkSync(file, second);
+    syncDirectory(path.dirname(second));
+  },
   rename: (from, to) => renameDurably(from, to),
 };
 

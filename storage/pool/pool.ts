@@ -6,76 +6,49 @@
  *   POOL/catalog              layers, volumes and snapshots: catalog.ts
  *   POOL/layers/UUID/data     a layer's bytes, a sparse file, volume offset = file offset
  *   POOL/layers/UUID/map      which of them it has, and their checksums: layers/map.ts. A plain layer has none
+ *   POOL/layers/UUID/note     what the catalogue says of it, in case that is lost: catalogText.ts
+ *   POOL/lost+found/          what a repair put aside: repair.ts
  *   POOL/mirrors/UUID         which regions of a mirrored volume may differ: volume/mirrorJournal.ts
  *   POOL/deleting/UUID/       a layer being destroyed; one left over is removed at open
  *
  * Files first, then the catalogue, and for what goes away the other way round: so after a crash there is the old state or the
  * new one, and at most files that no record names, which are removed at open. What we did not make is not touched: it is
- * listed in `problems`. A volume that is damaged is listed there too, keeps its name, and is not served.
+ * listed in `problems`. What is lost is listed there too, and the rest is served read-only:
  *
- * Opening reads the catalogue and no volume. Calls are synchronous and take milliseconds (they sync); only the freeing of a
+ *   pool.json or part of the catalogue       all volumes are read-only, as far as they can be found: examine.ts
+ *   files of a layer, or parts of them       volumes above it are read-only; what it held answers EIO
+ *   the record of a layer                    volumes above it are not served, as not even what lies below is known
+ *
+ * Opening reads the catalogue and the names of layers, and no volume. Calls are synchronous and take milliseconds (they sync); only the freeing of a
  * destroyed layer's blocks goes on in the background.
  */
 import { randomUUID } from 'node:crypto';
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import { StorageError } from '../volume/errors.js';
 import { LAYERS_MAX_COUNT } from '../layers/chain.js';
-import { CatalogLog } from './catalogLog.js';
+import type { CatalogLog } from './catalogLog.js';
 import {
   SNAPSHOT_NAME,
+  newVolume,
   type Change,
   type LayerRecord,
   type SnapshotRecord,
   type VolumeRecord,
+  type VolumeView,
+  type VolumeWish,
 } from './catalog.js';
 import { requireSize, toStorageError } from './errors.js';
-import {
-  HostError,
-  MODE_FILE,
-  O_CREAT,
-  O_NOFOLLOW,
-  O_RDWR,
-  TEMPORARY,
-  closeFile,
-  flock,
-  openFile,
-  readSmall,
-  statfs,
-} from './file.js';
-import { kernelFiles, namesIn, type PoolFiles } from './files.js';
+import { examine, listed, problemsOf, strangersIn, type Examined } from './examine.js';
+import { noteOf, touchedBy } from './catalogText.js';
+import { statfs } from './file.js';
+import { kernelFiles, type PoolFiles } from './files.js';
 import { takeOver } from './formatOne.js';
-import { DELETING, LAYERS, LayerFiles } from './layerFiles.js';
-import { FORMAT, VOLUME_NAME, formatPool, parsePool } from './meta.js';
+import { LayerFiles } from './layerFiles.js';
+import { lockPool, unlockPool } from './lock.js';
+import { FORMAT, VOLUME_NAME } from './meta.js';
 
-const POOL_FILE = 'pool.json';
-const LOCK_FILE = 'lock';
-const CATALOG_FILE = 'catalog';
 const MIRRORS = 'mirrors';
-const OURS = new Set([
-  POOL_FILE,
-  POOL_FILE + TEMPORARY,
-  LOCK_FILE,
-  CATALOG_FILE,
-  CATALOG_FILE + TEMPORARY,
-  LAYERS,
-  DELETING,
-  MIRRORS,
-  // Of format 1.
-  'volumes',
-  'making',
-]);
-/** At the root of a file system of its own. */
-const NOT_OURS_BUT_FINE = new Set(['lost+found']);
-
-export interface VolumeWish {
-  readonly size_bytes: number;
-  readonly preallocated?: boolean | undefined;
-  readonly checksums?: boolean | undefined;
-  readonly labels?: Readonly<Record<string, string>> | undefined;
-  readonly quota_bytes?: number | null | undefined;
-}
 
 export class Pool {
   readonly directory: string;
@@ -106,40 +79,51 @@ export class Pool {
     this.#now_ms = now_ms;
     this.#files = files;
     files.makeDirectory(directory);
-    const foreign = fs.readdirSync(directory).filter(name => !OURS.has(name) && !NOT_OURS_BUT_FINE.has(name));
-    if (foreign.length > 0 && !files.exists(this.#at(POOL_FILE)))
-      throw new StorageError(
-        'POOL_NOT_A_POOL',
-        `${directory} is no pool and not empty (${listed(foreign)}): choose an empty directory`,
-      );
-    this.#lockFd = openFile(this.#at(LOCK_FILE), O_RDWR | O_CREAT | O_NOFOLLOW, MODE_FILE);
+    const foreign = strangersIn(directory, files);
+    this.#lockFd = lockPool(directory);
     try {
-      this.#lock();
       if (foreign.length > 0) this.problems.push(`not ours, left alone: ${listed(foreign)}`);
       this.layers = new LayerFiles(directory, files);
-      const { uuid, format } = this.#identity();
-      this.uuid = uuid;
-      const mayBeNew = namesIn(this.#at(LAYERS)).length === 0;
-      this.log = new CatalogLog(files, this.#at(CATALOG_FILE), uuid, mayBeNew);
-      if (format < FORMAT) takeOver({ directory, files, log: this.log, problems: this.problems, now_ms });
-      if (this.log.closed !== null)
-        this.problems.push(
-          `the catalogue is damaged, nothing is changed any more: ${this.log.closed}. Copy what is there to a new pool`,
-        );
-      this.#faults = this.log.catalog.faults();
-      this.#removeLeftovers();
-      for (const [name, fault] of this.#faults) this.problems.push(`volume ${name} is not served: ${fault}`);
+      const found = examine(directory, files, this.layers, now_ms);
+      this.uuid = found.uuid;
+      this.log = found.log;
+      this.#faults = this.#take(found);
     } catch (error) {
-      closeFile(this.#lockFd);
+      unlockPool(this.#lockFd);
       throw error;
     }
+  }
+
+  #take(found: Examined): Map<string, string> {
+    const { directory, problems, log, layers } = this;
+    const { format, damage, leftovers, missing } = found;
+    problems.push(...problemsOf(found));
+    if (damage.length === 0 && format < FORMAT) {
+      takeOver({ directory, files: this.#files, log, problems, now_ms: this.#now_ms });
+      this.#jot(this.#catalog.layers.keys());
+    }
+    layers.setMissing(missing);
+    const faults = this.#catalog.faults();
+    if (damage.length === 0) {
+      for (const uuid of leftovers) layers.remove(uuid);
+      layers.resumeFreeing();
+      this.collect();
+    }
+    for (const [name, fault] of faults) problems.push(`volume ${name} is not served: ${fault}`);
+    if (missing.length > 0)
+      for (const { name, top } of this.#catalog.volumes.values()) {
+        const lost = this.#lostBelow(top);
+        if (lost !== null && !faults.has(name))
+          problems.push(`volume ${name} is read-only and has lost a part: ${lost}`);
+      }
+    return faults;
   }
 
   /** Freeing is waited for, but not long: what is left is done at the next open. Files still open are closed. */
   async close(): Promise<void> {
     await this.layers.close();
     this.log.close();
-    closeFile(this.#lockFd);
+    unlockPool(this.#lockFd);
   }
 
   get #catalog() {
@@ -167,6 +151,18 @@ export class Pool {
     return this.#faults.get(name) ?? null;
   }
 
+  /**
+   * Why it can only be read, in words; null: it can be written. Of its files, what was found when the pool was opened, or when
+   * they were.
+   */
+  damage(volume: VolumeRecord): string | null {
+    if (this.log.closed !== null) return `pool ${this.directory} is damaged, read-only: ${this.log.closed}`;
+    const lost = this.#lostBelow(volume.top);
+    return lost === null
+      ? null
+      : `${lost}. What it held answers EIO, the rest is read-only: copy that, roll back to a snapshot, or restore a backup`;
+  }
+
   snapshots(volume: VolumeRecord): SnapshotRecord[] {
     return this.#catalog.snapshotsOf(volume.uuid);
   }
@@ -184,7 +180,11 @@ export class Pool {
 
   /** What a layer's files take. */
   allocated_bytes(layer: string): number {
-    return this.layers.allocated_bytes(layer);
+    return this.layers.allocated_bytes(layer, this.#catalog.volumeAt(layer) !== undefined);
+  }
+
+  view(volume: VolumeRecord): VolumeView {
+    return this.#catalog.view(volume);
   }
 
   space(): { capacity_bytes: number; free_bytes: number } {
@@ -200,7 +200,7 @@ export class Pool {
     const checksums = wish.checksums ?? true;
     const preallocated = wish.preallocated ?? false;
     const layer = this.#record({ size_bytes, parent: null, inherits_bytes: 0, checksums, preallocated });
-    const volume = this.#volumeRecord(name, wish, layer);
+    const volume = newVolume(name, wish, layer);
     this.#withLayer(layer, `volume ${name} of ${size_bytes} bytes in ${this.directory}`, [
       { do: 'volume', volume },
     ]);
@@ -217,6 +217,7 @@ export class Pool {
   ): VolumeRecord {
     this.#requireFree(name);
     requireSize(name, wish.size_bytes);
+    this.#requireWhole(parent, `volume ${from.name} cannot be cloned`);
     if (wish.size_bytes < inherits_bytes)
       throw new StorageError(
         'VOLUME_SHRINK',
@@ -227,7 +228,7 @@ export class Pool {
     const { size_bytes } = wish;
     const layer = this.#record({ size_bytes, parent, inherits_bytes, checksums, preallocated });
     const volume = {
-      ...this.#volumeRecord(name, wish, layer),
+      ...newVolume(name, wish, layer),
       keyCheck: from.keyCheck,
       keyUuid: from.keyUuid ?? from.uuid,
     };
@@ -266,6 +267,7 @@ export class Pool {
   /** The top's files get another length, then the catalogue says so. Shrinking cuts data off. */
   resize(volume: VolumeRecord, size_bytes: number): VolumeRecord {
     requireSize(volume.name, size_bytes);
+    this.log.requireOpen();
     const top = this.#layer(volume.top);
     const resized = { ...volume, size_bytes };
     // What is cut off must not come back from below when it grows again.
@@ -293,6 +295,7 @@ export class Pool {
   /** An empty layer on top of the volume, of which what was its top is frozen from then on. `done` may name it at once. */
   addTop(volume: VolumeRecord, also: readonly Change[] = []): { volume: VolumeRecord; frozen: LayerRecord } {
     const frozen = this.#layer(volume.top);
+    this.#requireWhole(volume.top, `volume ${volume.name} cannot be frozen`);
     const { size_bytes, checksums, preallocated } = volume;
     const layer = this.#record({
       size_bytes,
@@ -327,15 +330,6 @@ export class Pool {
     return { uuid: randomUUID(), volume: uuid, name, layer, size_bytes, createdAt_ms, labels: { ...labels } };
   }
 
-  /** See Catalog. */
-  parentOf(record: VolumeRecord): { volume: string; snapshot: string } | null {
-    return this.#catalog.parentOf(record);
-  }
-
-  clonesOf(layer: string, volume: string): string[] {
-    return this.#catalog.clonesOf(layer, volume);
-  }
-
   commit(changes: readonly Change[]): void {
     this.#commit(changes);
   }
@@ -344,6 +338,7 @@ export class Pool {
   rollback(volume: VolumeRecord, snapshot: SnapshotRecord): VolumeRecord {
     const { size_bytes } = snapshot;
     const { checksums, preallocated } = volume;
+    this.#requireWhole(snapshot.layer, `volume ${volume.name} cannot be rolled back to ${snapshot.name}`);
     const layer = this.#record({
       size_bytes,
       parent: snapshot.layer,
@@ -378,16 +373,19 @@ export class Pool {
   }
 
   /** A layer's files, open until `release`. */
-  acquire(uuid: string): LayerOpening {
-    return this.layers.acquire(this.#layer(uuid));
+  acquire(uuid: string, rest = false): LayerOpening {
+    return this.layers.acquire(this.#layer(uuid), rest);
   }
 
   release(uuid: string): void {
     this.layers.release(uuid);
   }
 
-  /** All of a chain, the newest first; each is to be released. Throws VOLUME_DAMAGED, and then none is open. */
-  acquireChain(layer: string): LayerOpening[] {
+  /**
+   * All of a chain, the newest first; each is to be released. Throws VOLUME_DAMAGED where something is lost, and then none is
+   * open; `rest`: only where it is not known what it stands on, see `damage`.
+   */
+  acquireChain(layer: string, rest = false): LayerOpening[] {
     const chain = this.chain(layer);
     const last = chain[chain.length - 1];
     if (last === undefined || last.parent !== null)
@@ -397,7 +395,7 @@ export class Pool {
       );
     const openings: LayerOpening[] = [];
     try {
-      for (const { uuid } of chain) openings.push(this.acquire(uuid));
+      for (const { uuid } of chain) openings.push(this.acquire(uuid, rest));
     } catch (error) {
       for (const { uuid } of openings) this.release(uuid);
       throw error;
@@ -461,7 +459,7 @@ export class Pool {
       kind: 'layers',
       layers,
       size_bytes: volume.size_bytes,
-      writable: true,
+      writable: this.damage(volume) === null,
       preallocated: volume.preallocated,
       quotaLeft_bytes,
       checkpoints: this.snapshots(volume).flatMap(({ name, layer }) => {
@@ -475,37 +473,19 @@ export class Pool {
     return path.join(this.directory, ...names);
   }
 
-  #lock(): void {
-    try {
-      flock(this.#lockFd, true, this.#at(LOCK_FILE));
-    } catch (error) {
-      if (!(error instanceof HostError) || error.code !== 'EAGAIN') throw error;
-      throw new StorageError('POOL_IN_USE', `pool ${this.directory} is open already: ${error.message}`, {
-        cause: error,
-      });
+  /** What is lost of the chain from this layer down, in words. */
+  #lostBelow(layer: string): string | null {
+    if (!this.layers.hasLosses) return null;
+    for (const { uuid } of this.chain(layer)) {
+      const lost = this.layers.lost(uuid);
+      if (lost !== null) return lost;
     }
+    return null;
   }
 
-  #identity(): { uuid: string; format: number } {
-    const file = this.#at(POOL_FILE);
-    if (!this.#files.exists(file)) {
-      const uuid = randomUUID();
-      this.#files.replace(file, formatPool({ uuid, createdAt_ms: this.#now_ms() }));
-      return { uuid, format: FORMAT };
-    }
-    const { meta, problem } = parsePool(readSmall(file));
-    if (meta === null)
-      throw new StorageError('POOL_DAMAGED', `${file}: ${problem}. Its volumes are untouched`);
-    return { uuid: meta.uuid, format: meta.format };
-  }
-
-  /** Layers that a crash left half made or half destroyed: no record names them. */
-  #removeLeftovers(): void {
-    // A damaged catalogue may have lost the record of what is precious.
-    const isClosed = this.log.closed !== null;
-    const foreign = this.layers.removeLeftovers(uuid => isClosed || this.#catalog.layers.has(uuid));
-    for (const name of foreign) this.problems.push(`not ours, left alone: ${name}`);
-    this.collect();
+  #requireWhole(layer: string, what: string): void {
+    const lost = this.#lostBelow(layer);
+    if (lost !== null) throw new StorageError('VOLUME_DAMAGED', `${what}: ${lost}`);
   }
 
   #requireFree(name: string): void {
@@ -547,30 +527,9 @@ export class Pool {
     return { uuid: randomUUID(), ...parts, plain, createdAt_ms: this.#now_ms() };
   }
 
-  #volumeRecord(name: string, wish: VolumeWish, layer: LayerRecord): VolumeRecord {
-    const { size_bytes, checksums, preallocated, createdAt_ms, uuid: top } = layer;
-    const labels = { ...wish.labels };
-    const quota_bytes = wish.quota_bytes ?? null;
-    const uuid = randomUUID();
-    const keyCheck = null;
-    const keyUuid = null;
-    return {
-      uuid,
-      name,
-      top,
-      size_bytes,
-      createdAt_ms,
-      checksums,
-      preallocated,
-      labels,
-      quota_bytes,
-      keyCheck,
-      keyUuid,
-    };
-  }
-
   /** Makes the layer's files, then commits it with what else comes with it. Nothing is left when that fails. */
   #withLayer(layer: LayerRecord, what: string, also: readonly Change[]): void {
+    this.log.requireOpen();
     try {
       this.layers.make(layer);
       try {
@@ -586,11 +545,15 @@ export class Pool {
   }
 
   #commit(changes: readonly Change[]): void {
+    const before = touchedBy(this.#catalog, changes);
     this.log.commit(changes);
+    this.#jot(new Set([...before, ...touchedBy(this.#catalog, changes)]));
   }
-}
 
-function listed(names: readonly string[]): string {
-  const shown = names.slice(0, 5).join(', ');
-  return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
+  #jot(layers: Iterable<string>): void {
+    for (const uuid of layers) {
+      const text = noteOf(this.#catalog, this.uuid, this.log.last, uuid);
+      if (text !== null) this.layers.note(uuid, text);
+    }
+  }
 }

@@ -1,14 +1,8 @@
 /** The catalogue's text: what is written is read, a torn end is dropped, damage in the middle is told, and nothing throws. */
 import fc from 'fast-check';
 import t from 'tap';
-import {
-  batchLine,
-  headLine,
-  replay,
-  type Change,
-  type LayerRecord,
-  type VolumeRecord,
-} from '../../../storage/pool/catalog.js';
+import type { Change, LayerRecord, VolumeRecord } from '../../../storage/pool/catalog.js';
+import { batchLine, headLine, replay } from '../../../storage/pool/catalogText.js';
 
 const POOL = '00000000-0000-4000-8000-000000000000';
 const uuid = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
