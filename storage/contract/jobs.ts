@@ -108,7 +108,7 @@ export const JobStatus = z.object({
   left_ms: z.number().nullable().optional(),
   /** What it found or did, in words; or why it failed. */
   message: z.string().nullable(),
-  /** Of scrub and verify: what is wrong, the first thousand. */
+  /** What is wrong with what was read (of scrub and verify; merge and flatten tell what they copied all the same), the first thousand. */
   findings: z.array(
     z.object({ what: z.string(), offset_bytes: z.number().nullable(), length_bytes: z.number().nullable() }),
   ),

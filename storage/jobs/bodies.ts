@@ -5,6 +5,7 @@
 import type { BackupKeep, JobRequest } from '../contract/jobs.js';
 import { backupToDirectory, backupToServer } from './backupBodies.js';
 import { bytesText } from './text.js';
+import type { Copied } from './copyTask.js';
 import type { JobDesk } from './desk.js';
 import { JobError } from './errors.js';
 import type { TaskKind, Tasks } from './messages.js';
@@ -50,15 +51,24 @@ async function merge({ pool, layer }: Request<'merge'>, { desk, ask }: JobContex
     );
   try {
     const { lower, upper, lowest } = held;
-    const { kept, size_bytes, inherits_bytes, copied_bytes } = await ask('merge', { lower, upper, lowest });
+    const merged = await ask('merge', { lower, upper, lowest });
+    const { kept, size_bytes, inherits_bytes, copied_bytes } = merged;
     await desk.commitMerge(held, kept, { size_bytes, inherits_bytes });
-    return `${bytesText(copied_bytes)} went ${kept === 'upper' ? 'up into the newer' : 'down into the older'} layer`;
+    const way = kept === 'upper' ? 'up into the newer' : 'down into the older';
+    return `${bytesText(copied_bytes)} went ${way} layer${faultsOf(merged)}`;
   } catch (error) {
     if (error instanceof JobError && error.code === 'JOB_SYNC') held.spoil();
     throw error;
   } finally {
     held.release();
   }
+}
+
+/** What people have to know of a copy that is done all the same. */
+function faultsOf({ lostRegions, wrongBlocks }: Copied): string {
+  const lost = `; the checksums of ${lostRegions} regions (4 MiB each) were lost and made anew of what is there`;
+  const wrong = `; ${wrongBlocks} blocks do not match their checksums, and are kept so`;
+  return (lostRegions > 0 ? lost : '') + (wrongBlocks > 0 ? wrong : '');
 }
 
 async function flatten({ pool, volume }: Request<'flatten'>, { desk, ask }: JobContext): Promise<string> {
@@ -68,9 +78,9 @@ async function flatten({ pool, volume }: Request<'flatten'>, { desk, ask }: JobC
     const made = await desk.newLayer(pool, volume);
     try {
       const { shared, reach_bytes } = held;
-      const { copied_bytes } = await ask('flatten', { shared, reach_bytes, into: made.layer });
+      const copied = await ask('flatten', { shared, reach_bytes, into: made.layer });
       await desk.commitFlatten(held, made);
-      return `${bytesText(copied_bytes)} were copied; it shares nothing any more`;
+      return `${bytesText(copied.copied_bytes)} were copied; it shares nothing any more${faultsOf(copied)}`;
     } finally {
       made.release();
     }

@@ -1,6 +1,7 @@
 /**
  * What merge and flatten do with files: blocks are copied from one layer into another with the checksums they have. Each is
- * verified while it is read; one that is wrong is copied with its old word, so it stays wrong, and is told.
+ * verified while it is read; one that is wrong is copied with its old word, so it stays wrong, and is told. Where the checksums
+ * of a region are lost they are made anew of what is there, which is told, too: whether that is what was written nobody knows.
  */
 import { BLOCK_BYTES, DATA, GROUP_BLOCKS, REGION_BLOCKS, ZERO, ABSENT } from '../layers/map.js';
 import { groupsOf, newResolvedGroup, resolveGroup } from './extents.js';
@@ -32,6 +33,10 @@ class Copier {
   #batch: { group: number; steps: Uint8Array; sources: readonly LayerFile[]; owners: Uint16Array | null }[] =
     [];
   #blocks = 0;
+  /** Whose checksums could not be read. */
+  lostRegions = 0;
+  /** Blocks that were copied though they do not match theirs. */
+  wrongBlocks = 0;
 
   constructor(into: LayerFile, buffer: Uint8Array, slices: Slices) {
     this.#into = into;
@@ -58,6 +63,7 @@ class Copier {
       for (let i = 0; i < GROUP_BLOCKS; i++)
         if (steps[i] !== KEEP) regions.add(Math.floor((group * GROUP_BLOCKS + i) / REGION_BLOCKS));
     this.#into.begin([...regions]);
+    for (const region of this.#into.takeResummed()) this.#tellLost(this.#into, region);
     for (const { group, steps, sources, owners } of this.#batch)
       await this.#copyGroup(group, steps, sources, owners);
     this.#into.commit();
@@ -104,15 +110,26 @@ class Copier {
         continue;
       }
       const found = from.wordOf(bytes, i * BLOCK_BYTES, block + i);
-      if (kept !== 0 && kept !== found)
+      if (kept !== 0 && kept !== found) {
+        this.wrongBlocks++;
         this.#slices.found(
           `layer ${from.uuid}: a block does not match its checksum; it is kept as it is, with the checksum`,
           (block + i) * BLOCK_BYTES,
           BLOCK_BYTES,
         );
+      }
       into.setData(block + i, kept === 0 ? found : kept);
     }
     copyAt(from.dataFd, into.dataFd, bytes, block * BLOCK_BYTES);
+  }
+
+  #tellLost({ uuid }: LayerFile, region: number): void {
+    this.lostRegions++;
+    this.#slices.found(
+      `layer ${uuid}: the checksums of a region are lost; they were made anew of what is there, unverified`,
+      region * REGION_BLOCKS * BLOCK_BYTES,
+      REGION_BLOCKS * BLOCK_BYTES,
+    );
   }
 
   #lastWords: { uuid: string; region: number; words: Uint32Array | null } | null = null;
@@ -120,22 +137,24 @@ class Copier {
     if (this.#lastWords?.uuid === from.uuid && this.#lastWords.region === region)
       return this.#lastWords.words;
     const words = from.words(region);
-    if (words === null)
-      this.#slices.found(
-        `layer ${from.uuid}: the checksums of a region are damaged; its blocks are copied unverified`,
-        region * REGION_BLOCKS * BLOCK_BYTES,
-        REGION_BLOCKS * BLOCK_BYTES,
-      );
+    if (words === null) this.#tellLost(from, region);
     this.#lastWords = { uuid: from.uuid, region, words };
     return words;
   }
 }
 
-export interface Merged {
+export interface Copied {
+  readonly copied_bytes: number;
+  /** Whose checksums were lost, and made anew. */
+  readonly lostRegions: number;
+  /** Blocks that do not match their checksum, now as before. */
+  readonly wrongBlocks: number;
+}
+
+export interface Merged extends Copied {
   readonly kept: 'lower' | 'upper';
   readonly size_bytes: number;
   readonly inherits_bytes: number;
-  readonly copied_bytes: number;
 }
 
 /** Durable when it resolves; what is not kept can go once the catalogue says so. `way`: for tests; else whichever moves less. */
@@ -184,7 +203,9 @@ export async function mergeLayers(
   // Where it is to be shorter its files stay as long as they are, without anything there: until the catalogue says so, they are
   // too short to be what it says.
   into.finish();
-  return { kept: chosen === 'pull' ? 'upper' : 'lower', size_bytes, inherits_bytes, copied_bytes };
+  const { lostRegions, wrongBlocks } = copier;
+  const kept = chosen === 'pull' ? 'upper' : 'lower';
+  return { kept, size_bytes, inherits_bytes, copied_bytes, lostRegions, wrongBlocks };
 }
 
 /** Copies what a chain reads as, up to `reach_bytes`, into an empty layer. */
@@ -194,7 +215,7 @@ export async function copyChain(
   into: LayerFile,
   buffer: Uint8Array,
   slices: Slices,
-): Promise<number> {
+): Promise<Copied> {
   const resolved = newResolvedGroup();
   let total_bytes = 0;
   const groups = writtenGroups(chain).filter(group => group < groupsOf(reach_bytes));
@@ -212,7 +233,8 @@ export async function copyChain(
   }
   await copier.flush();
   into.finish();
-  return total_bytes;
+  const { lostRegions, wrongBlocks } = copier;
+  return { copied_bytes: total_bytes, lostRegions, wrongBlocks };
 }
 
 /** Groups in which any of these layers can have something, in order. */

@@ -48,6 +48,7 @@ export class LayerFile implements LayerStates {
   #states = new Map<number, Uint8Array>();
   #holes: { offset_bytes: number; length_bytes: number }[] = [];
   #twins = new Set<number>();
+  #resummed: number[] = [];
 
   constructor(opening: LayerOpening, checksum: Checksum) {
     this.uuid = opening.uuid;
@@ -178,17 +179,23 @@ export class LayerFile implements LayerStates {
     setState(this.#states.get(Math.floor(block / GROUP_BLOCKS))!, block % GROUP_BLOCKS, state);
   }
 
+  /** Regions that batches began with, since this was asked last, whose checksums were lost: they are of what was there then. */
+  takeResummed(): readonly number[] {
+    const regions = this.#resummed;
+    this.#resummed = [];
+    return regions;
+  }
+
   /**
-   * The words of a region that goes on. Of one that a crash left open, or whose page was lost, they are summed again from what is
-   * there, as layers/ does it for such a region too.
+   * The words of a region that goes on. Of one that a crash left open they are summed again from what is there, as layers/ does it
+   * for such a region too; so are those of one whose page was lost, which is told (takeResummed): from now on at least it is known.
    */
   #wordsToKeep(region: number): Uint32Array {
     const isOpen = this.isOpen(region);
     const words = isOpen ? null : this.words(region);
     if (words !== null) return words;
+    if (!isOpen) this.#resummed.push(region);
     const fresh = new Uint32Array(REGION_BLOCKS);
-    // A page that is damaged tells nothing: not known is more honest than a sum of what may be wrong.
-    if (!isOpen) return fresh;
     const { states } = this.#map.group(Math.floor(region / GROUP_REGIONS)).state;
     for (let i = 0; i < REGION_BLOCKS; i++) {
       if (stateOf(states, (region % GROUP_REGIONS) * REGION_BLOCKS + i) !== DATA) continue;

@@ -1,7 +1,7 @@
 /** What the main thread and the jobs thread say to each other. Fds are numbers that both share; they stay the main thread's. */
 import type { BackupEntry, BackupKeep } from '../contract/jobs.js';
 import type { RemoteOpening, LayerOpening, TlsOpening } from '../volume/opening.js';
-import type { Merged } from './copyTask.js';
+import type { Copied, Merged } from './copyTask.js';
 import type { ScrubLayer } from './desk.js';
 import type { Encryption } from './manifest.js';
 import type { Verified } from './restoreTask.js';
@@ -28,7 +28,7 @@ export interface Tasks {
   merge: { ask: { lower: LayerOpening; upper: LayerOpening; lowest: boolean }; answer: Merged };
   flatten: {
     ask: { shared: readonly LayerOpening[]; reach_bytes: number; into: LayerOpening };
-    answer: { copied_bytes: number };
+    answer: Copied;
   };
   scrub: { ask: { layers: readonly ScrubLayer[] }; answer: Scrubbed };
   /** Of the directory, which is made a place for backups: its uuid, and the last whole backup with this volume's uuid. */

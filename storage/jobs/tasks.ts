@@ -34,9 +34,8 @@ export function newTasks(checksum: Checksum): { readonly [K in TaskKind]: Task<K
   return {
     merge: ({ lower, upper, lowest }, slices, buffer) =>
       mergeLayers(layerOf(lower), layerOf(upper), lowest, buffer, slices),
-    flatten: async ({ shared, reach_bytes, into }, slices, buffer) => ({
-      copied_bytes: await copyChain(shared.map(layerOf), reach_bytes, layerOf(into), buffer, slices),
-    }),
+    flatten: ({ shared, reach_bytes, into }, slices, buffer) =>
+      copyChain(shared.map(layerOf), reach_bytes, layerOf(into), buffer, slices),
     scrub: ({ layers }, slices, buffer) => scrubLayers(layers, checksum, buffer, slices),
     place: ({ directory, volume, volumeUuid }) => {
       const placeUuid = openPlace(directory);

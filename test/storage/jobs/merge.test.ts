@@ -2,9 +2,11 @@
  * Layers on real files against a model: random volumes, snapshots and clones, snapshots deleted in any order, their layers merged
  * either way, each merge cut at every slice and begun again. What is left must read as before, after each step.
  */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
-import { GROUP_BLOCKS } from '../../../storage/layers/map.js';
+import { GROUP_BLOCKS, checksumPageAt } from '../../../storage/layers/map.js';
 import { copyChain, mergeLayers } from '../../../storage/jobs/copyTask.js';
 import { BLOCK_BYTES } from '../../../storage/layers/map.js';
 import { Rig, TestSlices, buffer, checksum } from './rig.js';
@@ -170,7 +172,11 @@ void t.test('a flattened clone needs its parent no more', async t => {
     buffer,
     new TestSlices(),
   );
-  t.equal(copied, (300 - 5 + 7) * BLOCK_BYTES, 'what the parent shows, not what its layers hold');
+  t.equal(
+    copied.copied_bytes,
+    (300 - 5 + 7) * BLOCK_BYTES,
+    'what the parent shows, not what its layers hold',
+  );
   await rig.commitFlatten(held, again);
   held.release();
   t.same(rig.faults(), []);
@@ -196,4 +202,38 @@ for (const way of ['pull', 'push'] as const)
     await rig.deleteSnapshot('p', 'disk', 'bottom');
     await mergeAll(rig, way, 2);
     t.same(rig.faults(), []);
+  });
+
+for (const [way, which] of [
+  ['pull', 'lower'],
+  ['pull', 'upper'],
+  ['push', 'upper'],
+] as const)
+  void t.test(`a lost page of checksums is told, and made anew: ${way}, of the ${which} one`, async t => {
+    const rig = new Rig();
+    t.teardown(() => rig.close());
+    rig.addVolume('disk', BLOCKS * BLOCK_BYTES);
+    rig.write('disk', 1030, 40, 5);
+    await rig.snapshot('p', 'disk', 'a');
+    rig.write('disk', 1050, 40, 500);
+    await rig.snapshot('p', 'disk', 'b');
+    await rig.deleteSnapshot('p', 'disk', 'a');
+    const held = (await rig.holdMerge('p', rig.mergeable()[0]!.layer))!;
+    const { uuid } = held[which];
+    const map = fs.openSync(path.join(rig.directory, 'layers', uuid, 'map'), 'r+');
+    fs.writeSync(map, Buffer.alloc(40, 1), 0, 40, checksumPageAt(1));
+    fs.closeSync(map);
+    const slices = new TestSlices();
+    const [lower, upper] = [held.lower, held.upper].map(opening => new LayerFile(opening, checksum));
+    const merged = await mergeLayers(lower!, upper!, held.lowest, buffer, slices, way);
+    t.match(merged, { lostRegions: 1, wrongBlocks: 0 });
+    t.match(slices.findings, [
+      { what: new RegExp(`${uuid}: the checksums of a region are lost`), offset_bytes: 4194304 },
+    ]);
+    await rig.commitMerge(held, merged.kept, merged);
+    held.release();
+    t.same(rig.faults(), []);
+    const { scrubLayers } = await import('../../../storage/jobs/scrubTask.js');
+    const scrubbed = await scrubLayers((await rig.holdScrub()).layers, checksum, buffer, new TestSlices());
+    t.match(scrubbed, { faults: 0, unchecked_bytes: 0 });
   });
