@@ -12,7 +12,7 @@ import type { Chunk } from './chunks.js';
 import type { Replies } from './replies.js';
 
 /** Zeroes are looked for in reads from here on, in steps of this length. */
-export const ZERO_RUN_BYTES = 32_768;
+const ZERO_RUN_BYTES = 32_768;
 /** No step is shorter: it has to be worth its headers. */
 const SHORTEST_BYTES = 4096;
 
@@ -33,8 +33,8 @@ export function layRead(
   const { bytes, view } = chunk;
   const header = replies.dataHeader_bytes;
   const from = at + header;
-  let end = stepEnd(offset, 0, length);
-  let isZero = readsZero(bytes, from, from + end);
+  let end = length < ZERO_RUN_BYTES ? length : stepEnd(offset, 0, length);
+  let isZero = length >= ZERO_RUN_BYTES && readsZero(bytes, from, from + end);
   if (end === length && !isZero) {
     replies.dataHeader(view, at, offset, length, last);
     return header + length;

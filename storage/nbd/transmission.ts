@@ -38,10 +38,10 @@ import {
 import { LongWrite } from './longWrite.js';
 import { Operations, type Operation } from './operation.js';
 import type { FileSource, Output } from './output.js';
-import { ZERO_RUN_BYTES, layRead } from './readReply.js';
+import { layRead } from './readReply.js';
 import { Replies } from './replies.js';
 import { BLOCK_BYTES, SlowReads } from './slowReads.js';
-import { BAD_CONTEXT_LIST, nbdError, validate, type Agreed } from './validate.js';
+import { BAD_CONTEXT_LIST, SHUTTING_DOWN, nbdError, validate, type Agreed } from './validate.js';
 import { failure } from './words.js';
 import { ERRNO, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
 import {
@@ -87,6 +87,8 @@ export type TransmissionEnd = 'disconnects' | 'badRequestMagic' | 'oversizedRequ
 
 export class Transmission implements Waiter, BudgetWaiter, FileSource {
   ended: TransmissionEnd | null = null;
+  /** The export or the server ends: what is asked from now on is refused. */
+  shuttingDown = false;
   /** How much more input the next step needs at least; what may be received beyond that. */
   wanted_bytes: number;
   welcome_bytes = Infinity;
@@ -275,7 +277,9 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     const names = payload > 0 && type === NBD_CMD_BLOCK_STATUS && payload <= PIECE_BYTES;
     if (names) length = BlockStatus.effectLength(view, behind, payload);
     const { size_bytes } = this.#volume;
-    let refusal = validate(type, flags, offset, length, size_bytes, this.#agreed);
+    let refusal = this.shuttingDown
+      ? SHUTTING_DOWN
+      : validate(type, flags, offset, length, size_bytes, this.#agreed);
     if (payload > PIECE_BYTES) {
       // "A server SHOULD initiate hard disconnect" beyond the maximum, with extended headers.
       if (payload > (this.#extended ? MAXIMUM_PAYLOAD_BYTES : SKIPPED_PAYLOAD_LIMIT_BYTES)) {
@@ -339,8 +343,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       const chunk = out.chunk!;
       const result = this.#volume.tryRead(offset, length, chunk, at + header);
       if (result === 0) {
-        if (inChunks && length >= ZERO_RUN_BYTES)
-          out.commit(layRead(replies, chunk, at, offset, length, true));
+        if (inChunks) out.commit(layRead(replies, chunk, at, offset, length, true));
         else {
           replies.dataHeader(chunk.view, at, offset, length, true);
           out.commit(header + length);

@@ -34,7 +34,8 @@ function history(t: Test, seed: number): void {
     delay_ppm: 300_000,
     delayTurns: 6,
   });
-  const talk = new Talk(volume, later, { structured: random(2) === 0 }).enter();
+  const form = random(3);
+  const talk = new Talk(volume, later, { structured: form > 0, extended: form > 1 }).enter();
   talk.wire.recvLimit = () => 1 + random(random(3) === 0 ? 40 : 300_000);
   talk.wire.sendLimit = () => random(random(4) === 0 ? 50 : 500_000);
   const model = Buffer.alloc(SIZE);

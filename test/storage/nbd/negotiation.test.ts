@@ -206,7 +206,7 @@ void t.test('what is not supported is answered so, and haggling goes on', async 
     go('disk'),
   );
   t.same(types(replies).slice(0, 6), [
-    NBD_REP.ERR_UNSUP,
+    NBD_REP.ERR_POLICY,
     NBD_REP.ERR_UNSUP,
     NBD_REP.ERR_UNSUP,
     NBD_REP.ERR_UNSUP,
@@ -215,6 +215,61 @@ void t.test('what is not supported is answered so, and haggling goes on', async 
   ]);
   t.equal(negotiation.entered?.offer, DISK);
   t.equal(negotiation.entered?.structuredReplies, false);
+});
+
+void t.test('extended headers: instead of structured replies, only by NBD_OPT_GO', async t => {
+  const EXTENDED = option(NBD_OPT.EXTENDED_HEADERS);
+  const { negotiation, replies } = talk(
+    FIXED,
+    option(NBD_OPT.EXTENDED_HEADERS, new Uint8Array(1)),
+    EXTENDED,
+    STRUCTURED,
+    setContext('disk', ['base:allocation']),
+    go('disk'),
+  );
+  t.same(types(replies).slice(0, 5), [
+    NBD_REP.ERR_INVALID,
+    NBD_REP.ACK,
+    NBD_REP.ERR_EXT_HEADER_REQD,
+    NBD_REP.META_CONTEXT,
+    NBD_REP.ACK,
+  ]);
+  t.match(negotiation.entered, { extendedHeaders: true, structuredReplies: true, baseAllocation: true });
+  t.equal(replies[5]!.data.readUInt16BE(10), transmissionFlags(false, true, true));
+  const after = talk(FIXED, STRUCTURED, EXTENDED, go('disk'));
+  t.equal(after.negotiation.entered?.extendedHeaders, true, 'also after structured replies');
+  t.equal(after.replies[2]!.data.readUInt16BE(10), transmissionFlags(false, true), 'no context, no payload');
+  t.equal(talk(FIXED, go('disk')).negotiation.entered?.extendedHeaders, false);
+  const byName = talk(FIXED, EXTENDED, option(NBD_OPT.EXPORT_NAME, wire.utf8('disk')));
+  t.equal(byName.negotiation.ended, 'misplacedOptions');
+  t.equal(byName.negotiation.entered, null);
+});
+
+void t.test('options with too much data are passed over, and answered', async t => {
+  const much = new Uint8Array(OPTION_DATA_LIMIT_BYTES + 1);
+  const list = (option_: number): Buffer => Buffer.from(option(option_, much));
+  const { negotiation, replies } = talk(
+    FIXED,
+    STRUCTURED,
+    ...[NBD_OPT.LIST, NBD_OPT.INFO, NBD_OPT.GO, NBD_OPT.SET_META_CONTEXT, NBD_OPT.STRUCTURED_REPLY, 4711].map(
+      list,
+    ),
+    go('disk'),
+  );
+  t.same(types(replies).slice(1, 7), [
+    NBD_REP.ERR_INVALID,
+    NBD_REP.ERR_TOO_BIG,
+    NBD_REP.ERR_TOO_BIG,
+    NBD_REP.ERR_TOO_BIG,
+    NBD_REP.ERR_INVALID,
+    NBD_REP.ERR_UNSUP,
+  ]);
+  for (const { type, data } of replies)
+    if (type >= NBD_REP.ERR_UNSUP) t.ok(data.length > 10, `in words: ${data.toString()}`);
+  t.equal(negotiation.entered?.offer, DISK);
+  t.equal(talk(FIXED, list(NBD_OPT.EXPORT_NAME)).negotiation.ended, 'unknownExport');
+  const abort = talk(FIXED, list(NBD_OPT.ABORT));
+  t.same([abort.negotiation.ended, types(abort.replies)], ['aborted', [NBD_REP.ACK]]);
 });
 
 void t.test('NBD_OPT_ABORT is acknowledged and ends', async t => {
@@ -249,6 +304,8 @@ void t.test('however the bytes are cut, the answers are the same', async t => {
     option(NBD_OPT.LIST),
     setContext('disk', ['base:allocation']),
     option(77, new Uint8Array(300)),
+    option(78, new Uint8Array(OPTION_DATA_LIMIT_BYTES + 1)),
+    option(NBD_OPT.EXTENDED_HEADERS),
     go('nothing', [1, 2, 3]),
     go('disk', [1]),
   ]);
