@@ -120,6 +120,6 @@ async function unlessGone(work: Promise<void>): Promise<void> {
   try {
     await work;
   } catch (error) {
-    if (!(error instanceof PlaneError && GONE.has(error.code))) throw error;
+    if (!(error instanceof PlaneError && GONE.has(error.planeCode ?? ''))) throw error;
   }
 }
