@@ -42,8 +42,12 @@ await t.test('destroying a volume that is gone; any other refusal is one', async
   t.same(remembered, [['p', 'v', null]]);
   for (const code of ['POOL_UNKNOWN', 'VOLUME_EXPORTED']) {
     const other = edges({ destroyVolume: refuses(409, code), deleteSnapshot: refuses(409, code) });
-    await t.rejects(run(other.edges, { type: 'destroyVolume', pool: 'p', name: 'v' }), { planeCode: code });
-    await t.rejects(run(other.edges, { type: 'armDisks', name: 'm', disks }), { planeCode: code });
+    await t.rejects(run(other.edges, { type: 'destroyVolume', pool: 'p', name: 'v' }), {
+      message: `weft-storage: ${code}`,
+    });
+    await t.rejects(run(other.edges, { type: 'armDisks', name: 'm', disks }), {
+      message: `weft-storage: ${code}`,
+    });
     t.same(other.remembered, []);
   }
 });
