@@ -231,16 +231,19 @@ export class Disk implements LayerIo {
   }
 
   #read(fd: number, address: number, length: number, offset: number): number {
+    return this.get(fd, viewAt(address, length).bytes, offset);
+  }
+
+  /** What is there now; how much of it there is. */
+  get(fd: number, into: Uint8Array, offset: number): number {
     const { pages, size } = this.files.get(fd)!;
-    const n = Math.max(0, Math.min(length, size - offset));
-    if (n === 0) return 0;
-    const { bytes } = viewAt(address, n);
+    const n = Math.max(0, Math.min(into.length, size - offset));
     for (let at = 0; at < n;) {
       const inPage = (offset + at) % PAGE;
       const some = Math.min(PAGE - inPage, n - at);
       const page = pages.get(Math.floor((offset + at) / PAGE));
-      if (page === undefined) bytes.fill(0, at, at + some);
-      else bytes.set(page.subarray(inPage, inPage + some), at);
+      if (page === undefined) into.fill(0, at, at + some);
+      else into.set(page.subarray(inPage, inPage + some), at);
       at += some;
     }
     return n;
