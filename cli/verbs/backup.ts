@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { InvalidArgumentError, type Command } from 'commander';
 import { z } from 'zod';
 import { Resource, VolumeView, storage } from '../../control/api/contract.js';
 import type { Client } from '../client.js';
@@ -32,6 +32,9 @@ interface CreateOptions {
   to: string;
   all?: string;
   full: boolean;
+  plaintext: boolean;
+  keep?: number;
+  keepDays?: number;
   rate?: number;
   wait: boolean;
   output: OutputForm;
@@ -43,6 +46,7 @@ export const registerBackup: Register = (program, session) => {
   registerBackupList(group, session);
   registerRestore(group, session);
   registerVerify(group, session);
+  registerPrune(group, session);
 };
 
 function registerCreate(group: Command, session: Session): void {
@@ -56,6 +60,9 @@ function registerCreate(group: Command, session: Session): void {
     )
     .option('--all <machine>', 'all disks of this machine, at one instant')
     .option('--full', 'all of it, though an earlier backup is there', false)
+    .option('--plaintext', 'of an encrypted volume: decrypted, readable without its key', false)
+    .option('--keep <count>', 'afterwards remove all but so many of the newest', whole)
+    .option('--keep-days <days>', 'afterwards remove what is older, and not needed by what stays', whole)
     .option('--rate <rate>', 'at most so much each second: 50MiB', rate_bytes_per_s)
     .option('--no-wait', 'do not wait for its end')
     .addOption(outputOption(['table', 'json']))
@@ -69,11 +76,19 @@ function registerCreate(group: Command, session: Session): void {
       if ('server' in target && wanted.length > 1)
         throw new UsageError('an export of another server takes one volume', 'Back up one at a time.');
       const rate = options.rate === undefined ? {} : { rate_bytes_per_s: options.rate };
+      const keep = keepOf(options);
+      if ('server' in target && keep !== null)
+        throw new UsageError(
+          'an export of another server has one backup',
+          'Leave --keep and --keep-days out.',
+        );
       const requests = wanted.map(one => ({
         kind: 'backup' as const,
         ...one,
         target,
         full: options.full,
+        ...(options.plaintext ? { plaintext: true } : {}),
+        ...(keep === null ? {} : { keep }),
         ...rate,
       }));
       await runJobs(session, client, requests, options);
@@ -138,7 +153,9 @@ function registerBackupList(group: Command, session: Session): void {
       const rows = reply.backups.map(one => [
         one.volume,
         one.name,
-        one.kind,
+        one.state === 'whole'
+          ? `${one.kind}${one.encrypted ? ', encrypted' : ''}`
+          : { text: 'incomplete', paint: session.out.yellow },
         one.base ?? '-',
         formatAge(now_ms - one.createdAt_ms),
         formatBytes(one.size_bytes),
@@ -235,19 +252,20 @@ function registerVerify(group: Command, session: Session): void {
     .description('read a backup and compare its checksums')
     .argument('<dir>', 'where the backups are')
     .option('--volume <name>', 'that was backed up; default: all')
-    .option('--backup <name>', 'which one; default: the newest')
+    .option('--backup <name>', 'this one, with what it builds upon; default: all')
+    .option('--rate <rate>', 'at most so much each second: 50MiB', rate_bytes_per_s)
     .option('--no-wait', 'do not wait for its end')
     .addOption(outputOption(['table', 'json']))
     .action(
       async (
         text: string,
-        options: { volume?: string; backup?: string; wait: boolean; output: OutputForm },
+        options: { volume?: string; backup?: string; rate?: number; wait: boolean; output: OutputForm },
         command: Command,
       ) => {
         const client = session.client(command);
         const directory = resolve(session.io.cwd, text);
         const { backups } = await listBackups(client, directory);
-        const volumes = new Set(backups.map(({ volume }) => volume));
+        const volumes = new Set(backups.filter(({ state }) => state === 'whole').map(({ volume }) => volume));
         const wanted = [...volumes].filter(one => options.volume === undefined || one === options.volume);
         if (wanted.length === 0)
           throw new CliError('BACKUP_UNKNOWN', `there is no backup to verify in ${directory}`);
@@ -258,8 +276,61 @@ function registerVerify(group: Command, session: Session): void {
           source: { directory },
           sourceVolume,
           ...(options.backup === undefined ? {} : { backup: options.backup }),
+          ...(options.rate === undefined ? {} : { rate_bytes_per_s: options.rate }),
         }));
         await runJobs(session, client, requests, options);
       },
     );
+}
+
+function registerPrune(group: Command, session: Session): void {
+  group
+    .command('prune')
+    .description('remove old backups; never one that a kept one builds upon')
+    .argument('<dir>', 'where the backups are')
+    .option('--volume <name>', 'that was backed up; default: all')
+    .option('--keep <count>', 'so many of the newest stay', whole)
+    .option('--keep-days <days>', 'what is not older stays', whole)
+    .option('--no-wait', 'do not wait for its end')
+    .addOption(outputOption(['table', 'json']))
+    .action(
+      async (
+        text: string,
+        options: Keeping & { volume?: string; wait: boolean; output: OutputForm },
+        command: Command,
+      ) => {
+        const keep = keepOf(options);
+        if (keep === null)
+          throw new UsageError('which are to stay?', 'Say --keep COUNT, --keep-days DAYS, or both.');
+        const request = {
+          kind: 'prune' as const,
+          source: { directory: resolve(session.io.cwd, text) },
+          ...(options.volume === undefined ? {} : { sourceVolume: options.volume }),
+          keep,
+        };
+        await runJobs(session, session.client(command), [request], options);
+      },
+    );
+}
+
+interface Keeping {
+  keep?: number;
+  keepDays?: number;
+}
+
+const DAY_MS = 86_400_000;
+
+/** null: nothing is said of it. */
+function keepOf({ keep, keepDays }: Keeping): { last?: number; age_ms?: number } | null {
+  if (keep === undefined && keepDays === undefined) return null;
+  return {
+    ...(keep === undefined ? {} : { last: keep }),
+    ...(keepDays === undefined ? {} : { age_ms: keepDays * DAY_MS }),
+  };
+}
+
+function whole(text: string): number {
+  const number = Number(text);
+  if (!/^[1-9][0-9]{0,3}$/.test(text)) throw new InvalidArgumentError('it is a number from 1 to 9999.');
+  return number;
 }

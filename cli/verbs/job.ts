@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { storage } from '../../control/api/contract.js';
 import { formatAge, formatBytes, formatJson, formatYaml, outputOption, type OutputForm } from '../format.js';
 import type { Register } from '../resources.js';
+import { timeText } from '../storage/bar.js';
 import { JobList, findingLines, jobPath, jobTitle, judge, watchJobs } from '../storage/jobs.js';
 import { formatTable } from '../table.js';
 
@@ -63,7 +64,8 @@ export const registerJob: Register = (program, session) => {
     });
 };
 
-function howFar({ done_bytes, total_bytes }: storage.JobStatus): string {
+function howFar({ done_bytes, total_bytes, left_ms }: storage.JobStatus): string {
   if (total_bytes === null || total_bytes === 0) return formatBytes(done_bytes);
-  return `${Math.floor((done_bytes / total_bytes) * 100)}% of ${formatBytes(total_bytes)}`;
+  const left = typeof left_ms === 'number' ? `, ${timeText(left_ms / 1000)} left` : '';
+  return `${Math.floor((done_bytes / total_bytes) * 100)}% of ${formatBytes(total_bytes)}${left}`;
 }

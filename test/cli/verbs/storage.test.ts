@@ -331,6 +331,12 @@ await t.test('backups', async t => {
   // In the order in which they were made; the clock was set back in between.
   api.on('GET /v1/backups', () => ({ backups: [entry('old', 2), entry('new', 1)] }));
   t.match((await weft('backup', 'list', '/b')).stdout, /web +new +full +- .* 1 GiB +4 KiB/);
+  const cut = { ...entry('cut', 3), state: 'incomplete' };
+  const sealed = { ...entry('sealed', 3), encrypted: true };
+  api.on('GET /v1/backups', () => ({ backups: [sealed, entry('old', 2), entry('new', 1), cut] }));
+  const listed = (await weft('backup', 'list', '/b')).stdout;
+  t.match(listed, /web +cut +incomplete/);
+  t.match(listed, /web +sealed +full, encrypted/);
   t.equal((await weft('backup', 'restore', 'main/web', '--from', '/b')).code, 2, 'it is there');
   await weft('backup', 'restore', 'main/web', '--from', '/b', '--overwrite', '--backup', 'old');
   t.match(api.requests('POST /v1/jobs').at(-1)?.body, { kind: 'restore', volume: 'web', backup: 'old' });
@@ -343,6 +349,16 @@ await t.test('backups', async t => {
     backup: 'new',
   });
   t.equal((await weft('backup', 'restore', 'main/x', '--from', '/b')).code, 1);
+  await weft('backup', 'prune', '/b', '--keep', '7', '--keep-days', '30');
+  t.same(api.requests('POST /v1/jobs').at(-1)?.body, {
+    kind: 'prune',
+    source: { directory: '/b' },
+    keep: { last: 7, age_ms: 30 * 86_400_000 },
+  });
+  t.equal((await weft('backup', 'prune', '/b')).code, 2, 'what is to stay has to be said');
+  t.equal((await weft('backup', 'prune', '/b', '--keep', '0')).code, 2);
+  await weft('backup', 'create', 'main/web', '--to', '/b', '--plaintext', '--keep', '3');
+  t.match(api.requests('POST /v1/jobs').at(-1)?.body, { plaintext: true, keep: { last: 3 } });
   await weft('backup', 'verify', '/b');
   t.same(api.requests('POST /v1/jobs').at(-1)?.body, {
     kind: 'verify',
