@@ -8,6 +8,7 @@ import {
   JobRequest,
   Lease,
   RenameRequest,
+  RepairRequest,
   RollbackRequest,
   SnapshotRequest,
   StorageConfig,
@@ -134,6 +135,10 @@ async function route(
       if (room === 'leases') return lease(server, method, name!, json);
       break;
     default:
+      if (room === 'pools' && path[2] === 'repair' && path.length === 3)
+        return only('POST', method, async () =>
+          ok(await server.repairPool(name!, RepairRequest.parse(body === '' ? {} : json()))),
+        );
       if (room === 'pools' && path[2] === 'volumes')
         return volumes(server, method, name!, path.slice(3), searchParams, json);
   }

@@ -6,6 +6,7 @@
  *   GET    /health                          Health
  *   PUT    /config          StorageConfig   Applied       which pools are open, how volumes are opened, what is exported
  *   GET    /status                          StorageStatus
+ *   POST   /pools/:pool/repair  RepairRequest  RepairReport   not while it is used, unless there is nothing to do
  *   GET    /pools/:pool/volumes             {volumes: VolumeStatus[]}
  *   PUT    /pools/:pool/volumes/:volume     VolumeSpec -> VolumeStatus   make it, or change it; the same again is no change
  *   DELETE /pools/:pool/volumes/:volume     {deleted: true}   destroys its data, but for what clones share; refused while exported.
@@ -60,6 +61,23 @@ export const PoolStatus = z.object({
   problems: z.array(z.string()).optional(),
 });
 export type PoolStatus = z.infer<typeof PoolStatus>;
+
+export const RepairRequest = z.strictObject({
+  /** Only tell what would be done. */
+  dryRun: z.boolean().default(false),
+  /** The directory is a copy of another pool's and is to be a pool of its own. */
+  newIdentity: z.boolean().default(false),
+});
+export type RepairRequest = z.infer<typeof RepairRequest>;
+
+/** What is wrong with a pool, and what was done about it, or would be: in words. No data is removed, see pool/repair.ts. */
+export const RepairReport = z.object({
+  name: z.string(),
+  uuid: z.string(),
+  found: z.array(z.string()),
+  actions: z.array(z.string()),
+});
+export type RepairReport = z.infer<typeof RepairReport>;
 
 export const ExportStatus = z.object({
   name: z.string(),

@@ -13,6 +13,8 @@ import type {
   ExportConfig,
   ExportStatus,
   Lease,
+  RepairReport,
+  RepairRequest,
   SnapshotRequest,
   SnapshotStatus,
   StorageConfig,
@@ -35,7 +37,9 @@ import { StorageError } from './volume/errors.js';
 import type { Pool } from './pool/pool.js';
 import type { VolumeRecord } from './pool/catalog.js';
 import { jobHost } from './desk/jobs.js';
+import { leaseExport, leaseName, sameService } from './desk/exports.js';
 import { Operations, snapshotStatus } from './desk/operations.js';
+import { repairStore } from './desk/repairs.js';
 import { Store } from './desk/stores.js';
 import { diffOf } from './desk/diff.js';
 import { statusAsItIs, volumeStatus } from './desk/statuses.js';
@@ -88,9 +92,11 @@ export class StorageServer {
       {
         volumeState: told => this.#volumeState(told),
         listenerChanged: () => void this.#inTurn(() => this.#tellChanges()),
+        tlsFailed: (at, peer, reason, others) =>
+          parts.log('a client did not begin TLS', { at, peer, reason, others }),
         threadGone: parts.threadGone,
       },
-      { ioUring: parts.ioUring },
+      { ioUring: parts.ioUring, readTls },
     );
     this.#used = new UsedVolumes({
       nbd: this.#nbd,
@@ -233,6 +239,31 @@ export class StorageServer {
     });
   }
 
+  /** Also of a pool that cannot be opened. See desk/repairs.ts. */
+  repairPool(name: string, request: RepairRequest): Promise<RepairReport> {
+    return this.#inTurn(() => {
+      const store = this.#pools.get(name);
+      if (store === undefined) throw poolUnknown(name);
+      const users = [...this.#exports.values()].filter(one => this.#touches(one.config, name));
+      const close = async (): Promise<void> => {
+        await Promise.all(users.map(entry => this.#drop(entry)));
+        await this.#closePools([name]);
+        this.#pools.set(name, new Store(store.config, null, this.#nbd));
+      };
+      const busy = (): string[] => [
+        ...users.filter(one => one.counters[AT_EXPORT.connections]! > 0).map(one => one.config.name),
+        ...this.jobs
+          .list()
+          .filter(
+            ({ endedAt_ms, request: job }) => endedAt_ms === null && !('pool' in job && job.pool !== name),
+          )
+          .map(({ id }) => `job ${id}`),
+      ];
+      const { now_ms } = this.#parts;
+      return repairStore({ store, now_ms, busy, close, reopen: () => this.#settle() }, request);
+    });
+  }
+
   /** See Lease; the export is named `lease/NAME` in the status, NAME to clients. */
   lease(name: string, lease: Lease): Promise<void> {
     return this.#inTurn(() => {
@@ -359,16 +390,8 @@ export class StorageServer {
     if (store.kind === 'remote') return this.#reach(store);
     if (store.isOpen) return;
     const place = placeOf(store.config);
-    const other = [...this.#pools.values()].find(
-      one => one !== store && one.isOpen && one.kind === store.kind && placeOf(one.config) === place,
-    );
     try {
-      if (other !== undefined)
-        throw new StorageError(
-          'POOL_IN_USE',
-          `${place} is the ${store.kind} of pool ${other.config.name} too`,
-        );
-      store.open(this.#parts.now_ms);
+      store.open(this.#parts.now_ms, this.#pools.values());
       this.jobs.look();
       const { uuid, problems } = store.pool ?? {};
       this.#parts.log('pool open', { pool: store.config.name, kind: store.kind, place, uuid, problems });
@@ -427,7 +450,7 @@ export class StorageServer {
         exportId: entry.exportId,
         nbdName,
         volumeId: entry.used.volumeId,
-        readOnly: readOnly || snapshot !== undefined,
+        readOnly: readOnly || snapshot !== undefined || !entry.used.writable,
         counters: entry.counters,
         rules: rulesOf(entry.config),
         listen,
@@ -451,6 +474,11 @@ export class StorageServer {
     await this.#nbd.keepListeners(this.#wished().flatMap(wanted => wanted.listen));
   }
 
+  /** It uses a volume of this pool, if only as the second side of a mirror. */
+  #touches({ pool, volume }: ExportConfig, name: string): boolean {
+    return pool === name || this.#settings.get(volumeKey(pool, volume))?.mirror?.pool === name;
+  }
+
   #clientsOf(pool: string, volume: string): number {
     let count = 0;
     for (const { config, counters } of this.#exports.values())
@@ -465,8 +493,7 @@ export class StorageServer {
 
   #store(name: string): Store {
     const store = this.#pools.get(name);
-    if (store === undefined)
-      throw new StorageError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
+    if (store === undefined) throw poolUnknown(name);
     if (!store.isOpen)
       throw new StorageError('POOL_IO', `pool ${name} is not open: ${store.reason ?? 'not yet'}`);
     return store;
@@ -562,31 +589,6 @@ export class StorageServer {
   }
 }
 
-function leaseName(name: string): string {
-  return `lease/${name}`;
-}
-
-function leaseExport(name: string, { pool, volume, snapshot, readOnly, path }: Lease): ExportConfig {
-  return {
-    name: leaseName(name),
-    nbdName: name,
-    pool,
-    volume,
-    readOnly,
-    listen: [{ kind: 'unix', path }],
-    ...(snapshot === undefined ? {} : { snapshot }),
-  };
-}
-
-/** Whether clients of the one can stay with the other. Listeners may differ. */
-function sameService(one: ExportConfig, other: ExportConfig | undefined): boolean {
-  return (
-    other !== undefined &&
-    one.nbdName === other.nbdName &&
-    one.pool === other.pool &&
-    one.volume === other.volume &&
-    one.snapshot === other.snapshot &&
-    one.readOnly === other.readOnly &&
-    JSON.stringify(rulesOf(one)) === JSON.stringify(rulesOf(other))
-  );
+function poolUnknown(name: string): StorageError {
+  return new StorageError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
 }

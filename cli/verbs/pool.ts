@@ -11,6 +11,7 @@ import { parseVolume, rate_bytes_per_s } from '../storage/names.js';
 import { formatFields, formatTable } from '../table.js';
 
 const Pools = z.object({ pools: z.array(storage.PoolStatus) });
+const REPAIR_DEADLINE_MS = 60_000;
 
 export const registerPool: Register = (program, session) => {
   const group = program.command('pool').description('where volumes lie');
@@ -85,6 +86,37 @@ export const registerPool: Register = (program, session) => {
         if (!name.includes('/')) await askPool(session, command, name);
         const rate = options.rate === undefined ? {} : { rate_bytes_per_s: options.rate };
         await runJobs(session, session.client(command), [{ kind: 'scrub', ...what, ...rate }], options);
+      },
+    );
+
+  group
+    .command('repair')
+    .description('write the catalogue of a damaged pool anew, from what can be found; no data is removed')
+    .argument('<pool>', 'name of a pool')
+    .option('--dry-run', 'only say what is wrong, and what would be done', false)
+    .option('--new-identity', "the directory is a copy of another pool's: make it a pool of its own", false)
+    .addOption(outputOption(['table', 'json']))
+    .action(
+      async (
+        name: string,
+        options: { dryRun: boolean; newIdentity: boolean; output: OutputForm },
+        command: Command,
+      ) => {
+        const { dryRun, newIdentity } = options;
+        await askPool(session, command, name);
+        const path = `/v1/pools/${encodeURIComponent(name)}/repair`;
+        const client = session.client(command);
+        const report = await client.call('POST', path, storage.RepairReport, {
+          body: { dryRun, newIdentity },
+          deadline_ms: REPAIR_DEADLINE_MS,
+        });
+        if (options.output === 'json') return session.print(formatJson(report));
+        if (report.actions.length === 0)
+          return session.print(
+            `${[...report.found, `pool ${name}: there is nothing to repair`].join('\n')}\n`,
+          );
+        const done = dryRun ? 'would be done' : 'done';
+        session.print(`${[...report.found, ...report.actions.map(what => `${done}: ${what}`)].join('\n')}\n`);
       },
     );
 };

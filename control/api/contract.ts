@@ -24,6 +24,7 @@
  *   GET    /v1/switches/:name/top ?seconds=&limit=  TopTalkers of the dataplane: watches for so long, then tells
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream
  *   GET    /v1/pools                               {pools: PoolStatus[]} of the storage plane
+ *   POST   /v1/pools/:pool/repair  RepairRequest   RepairReport   nothing uses the pool, unless there is nothing to do
  *   GET    /v1/volumes                             {volumes: VolumeRow[]}   those no resource names too
  *   GET    /v1/volumes/:pool/:volume               VolumeView
  *   PUT    /v1/volumes/:pool/:volume VolumeSpec    VolumeStatus  makes or changes one that no resource names

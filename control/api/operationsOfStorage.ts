@@ -7,6 +7,8 @@ import {
   JobStatus,
   PoolStatus,
   RenameRequest,
+  RepairReport,
+  RepairRequest,
   RollbackRequest,
   SnapshotStatus,
   VolumeSpec,
@@ -24,6 +26,14 @@ export const STORAGE_OPERATIONS = [
     path: '/v1/pools',
     summary: 'Pools: where they are, how full, and what is wrong with them',
     reply: { schema: z.object({ pools: z.array(PoolStatus) }) },
+  },
+  {
+    id: 'repairPool',
+    method: 'POST',
+    path: '/v1/pools/:pool/repair',
+    summary: 'Write the catalogue of a damaged pool anew from what can be found; no data is removed',
+    body: RepairRequest,
+    reply: { schema: RepairReport },
   },
   {
     id: 'listVolumes',

@@ -9,6 +9,8 @@ import {
   JobRequest,
   JobStatus,
   RenameRequest,
+  RepairReport,
+  RepairRequest,
   RollbackRequest,
   SnapshotStatus,
   VolumeSpec,
@@ -144,6 +146,16 @@ export function storingHandlers(system: System) {
       mustBeUnused(system, pool, volume);
       const path = pathOf(pool, volume, '/rename');
       ctx.body = await client.call({ method: 'POST', path, body: { to }, reply: VolumeStatus });
+    },
+    /** The plane refuses it while machines use the pool. */
+    repairPool: async (ctx, { pool = '' }) => {
+      ctx.body = await client.call({
+        method: 'POST',
+        path: `/pools/${encodeURIComponent(pool)}/repair`,
+        body: await body(ctx, RepairRequest),
+        reply: RepairReport,
+        deadline_ms: DEADLINE_MS,
+      });
     },
     rollbackVolume: async (ctx, { pool = '', volume = '' }) => {
       const asked = await body(ctx, RollbackRequest);

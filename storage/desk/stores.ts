@@ -5,6 +5,7 @@
 import { placeOf, type PoolConfig, type PoolStatus } from '../contract.js';
 import { DevicePool } from '../pool/device.js';
 import { Pool } from '../pool/pool.js';
+import { isSame, uuidOf } from '../pool/examine.js';
 import { RemotePool } from '../remote/remotePool.js';
 import { readTls, resolveHost } from '../remote/file.js';
 import type { NbdServer } from '../nbd/server.js';
@@ -49,12 +50,26 @@ export class Store {
     return essence(this.config) !== essence(config);
   }
 
-  /** Directories and devices. Throws StorageError. */
-  open(now_ms: () => number): void {
+  /** Directories and devices. Throws StorageError, where another one has the same place or identity too. */
+  open(now_ms: () => number, others: Iterable<Store>): void {
     const { directory, device } = this.config;
+    for (const other of others) if (other !== this && other.isOpen) this.#requireOther(other);
     if (device !== undefined) this.device = new DevicePool(device);
     else this.pool = Pool.open(directory ?? '', now_ms);
     this.reason = null;
+  }
+
+  #requireOther(other: Store): void {
+    const { kind, config } = this;
+    if (other.kind !== kind) return;
+    const place = placeOf(config);
+    if (isSame(place, placeOf(other.config)))
+      throw new StorageError('POOL_IN_USE', `${place} is the ${kind} of pool ${other.config.name} too`);
+    if (other.pool !== null && uuidOf(place) === other.pool.uuid)
+      throw new StorageError(
+        'POOL_IN_USE',
+        `${place} is a copy of pool ${other.config.name}, with the same uuid ${other.pool.uuid}: take one of them away, or make it a pool of its own: weft pool repair ${config.name} --new-identity`,
+      );
   }
 
   /** Another server: its address, and the sizes of these exports, as far as it answers. Never rejects. */

@@ -34,6 +34,8 @@ export class UsedVolume {
   state: VolumeState = 'ok';
   reason: string | null = null;
   checksumErrors = 0;
+  /** What is offered of it may be written: not where a part of it is lost. */
+  writable = true;
   mirror: MirrorStatus | null = null;
 
   constructor(key: string, store: Store, uuid: string, name: string, snapshot: string | null) {
@@ -153,6 +155,7 @@ export class UsedVolumes {
     const { limits, encryption, mirror, remoteName } = settings(used.poolName, used.name) ?? {};
     try {
       const first = this.#side(used, used.store, used.name, used.snapshot, remoteName);
+      used.writable = first.kind === 'remote' || first.writable;
       let encryptionKey: Uint8Array | null = null;
       if (used.store.kind === 'directory')
         encryptionKey = keyOf(used.pool, used.pool.require(used.name), encryption?.keyFile);

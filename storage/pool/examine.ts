@@ -74,6 +74,12 @@ export function strangersIn(directory: string, files: PoolFiles): string[] {
   return foreign;
 }
 
+/** Of a pool that nobody has opened yet; null: it does not say. */
+export function uuidOf(directory: string): string | null {
+  const file = path.join(directory, POOL_FILE);
+  return fs.existsSync(file) ? (parsePool(readSmall(file)).meta?.uuid ?? null) : null;
+}
+
 /** In words, with what to do. */
 export function problemsOf({ damage, changed, foreign, orphans }: Examined): string[] {
   return [
@@ -183,4 +189,11 @@ function identity(
 export function listed(names: readonly string[]): string {
   const shown = names.slice(0, 5).join(', ');
   return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
+}
+
+/** One place under two names, too. */
+export function isSame(one: string, other: string): boolean {
+  if (one === other) return true;
+  const [a, b] = [one, other].map(place => fs.statSync(place, { throwIfNoEntry: false }));
+  return a !== undefined && b !== undefined && a.ino === b.ino && a.dev === b.dev;
 }
