@@ -169,18 +169,13 @@ export class Connection<O extends ServedOffer = ServedOffer> {
 
   /** Takes what can be taken of the input. True when it took something. */
   #consume(): boolean {
-    if (this.#draining || this.#in === null || (this.#start === this.#end && !this.#owesStream)) return false;
-    const before = this.#start;
+    if (this.#draining || this.#in === null || this.#start === this.#end) return false;
+    const before = this.#end - this.#start;
     if (this.#negotiation !== null) this.#negotiate(this.#negotiation);
     if (this.#transmission !== null) this.#transmit(this.#transmission);
-    const took = this.#start > before;
-    if (this.#start === this.#end && this.#transmission?.holdsInput !== true) this.#giveInput();
+    const took = this.#end - this.#start < before;
+    if (this.#start === this.#end) this.#giveInput();
     return took;
-  }
-
-  /** A long write whose last piece was with the volume ends without further input. */
-  get #owesStream(): boolean {
-    return this.#transmission?.streaming === true;
   }
 
   #negotiate(negotiation: Negotiation<O>): void {
@@ -216,7 +211,11 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     // The end of the handshake goes out before the first reply.
     this.#pumpTexts();
     if (this.#texts.length > 0) return;
-    this.#start = transmission.consume(this.#in!, this.#start, this.#end);
+    do {
+      transmission.tookInput = false;
+      this.#start = transmission.consume(this.#in!, this.#start, this.#end);
+      if (transmission.tookInput) this.#loseInput();
+    } while (transmission.tookInput && this.#in !== null && transmission.ended === null);
     if (transmission.ended === null) return;
     this.offer!.counters[AT_EXPORT[transmission.ended]]!++;
     if (transmission.ended !== 'disconnects') this.offer!.counters[AT_EXPORT.abruptDisconnects]!++;
@@ -258,6 +257,19 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     const stalled = this.#transmission !== null && !this.#draining && this.#transmission.stalled;
     if (stalled && !this.#stalled) this.offer!.counters[AT_EXPORT.stalls]!++;
     this.#stalled = stalled;
+  }
+
+  /** The chunk is a request's now, but for the end of what is in it. */
+  #loseInput(): void {
+    const taken = this.#in!;
+    const left = this.#end - this.#start;
+    this.#in = null;
+    if (left > 0) {
+      this.#in = this.#parts.pool.takeLarge();
+      this.#in.bytes.set(taken.bytes.subarray(this.#start, this.#end));
+    }
+    this.#start = 0;
+    this.#end = left;
   }
 
   #giveInput(): void {

@@ -2,12 +2,12 @@
  * A write longer than PIECE_BYTES, whose payload is applied while it comes; or any request with a payload of that length that
  * is refused and whose payload is read past (`error` from the beginning).
  *
- * Pieces end on blocks of 4096 of the volume, so that no block is written in two parts. One that the volume cannot
- * take at once stays in the input chunk until it is written (`waiting`); nothing else is received meanwhile.
+ * Pieces end on blocks of 4096 of the volume, so that no block is written in two parts. Where the volume takes them at once each is what one
+ * receive gave. Where it once could not, they are gathered to PIECE_BYTES and given to it one behind the other, without waiting for
+ * the one before (`open` are with it); the write is answered when the last of them is.
  */
-import type { Chunk } from './chunks.js';
+import { PIECE_BYTES } from './limits.js';
 import { nbdError } from './validate.js';
-import { ERRNO, type Volume, type Waiter } from '../volume/volume.js';
 
 const BLOCK_MASK = 4095;
 
@@ -22,10 +22,11 @@ export class LongWrite {
   error: number;
   /** Where the piece begins that was not written. */
   failedAt_bytes = -1;
-  waiting = false;
+  /** The volume had to wait once. */
+  slow = false;
+  /** Pieces that the volume has not answered. */
+  open = 0;
   left_bytes: number;
-  #offset_bytes: number;
-  #pieceAt_bytes = -1;
 
   constructor(
     cookieHigh: number,
@@ -40,42 +41,34 @@ export class LongWrite {
     this.offset_bytes = offset_bytes;
     this.length_bytes = length_bytes;
     this.refused = error !== 0;
-    this.#offset_bytes = offset_bytes;
     this.left_bytes = length_bytes;
     this.fua = fua;
     this.error = error;
   }
 
   get over(): boolean {
-    return this.left_bytes === 0 && !this.waiting;
+    return this.left_bytes === 0 && this.open === 0;
   }
 
-  /** Uses up input between `at` and `end`; returns how much. The volume answers `token` when `waiting`. */
-  take(volume: Volume, chunk: Chunk, at: number, end: number, waiter: Waiter, token: number): number {
-    let length = Math.min(end - at, this.left_bytes);
-    if (this.error === 0 && length < this.left_bytes)
-      length = Math.max(0, length - ((this.#offset_bytes + length) & BLOCK_MASK));
-    if (length === 0) return 0;
-    if (this.error === 0) {
-      const result = volume.tryWrite(this.#offset_bytes, length, chunk, at);
-      if (result === -ERRNO.EAGAIN) {
-        this.waiting = true;
-        volume.write(this.#offset_bytes, length, chunk, at, waiter, token);
-      } else if (result < 0) this.#failed(result, this.#offset_bytes);
-      this.#pieceAt_bytes = this.#offset_bytes;
-    }
-    this.#offset_bytes += length;
-    this.left_bytes -= length;
-    return length;
+  /** Where the next piece goes. */
+  get next_bytes(): number {
+    return this.offset_bytes + this.length_bytes - this.left_bytes;
   }
 
-  /** The volume's answer to the piece that waited. */
-  pieceDone(result: number): void {
-    this.waiting = false;
-    if (result < 0) this.#failed(result, this.#pieceAt_bytes);
+  /** How long the next piece is when so many bytes of it are there; 0: more are needed. */
+  piece(there_bytes: number): number {
+    const { left_bytes, slow } = this;
+    if (this.error !== 0) return Math.min(there_bytes, left_bytes);
+    const whole_bytes = Math.min(left_bytes, PIECE_BYTES);
+    if (slow && there_bytes < whole_bytes) return 0;
+    const length = Math.min(there_bytes, slow ? whole_bytes : left_bytes);
+    if (length === left_bytes) return length;
+    return Math.max(0, length - ((this.next_bytes + length) & BLOCK_MASK));
   }
 
-  #failed(result: number, at_bytes: number): void {
+  /** `result`: 0 or -errno, of the piece that begins there. */
+  written(result: number, at_bytes: number): void {
+    if (result >= 0 || this.error !== 0) return;
     this.error = nbdError(result);
     this.failedAt_bytes = at_bytes;
   }

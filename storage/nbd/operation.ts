@@ -3,6 +3,7 @@
  * the index of a slot is the token that the volume hands back.
  */
 import type { Chunk } from './chunks.js';
+import type { LongWrite } from './longWrite.js';
 import { NBD_CMD_FLUSH } from './wire.js';
 
 /** Pieces of one read that are still to be answered. */
@@ -32,6 +33,8 @@ export interface Operation {
   error: number;
   /** null: it is no piece of several that are answered one by one. */
   group: PieceGroup | null;
+  /** It is a piece of that write. */
+  long: LongWrite | null;
   /** It failed as a whole and is read block by block. */
   inBlocks: boolean;
 }
@@ -72,6 +75,7 @@ export class Operations {
     slot.piecesLeft = 1;
     slot.error = 0;
     slot.group = null;
+    slot.long = null;
     slot.inBlocks = false;
     this.inFlightCount++;
     this.inFlight_bytes += payload_bytes;
@@ -101,6 +105,7 @@ function newOperation(): Operation {
     piecesLeft: 0,
     error: 0,
     group: null,
+    long: null,
     inBlocks: false,
   };
 }

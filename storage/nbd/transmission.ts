@@ -8,10 +8,11 @@
  *
  * Requests are taken one after the other from where they lie; nothing is copied and nothing allocated for one
  * that the volume answers at once. One that must wait gets an Operation (a slot that is used again) and, where it
- * has payload, memory of its own; others overtake it.
+ * has payload, memory of its own; others overtake it. That memory is the input chunk itself (`tookInput`), unless what
+ * lies behind the payload there is longer: then the payload is copied.
  *
  * A write longer than PIECE_BYTES is not gathered but applied as its payload comes, in pieces that end on blocks
- * of 4096, one at a time (longWrite.ts): a client that goes away in the middle of it leaves the beginning written, as
+ * of 4096 (longWrite.ts): a client that goes away in the middle of it leaves the beginning written, as
  * a machine that loses power does. Any other payload of that length, and the payload of what is refused, is read past.
  *
  * Reads that wait: slowReads.ts. Block status: blockStatus.ts.
@@ -68,7 +69,6 @@ import {
 /** Below this a payload that has not come whole may be received together with whatever follows it. */
 const EXACT_RECEIVE_BYTES = 32_768;
 
-const LONG_WRITE_TOKEN = -1;
 const FILL_TOKEN = -2;
 
 export interface TransmissionParts {
@@ -92,6 +92,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   /** How much more input the next step needs at least; what may be received beyond that. */
   wanted_bytes: number;
   welcome_bytes = Infinity;
+  /** The chunk that `consume` was given belongs to a request now; what it did not take of it is to be copied. */
+  tookInput = false;
   #volume: Volume;
   #agreed: Agreed;
   #extended: boolean;
@@ -134,8 +136,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       this.#out.blocked ||
       this.#waitsForBudget ||
       this.#operations.inFlightCount >= IN_FLIGHT_REQUESTS_LIMIT ||
-      this.#operations.inFlight_bytes >= IN_FLIGHT_LIMIT_BYTES ||
-      this.holdsInput
+      this.#operations.inFlight_bytes >= IN_FLIGHT_LIMIT_BYTES
     );
   }
 
@@ -144,7 +145,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     const view = chunk.view;
     const header = this.#header_bytes;
     const magic = this.#extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
-    while (this.ended === null && !this.stalled) {
+    while (this.ended === null && !this.stalled && !this.tookInput) {
       if (this.#longWrite !== null) {
         const taken = this.#continueLongWrite(this.#longWrite, chunk, at, end);
         at += taken;
@@ -172,7 +173,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         this.#want(missing, payload < EXACT_RECEIVE_BYTES ? Infinity : missing + header);
         break;
       }
-      if (!this.#take(type, length, payload, chunk, at)) break;
+      if (!this.#take(type, length, payload, chunk, at, end)) break;
       at += whole;
     }
     return at;
@@ -183,14 +184,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     return this.#extended ? (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0 : type === NBD_CMD_WRITE;
   }
 
-  /** The answer of the volume to an Operation, to a piece of a long write, or to what `fill` reads. */
+  /** The answer of the volume to an Operation, or to what `fill` reads. */
   completed(token: number, result: number): void {
-    if (token === LONG_WRITE_TOKEN) {
-      this.#longWrite!.pieceDone(result);
-      this.#operations.inFlightCount--;
-      this.#touch();
-      return;
-    }
     if (token === FILL_TOKEN) {
       this.#out.filled(result);
       this.#operations.inFlightCount--;
@@ -198,7 +193,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       return;
     }
     const operation = this.#operations.slots[token]!;
-    if (operation.type === NBD_CMD_READ && this.#inChunks(operation.flags)) {
+    if (operation.long !== null) this.#pieceWritten(operation, operation.long, result);
+    else if (operation.type === NBD_CMD_READ && this.#inChunks(operation.flags)) {
       if (!this.#slowReads.pieceCame(operation, token, result)) return;
     } else {
       if (result < 0 && operation.error === 0)
@@ -236,16 +232,6 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     this.#touch();
   }
 
-  /** In the middle of a long write. */
-  get streaming(): boolean {
-    return this.#longWrite !== null;
-  }
-
-  /** Input that was consumed is still in use: the chunk must stay. */
-  get holdsInput(): boolean {
-    return this.#longWrite !== null && this.#longWrite.waiting;
-  }
-
   /** The connection is gone; operations with the volume still end, and then give their memory back. */
   close(): void {
     this.#budget.forget(this);
@@ -262,7 +248,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   }
 
   /** False: it must be asked again later (no budget). A payload of up to PIECE_BYTES is behind the header. */
-  #take(type: number, length: number, payload: number, chunk: Chunk, at: number): boolean {
+  #take(type: number, length: number, payload: number, chunk: Chunk, at: number, end: number): boolean {
     const view = chunk.view;
     const flags = request.flags(view, at);
     const cookieHigh = request.cookieHigh(view, at);
@@ -302,7 +288,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         return this.#read(flags, cookieHigh, cookieLow, offset, length);
       case NBD_CMD_WRITE: {
         if (payload <= PIECE_BYTES)
-          return this.#write(flags, cookieHigh, cookieLow, offset, length, chunk, behind);
+          return this.#write(flags, cookieHigh, cookieLow, offset, length, chunk, behind, end);
         const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
         this.#longWrite = new LongWrite(cookieHigh, cookieLow, offset, length, fua, 0);
         return true;
@@ -373,6 +359,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     length: number,
     chunk: Chunk,
     at: number,
+    end: number,
   ): boolean {
     const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
     const result = length === 0 ? 0 : this.#volume.tryWrite(offset, length, chunk, at);
@@ -391,10 +378,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       const operation = this.#operations.slots[token]!;
       operation.done = length;
       operation.fua = fua;
-      const own = this.#pool.take(length);
-      own.bytes.set(chunk.bytes.subarray(at, at + length));
-      operation.chunks.push(own);
-      this.#volume.write(offset, length, own, 0, this, token);
+      this.#giveToVolume(operation, token, chunk, at, end);
     } else if (result < 0) {
       this.#failed(NBD_CMD_WRITE, offset, length, nbdError(result));
       return true;
@@ -410,21 +394,64 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     this.#volume.flush(this, this.#operations.take(NBD_CMD_WRITE, 0, cookieHigh, cookieLow, offset, 0, 0));
   }
 
+  /** The payload of a write that has to wait begins at chunk[at]; input ends at `end`. */
+  #giveToVolume(operation: Operation, token: number, chunk: Chunk, at: number, end: number): void {
+    const { offset, length } = operation;
+    if (length >= EXACT_RECEIVE_BYTES && end - at - length <= length) {
+      this.tookInput = true;
+      operation.chunks.push(chunk);
+      this.#volume.write(offset, length, chunk, at, this, token);
+      return;
+    }
+    const own = this.#pool.take(length);
+    own.bytes.set(chunk.bytes.subarray(at, at + length));
+    operation.chunks.push(own);
+    this.#volume.write(offset, length, own, 0, this, token);
+  }
+
   /** Returns how much of the input was used up. */
   #continueLongWrite(long: LongWrite, chunk: Chunk, at: number, end: number): number {
-    const taken = long.take(this.#volume, chunk, at, end, this, LONG_WRITE_TOKEN);
-    this.#want(1, long.left_bytes + this.#header_bytes);
-    if (long.error === 0) this.#counters[AT_EXPORT.writtenBytes]! += taken;
-    if (long.waiting) {
-      this.#counters[AT_EXPORT.slowWrites]!++;
-      this.#operations.inFlightCount++;
+    const length = long.piece(end - at);
+    const offset = long.next_bytes;
+    if (length > 0 && long.error === 0) {
+      const result = long.slow ? -ERRNO.EAGAIN : this.#volume.tryWrite(offset, length, chunk, at);
+      if (result !== -ERRNO.EAGAIN) long.written(result, offset);
+      else {
+        long.slow = true;
+        // Now a whole piece, if that is not there yet.
+        if (long.piece(end - at) !== length) return this.#continueLongWrite(long, chunk, at, end);
+        if (!this.#mayWait(length)) return 0;
+        this.#counters[AT_EXPORT.slowWrites]!++;
+        const { cookieHigh, cookieLow } = long;
+        const token = this.#operations.take(NBD_CMD_WRITE, 0, cookieHigh, cookieLow, offset, length, length);
+        const operation = this.#operations.slots[token]!;
+        operation.long = long;
+        long.open++;
+        this.#giveToVolume(operation, token, chunk, at, end);
+      }
+      this.#counters[AT_EXPORT.writtenBytes]! += length;
     }
+    long.left_bytes -= length;
+    const there = end - at - length;
+    const missing = Math.min(long.left_bytes, long.slow ? PIECE_BYTES : 1) - there;
+    this.#want(Math.max(1, missing), Math.max(1, long.left_bytes - there + this.#header_bytes));
+    if (long.left_bytes > 0) return length;
+    this.#longWrite = null;
+    this.#want(this.#header_bytes, Infinity);
+    if (long.open === 0) this.#endLongWrite(long);
+    return length;
+  }
+
+  #pieceWritten(operation: Operation, long: LongWrite, result: number): void {
+    for (const chunk of operation.chunks) this.#pool.give(chunk);
+    operation.chunks.length = 0;
+    this.#budget.give(operation.payload_bytes);
+    long.open--;
+    long.written(result, operation.offset);
     if (long.over) this.#endLongWrite(long);
-    return taken;
   }
 
   #endLongWrite(long: LongWrite): void {
-    this.#longWrite = null;
     if (long.refused) return; // and answered already
     const { cookieHigh, cookieLow, error, fua, offset_bytes, length_bytes } = long;
     this.#replies.to(cookieHigh, cookieLow, offset_bytes);
