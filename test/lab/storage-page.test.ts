@@ -4,13 +4,13 @@
  *
  *   bash: weft, nbdinfo, qemu-io, qemu-img, openssl --- weftd --- weft-storage --- pools in the state directory
  */
-import { createServer } from 'node:net';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { Fabric, PROJECT_DIRECTORY, WEFT } from './harness/fabric.js';
 import { Lab } from './harness/lab.js';
 import { missing } from './harness/needs.js';
+import { freePort } from './harness/ports.js';
 import { run } from './harness/processes.js';
 
 t.setTimeout(600_000);
@@ -26,14 +26,6 @@ function blocksOf(page: string): Block[] {
     file: file ?? null,
     text,
   }));
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise(resolve => server.once('listening', resolve));
-  const address = server.address();
-  await new Promise(resolve => server.close(resolve));
-  return typeof address === 'object' ? address!.port : 0;
 }
 
 const skip = missing({ programs: ['bash', 'nbdinfo', 'qemu-io', 'qemu-img', 'openssl'] });
