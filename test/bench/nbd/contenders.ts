@@ -1,8 +1,7 @@
 /** The disk servers that are measured against each other, each with a file of its own on the same file system. */
 import { readFileSync } from 'node:fs';
-import { chmod, mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
-import { randomBytes } from 'node:crypto';
 import type { SnapshotStatus } from '../../../storage/contract/volumes.js';
 import { askJson } from '../../lab/harness/http.js';
 import type { Lab } from '../../lab/harness/lab.js';
@@ -17,7 +16,7 @@ import type { NbdCase } from './load.js';
 /** What is different from a volume made without options, on a Unix socket. */
 export interface Variant {
   readonly tcp?: boolean;
-  /** With a pre-shared key. */
+  /** By certificate; clients show none. */
   readonly tls?: boolean;
   /** Of ours: a raw file as it is, no checksums, or so many layers, each with a part of the blocks. */
   readonly volume?: 'device' | 'nosum' | 'clone1' | 'clone10';
@@ -27,7 +26,7 @@ export interface Variant {
 interface Place {
   readonly socket: string;
   readonly port: number | null;
-  /** A directory with a file `keys.psk` of psktool's lines. */
+  /** A directory with certificates, named as GnuTLS's users name them. */
   readonly keys: string | null;
 }
 
@@ -49,8 +48,7 @@ const EXPORT = 'bench';
 
 function uriOf({ socket, port, keys }: Place): string {
   if (port === null) return `nbd+unix:///${EXPORT}?socket=${socket}`;
-  const host = `${HOST}:${port}/${EXPORT}`;
-  return keys === null ? `nbd://${host}` : `nbds://bench@${host}?tls-psk-file=${keys}/keys.psk`;
+  return `${keys === null ? 'nbd' : 'nbds'}://${HOST}:${port}/${EXPORT}`;
 }
 
 async function listens({ socket, port }: Place): Promise<true | null> {
@@ -72,27 +70,39 @@ function source(
 ): ContenderSource<NbdCase> {
   return {
     name,
-    missing: () => missing({ programs: ['fio', ...programs] }),
+    missing: () =>
+      missing({ programs: ['fio', ...(variant.tls === true ? ['openssl', 'setpriv'] : []), ...programs] }),
     start: async lab => {
       const directory = lab.path(name);
       await run(['mkdir', directory]);
-      let keys: string | null = null;
-      if (variant.tls === true) {
-        keys = lab.path(`${name}.keys`);
-        await mkdir(keys);
-        const file = `${keys}/keys.psk`;
-        await writeFile(file, `bench:${randomBytes(32).toString('hex')}\n`);
-        await chmod(file, 0o600);
-      }
+      const keys = variant.tls === true ? await makeKeys(lab.path(`${name}.home`)) : null;
       const port = variant.tcp === true ? FIRST_PORT + ports++ : null;
       const place: Place = { socket: lab.path(`${name}.sock`), port, keys };
       const { pid, stderr = '', filled = false } = await serve(lab, directory, place);
       await eventually(`${name} to listen; it says: ${stderr}`, async () => listens(place));
       const uri = uriOf(place);
-      if (!filled) await fill(uri);
-      return nbdContender(name, { uri, directory, processCpu_s: () => cpuTimeOfAll_s(pid) });
+      const home = keys === null ? null : lab.path(`${name}.home`);
+      if (!filled) await fill(uri, home);
+      return nbdContender(name, { uri, home, directory, processCpu_s: () => cpuTimeOfAll_s(pid) });
     },
   };
+}
+
+/**
+ * An authority and a server's certificate where libnbd looks for them by itself; in a URI it may not be told of files by fio.
+ * Returns that directory.
+ */
+async function makeKeys(home: string): Promise<string> {
+  const keys = `${home}/.pki/libnbd`;
+  await mkdir(keys, { recursive: true });
+  const openssl = async (...how: string[]): Promise<unknown> => run(['openssl', ...how], { cwd: keys });
+  const fresh = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '7'];
+  const authority = ['-keyout', 'ca-key.pem', '-out', 'ca-cert.pem', '-subj', '/CN=bench authority'];
+  await openssl('req', '-x509', ...fresh, ...authority);
+  const server = ['-keyout', 'server-key.pem', '-out', 'server-cert.pem', '-subj', '/CN=localhost'];
+  const names = ['-addext', `subjectAltName=IP:${HOST}`, '-addext', 'basicConstraints=critical,CA:FALSE'];
+  await openssl('req', '-x509', ...fresh, ...server, ...names, '-CA', 'ca-cert.pem', '-CAkey', 'ca-key.pem');
+  return keys;
 }
 
 function weft({ volume }: Variant): Serve {
@@ -107,7 +117,11 @@ function weft({ volume }: Variant): Serve {
             kind: 'tcp' as const,
             host: HOST,
             port: place.port,
-            ...(place.keys === null ? {} : { tls: { psk: `${place.keys}/keys.psk` } }),
+            ...(place.keys === null
+              ? {}
+              : {
+                  tls: { certificate: `${place.keys}/server-cert.pem`, key: `${place.keys}/server-key.pem` },
+                }),
           };
     const serve = async (name: string): Promise<void> => {
       const exported = { name: 'bench', nbdName: EXPORT, pool: 'bench', volume: name, readOnly: false };
@@ -149,7 +163,7 @@ async function rawFile(directory: string): Promise<string> {
 
 const nbdkit: Serve = async (lab, directory, { socket, port, keys }) => {
   const where = port === null ? ['--unix', socket] : ['--ipaddr', HOST, '--port', String(port)];
-  const tls = keys === null ? [] : ['--tls=require', `--tls-psk=${keys}/keys.psk`];
+  const tls = keys === null ? [] : ['--tls=require', `--tls-certificates=${keys}`];
   const file = await rawFile(directory);
   return lab.start(['nbdkit', '--foreground', ...where, ...tls, 'file', file]);
 };
@@ -157,18 +171,25 @@ const nbdkit: Serve = async (lab, directory, { socket, port, keys }) => {
 const qemuNbd: Serve = async (lab, directory, { socket, port, keys }) => {
   const how = ['--persistent', '--format=raw', '--cache=writeback', '--shared=8', `--export-name=${EXPORT}`];
   const where = port === null ? [`--socket=${socket}`] : [`--bind=${HOST}`, `--port=${port}`];
-  const object = `tls-creds-psk,id=tls,endpoint=server,dir=${keys}`;
+  const object = `tls-creds-x509,id=tls,endpoint=server,verify-peer=no,dir=${keys}`;
   const tls = keys === null ? [] : ['--object', object, '--tls-creds=tls'];
   return lab.start(['qemu-nbd', ...how, ...where, ...tls, await rawFile(directory)]);
 };
 
 /** It goes into the background by itself: in the foreground it serves one client and ends. */
-const nbdServer: Serve = async (lab, directory, { socket, port }) => {
+const nbdServer: Serve = async (lab, directory, { socket, port, keys }) => {
   const where = port === null ? [`unixsock = ${socket}`] : [`listenaddr = ${HOST}`, `port = ${port}`];
   const file = await rawFile(directory);
   const config = [
     '[generic]',
     ...where,
+    ...(keys === null
+      ? []
+      : [
+          `cacertfile = ${keys}/ca-cert.pem`,
+          `certfile = ${keys}/server-cert.pem`,
+          `keyfile = ${keys}/server-key.pem`,
+        ]),
     `[${EXPORT}]`,
     `exportname = ${file}`,
     `filesize = ${VOLUME_BYTES}`,
@@ -193,8 +214,7 @@ export function contendersOf(variant: Variant): ContenderSource<NbdCase>[] {
     source(variant, OURS, [], weft(variant)),
     source(variant, 'nbdkit', ['nbdkit'], nbdkit),
     source(variant, 'qemu-nbd', ['qemu-nbd'], qemuNbd),
-    // It knows TLS by certificates only.
-    ...(variant.tls === true ? [] : [source(variant, 'nbd-server', ['nbd-server'], nbdServer)]),
+    source(variant, 'nbd-server', ['nbd-server'], nbdServer),
   ];
 }
 

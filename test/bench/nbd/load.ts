@@ -21,6 +21,8 @@ export interface NbdCase extends Case {
 /** A server that is up and has the volume filled. */
 export interface Served {
   readonly uri: string;
+  /** Where fio's libnbd finds certificates; null: it needs none. */
+  readonly home: string | null;
   readonly processCpu_s: () => number | null;
   /** Whose file system the volume lies on. */
   readonly directory: string;
@@ -32,6 +34,7 @@ interface FioDirection {
   readonly runtime: number;
   readonly total_ios: number;
   readonly io_bytes: number;
+  readonly lat_ns: { readonly max: number };
 }
 
 interface FioReport {
@@ -43,7 +46,7 @@ interface FioReport {
 }
 
 /** fio prints notes before its JSON. */
-function parseFio(stdout: string): FioReport {
+export function parseFio(stdout: string): FioReport {
   const at = stdout.indexOf('{');
   if (at < 0) throw new Error(`fio printed no JSON: ${stdout.slice(0, 500)}`);
   return JSON.parse(stdout.slice(at)) as FioReport;
@@ -60,10 +63,17 @@ export function fio(
 
 export const VOLUME_BYTES = 2 ** 30;
 
+/** libnbd looks into nobody's home when it runs as root. */
+function at(home: string | null, argv: readonly string[]): string[] {
+  if (home === null) return [...argv];
+  const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+  return [...(process.getuid?.() === 0 ? nobody : []), 'env', `HOME=${home}`, ...argv];
+}
+
 /** Every block with its own bytes, by sequential writes, and flushed. */
-export async function fill(uri: string): Promise<void> {
+export async function fill(uri: string, home: string | null = null): Promise<void> {
   const whole = { rw: 'write', bs: '1M', iodepth: 4, end_fsync: 1, refill_buffers: 1 };
-  await run(fio(uri, VOLUME_BYTES, whole), { timeout_ms: 120_000 });
+  await run(at(home, fio(uri, VOLUME_BYTES, whole)), { timeout_ms: 120_000 });
 }
 
 /** Of all large files in the directory: what is clean is dropped (POSIX_FADV_DONTNEED by dd). */
@@ -84,9 +94,12 @@ export function nbdContender(name: string, served: Served): Contender<NbdCase> {
         // Random offsets with repetition: fio's map of blocks done costs more than some servers.
         const how = { rw, bs: block, iodepth: depth, norandommap: 1, randrepeat: 0, ...timed };
         const together = jobs === 1 ? {} : { numjobs: jobs, group_reporting: 1 };
-        const { stdout } = await run(fio(served.uri, VOLUME_BYTES, { ...how, ...together }), {
-          timeout_ms: (seconds + 60) * 1000,
-        });
+        const { stdout } = await run(
+          at(served.home, fio(served.uri, VOLUME_BYTES, { ...how, ...together })),
+          {
+            timeout_ms: (seconds + 60) * 1000,
+          },
+        );
         const done = parseFio(stdout).jobs[0];
         const directions = done === undefined ? [] : [done.read, done.write];
         const sum = (of: (direction: FioDirection) => number): number =>
