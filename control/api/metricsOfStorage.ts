@@ -85,6 +85,18 @@ function ofVolumes(out: Exposition, volumes: readonly VolumeStatus[]): void {
     'Blocks found damaged since the plane began.',
     one => one.checksumErrors,
   );
+  family(
+    'throttled_total',
+    'counter',
+    'Requests that waited for a limit of the volume.',
+    one => one.throttledCount,
+  );
+  family(
+    'throttled_seconds_total',
+    'counter',
+    'How long requests waited for a limit of the volume, altogether.',
+    ({ throttled_ms }) => (throttled_ms === undefined ? undefined : throttled_ms / 1000),
+  );
   family('mirror_in_sync', 'gauge', 'Whether both sides of a mirror are the same.', ({ mirror }) =>
     mirror === undefined || mirror === null ? null : Number(mirror.state === 'in-sync'),
   );

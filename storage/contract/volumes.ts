@@ -70,6 +70,9 @@ export const VolumeStatus = z.object({
   snapshots: z.array(SnapshotStatus).optional(),
   /** Blocks whose checksum did not match, since this process began. */
   checksumErrors: z.number().optional(),
+  /** Requests that waited for one of its limits, and how long altogether, since this process began. */
+  throttledCount: z.number().optional(),
+  throttled_ms: z.number().optional(),
   mirror: z
     .object({
       state: z.enum(['in-sync', 'resyncing', 'degraded']),

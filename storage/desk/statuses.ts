@@ -27,6 +27,7 @@ export function volumeStatus(store: Store, record: VolumeRecord, used: UsedVolum
     depth,
     snapshots: snapshots.map(one => snapshotStatus(pool, one.record, one.clones)),
     checksumErrors: used?.checksumErrors ?? 0,
+    ...throttledOf(used),
     mirror: used?.mirror ?? null,
   };
 }
@@ -50,7 +51,12 @@ export function statusAsItIs(
       createdAt_ms: 0,
       state: used?.state ?? 'ok',
       reason: used?.reason ?? null,
+      ...throttledOf(used),
       mirror: used?.mirror ?? null,
     },
   ];
+}
+
+function throttledOf(used: UsedVolume | undefined): { throttledCount: number; throttled_ms: number } {
+  return { throttledCount: used?.throttled[0] ?? 0, throttled_ms: Math.round(used?.throttled[1] ?? 0) };
 }

@@ -8,6 +8,7 @@ import { limitsOf } from '../openings.js';
 import { JOURNAL_BYTES } from '../volume/mirrorJournal.js';
 import { keyOf } from './keys.js';
 import type { Store } from './stores.js';
+import { newCounters } from '../nbd/counters.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { VolumeRecord } from '../pool/catalog.js';
 import type { Pool } from '../pool/pool.js';
@@ -37,6 +38,8 @@ export class UsedVolume {
   /** What is offered of it may be written: not where a part of it is lost. */
   writable = true;
   mirror: MirrorStatus | null = null;
+  /** See VolumeOpening. */
+  readonly throttled = newCounters(['count', 'ms']);
 
   constructor(key: string, store: Store, uuid: string, name: string, snapshot: string | null) {
     this.key = key;
@@ -168,7 +171,8 @@ export class UsedVolumes {
       const base = isMirrored ? this.#mirror(used, first, mirror) : first;
       used.volumeId = nbd.newId();
       used.checksumErrors = 0;
-      nbd.openVolume(used.volumeId, { base, encryptionKey, limits: limitsOf(limits) });
+      const { throttled } = used;
+      nbd.openVolume(used.volumeId, { base, encryptionKey, limits: limitsOf(limits), throttled });
     } catch (error) {
       this.#letGo(used);
       throw error;

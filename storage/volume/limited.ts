@@ -78,11 +78,16 @@ export class LimitedVolume implements Volume {
   #queues: [Queue, Queue] = [new Queue(), new Queue()];
   #order = 0;
   #unlimited = true;
-  /** Requests that had to wait, and how long altogether. */
-  throttledCount = 0;
-  throttled_ms = 0;
+  /** See VolumeOpening. */
+  #throttled: Float64Array;
 
-  constructor(below: Volume, limits: Limits, opening: LimitsOpening | null) {
+  constructor(
+    below: Volume,
+    limits: Limits,
+    opening: LimitsOpening | null,
+    throttled: Float64Array = new Float64Array(2),
+  ) {
+    this.#throttled = throttled;
     this.#below = below;
     this.#limits = limits;
     this.limit(opening);
@@ -114,6 +119,14 @@ export class LimitedVolume implements Volume {
   /** Something waits here for its time. */
   get busy(): boolean {
     return this.#queues[READ].count + this.#queues[WRITE].count > 0;
+  }
+
+  /** Requests that had to wait, and how long altogether those that have gone since. */
+  get throttledCount(): number {
+    return this.#throttled[0]!;
+  }
+  get throttled_ms(): number {
+    return this.#throttled[1]!;
   }
 
   get size_bytes(): number {
@@ -226,7 +239,7 @@ export class LimitedVolume implements Volume {
 
   #go(waiting: Waiting, direction: Direction, now_ms: number): void {
     const { kind, offset_bytes, length_bytes, memory, at, how, waiter, token } = waiting;
-    this.throttled_ms += now_ms - waiting.since_ms;
+    this.#throttled[1]! += now_ms - waiting.since_ms;
     const carries = kind === 'zero' || kind === 'trim' ? 0 : length_bytes;
     this.#take(direction, carries);
     const below = this.#below;
@@ -305,7 +318,7 @@ export class LimitedVolume implements Volume {
       waiter,
       token,
     });
-    this.throttledCount++;
+    this.#throttled[0]!++;
     this.#limits.wait(this, this.#readyAt_ms(direction, now_ms));
   }
 }
