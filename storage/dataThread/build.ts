@@ -176,7 +176,11 @@ export function changeLayers(
   how: 'snapshot' | 'replace' | 'content',
   changes: readonly { held: Built; base: LayersOpening }[],
 ): LayersChange {
-  const change = { result: 0, over: () => left === 0 && readers.every(ended => ended()) };
+  const change = {
+    result: 0,
+    over: () =>
+      left === 0 && readers.every(ended => ended()) && !volumes.some(({ volume }) => volume.upkeep.isLeaving),
+  };
   /** Volumes that are not still yet; then, layers that are not frozen yet. */
   let left = changes.length;
   let readers: (() => boolean)[] = [];

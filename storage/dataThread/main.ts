@@ -55,13 +55,14 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
   };
   const checksum = newChecksum();
   const limits = new Limits(now_ms);
+  const budget = new RegionBudget();
   const builder = new Builder({
     io: new KernelIo(slow),
     slow,
     allocate: mapAnonymous,
     later,
     checksum,
-    budget: new RegionBudget(),
+    budget,
     now_ms,
     limits,
     onState: built => {
@@ -96,6 +97,7 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
       changeLayers(how, changes as readonly { held: Built; base: LayersOpening }[]),
     allocate: new Arena(checksum).allocate,
     timed: limits,
+    isFinishing: layer => budget.finishing.has(layer),
     limitVolume: (held, opening) => (held as Built).limited.limit(opening),
     tick: now => {
       for (const [built, entry] of states) {

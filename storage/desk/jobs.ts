@@ -36,6 +36,7 @@ export function jobHost(parts: JobHostParts): DeskHost {
       return file === undefined ? null : keyBy(volume, file, uuid);
     },
     isOpen: (pool, volume) => used.isOpen(pool, volume),
+    finished: layers => nbd.finishLayers(layers),
     exchange: (pool, layers, how) => exchange(nbd, used, parts.pool(pool), layers, how),
   };
 }

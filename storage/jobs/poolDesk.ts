@@ -33,8 +33,10 @@ export interface DeskHost {
   snapshots(pool: string, volume: string): readonly SnapshotStatus[];
   snapshot(pool: string, volume: string, name: string, labels: Labels): Promise<SnapshotStatus>;
   deleteSnapshot(pool: string, volume: string, snapshot: string): Promise<void>;
-  /** An empty top above what was the top, which is durable and closed when this resolves. Within a turn. */
+  /** An empty top above what was the top, which is durable when this resolves. Within a turn. */
   freeze(pool: string, volume: VolumeRecord): Promise<void>;
+  /** The data thread puts none of these layers in order any more, as it does after a snapshot or a crash. Not within a turn: it may take long. */
+  finished(layers: readonly string[]): Promise<void>;
   /**
    * Everything in use that reads one of these layers is given its chain anew, as the catalogue has it now. Resolves when
    * nothing of the old chains is used. Within a turn. `content`: the caller knows that no client is connected.
@@ -77,7 +79,20 @@ export class PoolDesk implements JobDesk {
     });
   }
 
-  holdMerge(poolName: string, layer: string): Promise<HeldMerge | null> {
+  async holdMerge(poolName: string, layer: string): Promise<HeldMerge | null> {
+    const held = await this.#holdMergeInTurn(poolName, layer);
+    if (held === null) return null;
+    try {
+      // From now on nobody else begins to write to them.
+      await this.#host.finished([held.lower.uuid, held.upper.uuid]);
+    } catch (error) {
+      held.release();
+      throw error;
+    }
+    return held;
+  }
+
+  #holdMergeInTurn(poolName: string, layer: string): Promise<HeldMerge | null> {
     return this.#host.inTurn(async () => {
       const pool = this.#host.pool(poolName);
       const record = pool.log.catalog.layers.get(layer);
@@ -389,6 +404,7 @@ export class PoolDesk implements JobDesk {
 
   /** Does it when none of these layers is in a merge; they are asked for again after each, as it may have changed them. */
   async #unmerged<T>(layers: () => readonly LayerRecord[], then: () => T): Promise<T> {
+    await this.#host.finished(layers().map(({ uuid }) => uuid));
     for (;;) {
       const busy = layers().find(({ uuid }) => this.#merging.has(uuid));
       if (busy === undefined) return then();

@@ -4,10 +4,11 @@
  *   flush   fdatasync of data that was written -> state pages of groups that changed -> fdatasync of the map
  *   open    the same for the groups of these regions, with the mark; then the regions may be written over
  *   close   fdatasync of the data -> checksum pages -> fdatasync of the map -> as flush, without the mark
- *   freeze  flush, close of all that is open, and both state pages of each group alike
+ *   finish  close of all that is open, both state pages of each group alike, then the word that the layer is clean
  *
- * The order within each is what every crash state is safe by (map.ts); that they do not overlap is what makes two pages a
- * group enough. `failed` is told once: a sync that failed is never tried again.
+ * A layer is frozen by a flush, and finished when there is time; a process that dies in between leaves it to the next one,
+ * which finds that it is not clean. The order within each piece is what every crash state is safe by (map.ts); that they do not
+ * overlap is what makes two pages a group enough. `failed` is told once: a sync that failed is never tried again.
  */
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import type { Later } from '../volume/later.js';
@@ -18,9 +19,9 @@ import {
   BLOCK_BYTES,
   DATA,
   GROUP_REGIONS,
+  PAGE_BYTES,
   REGION_BLOCKS,
   REGION_BYTES,
-  REGION_OPEN,
   blockWord,
 } from './map.js';
 import type { Region } from './regions.js';
@@ -29,14 +30,33 @@ import type { Region } from './regions.js';
 const UNKNOWN_REGIONS_AT_ONCE = 4;
 /** Groups that are looked at for what a dead process left, in one turn. */
 const SWEEP_AT_ONCE = 512;
-/** Groups of a layer that is frozen, looked at in one turn. */
+/** Groups that are written, or finished, in one turn. */
 const SLICE_GROUPS = 256;
+/** Blocks are read so many at a time to be summed. */
+const SUM_BLOCKS = 64;
 
-/** A region to close: with the words that its layer has in it, and where it is live the region itself. */
+const SYNCED = 0;
+const READ = 1;
+const EINTR = 4;
+
+/** A region to close: who has its blocks as `number` is what its layer had then, and their words. */
 export interface Closing {
   readonly index: number;
+  readonly owners: Uint16Array;
+  readonly words: Uint32Array;
+  readonly number: number;
+  /** Where the layer is still written. */
+  readonly live: Region | null;
+}
+
+/** A region on its way to be closed. */
+interface Work {
+  readonly index: number;
+  /** Of this layer's blocks; 0 elsewhere, and where they are not known. */
   readonly words: Uint32Array;
   readonly live: Region | null;
+  readonly writes: number;
+  unreadable: boolean;
 }
 
 export interface CommitsParts {
@@ -51,7 +71,8 @@ export interface CommitsParts {
 type Done = (result: number) => void;
 type Step = () => void;
 
-let scratch: Mapping | null = null;
+/** Where pages are read to that are only to be in the page cache. */
+let unread: Mapping | null = null;
 
 export class Commits implements Waiter {
   #parts: CommitsParts;
@@ -63,12 +84,15 @@ export class Commits implements Waiter {
   #syncs = 0;
   #worst = 0;
   #failed = false;
+  /** What is being summed: its layer, its blocks, the place in the file. */
+  #summing: { layer: Layer; work: Work; first: number; room: Mapping; next: Step } | null = null;
+  #waitedFor = -1;
   /** Syncs asked of the kernel. */
   syncCount = 0;
 
   constructor(parts: CommitsParts) {
     this.#parts = parts;
-    scratch ??= mapAnonymous(BLOCK_BYTES);
+    unread ??= mapAnonymous(2 * PAGE_BYTES);
   }
 
   get busy(): boolean {
@@ -80,13 +104,17 @@ export class Commits implements Waiter {
     this.#ask(done, () => this.#flush(() => this.#end(0)));
   }
 
-  /** All these regions are open, durably. `regions` is read when its turn has come. */
+  /** The layer is not clean and all these regions are open, durably. `regions` is read when its turn has come. */
   open(layer: Layer, regions: () => Iterable<number>, done: Done): void {
     this.#ask(done, () => {
       const groups = new Set<number>();
       for (const region of regions()) {
         layer.markOpen(region);
         groups.add(Math.floor(region / GROUP_REGIONS));
+      }
+      if (layer.clean) {
+        layer.markClean(false);
+        groups.add(0);
       }
       this.#commit([{ layer, groups }], () => this.#end(0));
     });
@@ -101,14 +129,15 @@ export class Commits implements Waiter {
     this.#ask(done, () => this.#close(layer, closings, () => this.#end(0)));
   }
 
-  /** Nobody writes this layer any more, or not now. `closings`: of those regions that are open in memory. */
-  freeze(layer: Layer, closings: readonly Closing[], done: Done): void {
-    if (layer.plain) return this.flush(done);
+  /** Nobody writes this layer any more, and it was flushed. `closings`: of those regions that were open in memory. */
+  finish(layer: Layer, closings: readonly Closing[], done: Done): void {
+    if (layer.plain || layer.foreign || layer.clean) return this.after(done);
     const known = new Map(closings.map(one => [one.index, one]));
-    this.flush(result => (result < 0 ? done(result) : this.#closeFrom(layer, known, 0, done)));
+    this.#finishFrom(layer, known, 0, done);
   }
 
-  completed(_token: number, result: number): void {
+  completed(token: number, result: number): void {
+    if (token === READ) return this.#summed(result);
     if (result < 0) this.#worst = result;
     if (--this.#syncs > 0) return;
     if (this.#worst < 0) this.#fail(this.#worst);
@@ -151,7 +180,7 @@ export class Commits implements Waiter {
     this.#worst = 0;
     this.#syncs = fds.length;
     this.syncCount += fds.length;
-    for (const fd of fds) this.#parts.io.fdatasync(fd, this, 0);
+    for (const fd of fds) this.#parts.io.fdatasync(fd, this, SYNCED);
   }
 
   /** These groups as they are now, durably: nothing of them changes until `next`. */
@@ -169,18 +198,26 @@ export class Commits implements Waiter {
       data.push(layer.dataFd);
       layer.unsynced = false;
     }
-    this.#sync(data, () => {
-      for (const { layer, groups } of of) {
-        for (const group of groups) {
-          const result = layer.writePage(group);
-          if (result < 0) return this.#fail(result);
-        }
-      }
-      this.#sync(maps, () => {
-        for (const { layer, groups } of of) for (const group of groups) layer.settle(group);
-        next();
-      });
-    });
+    const pages = of.flatMap(({ layer, groups }) => [...groups].map(group => ({ layer, group })));
+    const settle = (): void => {
+      for (const { layer, group } of pages) layer.settle(group);
+      next();
+    };
+    this.#sync(data, () => this.#writePages(pages, 0, () => this.#sync(maps, settle)));
+  }
+
+  #writePages(pages: readonly { layer: Layer; group: number }[], from: number, next: Step): void {
+    const end = Math.min(pages.length, from + SLICE_GROUPS);
+    for (let i = from; i < end; i++) {
+      const result = pages[i]!.layer.writePage(pages[i]!.group);
+      if (result < 0) return this.#fail(result);
+    }
+    if (end === pages.length) next();
+    else this.#afterOthers(() => this.#writePages(pages, end, next));
+  }
+
+  #afterOthers(step: Step): void {
+    this.#parts.later.answer({ completed: step }, 0, 0);
   }
 
   #flush(next: Step): void {
@@ -204,104 +241,169 @@ export class Commits implements Waiter {
 
   /** A piece in each turn: others go on. */
   #sweep(layer: Layer, from: number, next: Step): void {
-    const rest = layer.sweep(from, SWEEP_AT_ONCE);
-    if (rest === Infinity) return next();
-    this.#parts.later.answer({ completed: () => this.#sweep(layer, rest, next) }, 0, 0);
+    if (layer.foreign || layer.clean) layer.swept = true;
+    if (layer.swept) return next();
+    let missing = -1;
+    const rest = layer.sweep(from, SWEEP_AT_ONCE, at => {
+      // It was brought already, and has left the page cache again.
+      if (at === this.#waitedFor) return true;
+      missing = at;
+      return false;
+    });
+    if (layer.swept) return next();
+    if (missing < 0) return this.#afterOthers(() => this.#sweep(layer, rest, next));
+    this.#waitedFor = missing;
+    const waiter = { completed: () => this.#sweep(layer, rest, next) };
+    this.#parts.io.read(layer.mapFd, unread!.address, 2 * PAGE_BYTES, missing, waiter, 0);
   }
 
-  #close(layer: Layer, closings: readonly Closing[], next: Step): void {
-    const writes = closings.map(({ live }) => live?.writes);
-    const untouched = closings.map(
-      ({ live }, i) =>
-        (): boolean =>
-          live === null || (live.writes === writes[i] && live.writers === 0),
-    );
+  #close(layer: Layer, closings: readonly (Closing | number)[], next: Step): void {
+    const works = closings.map(workOf);
     const isSynced = !layer.unsynced;
     layer.unsynced = false;
-    this.#sync(isSynced ? [] : [layer.dataFd], () => {
-      const written: { closing: Closing; sum: number; untouched: () => boolean }[] = [];
-      for (const [i, closing] of closings.entries()) {
-        if (!untouched[i]!() || !this.#complete(layer, closing)) continue;
-        const sum = layer.checksums ? layer.writeWords(closing.index, closing.words) : 0;
-        // No room for it: the region stays open, which harms nothing.
-        if (sum < 0) continue;
-        written.push({ closing, sum, untouched: untouched[i]! });
-      }
-      this.#sync([layer.mapFd], () => {
-        const groups = new Set<number>();
-        for (const { closing, sum, untouched: same } of written) {
-          if (!same()) continue;
-          layer.close(closing.index, sum);
-          if (closing.live !== null) closing.live.open = false;
-          groups.add(Math.floor(closing.index / GROUP_REGIONS));
+    this.#sync(isSynced ? [] : [layer.dataFd], () =>
+      this.#sumAll(layer, works, 0, () => {
+        const written: { work: Work; sum: number }[] = [];
+        for (const work of works) {
+          if (work.unreadable || !isUntouched(work)) continue;
+          const sum = layer.checksums ? layer.writeWords(work.index, work.words) : 0;
+          // No room for it: the region stays open, which harms nothing.
+          if (sum >= 0) written.push({ work, sum });
         }
-        if (groups.size === 0) return next();
-        this.#commit([{ layer, groups }], next);
+        this.#sync(written.length === 0 ? [] : [layer.mapFd], () => {
+          const groups = new Set<number>();
+          for (const { work, sum } of written) {
+            if (!isUntouched(work)) continue;
+            layer.close(work.index, sum);
+            work.live?.closed(work.words);
+            groups.add(Math.floor(work.index / GROUP_REGIONS));
+          }
+          if (groups.size === 0) return next();
+          this.#commit([{ layer, groups }], next);
+        });
+      }),
+    );
+  }
+
+  /** Sums blocks whose word is not known, of works from `from` on. One that cannot be read keeps its region open. */
+  #sumAll(layer: Layer, works: readonly Work[], from: number, next: Step): void {
+    for (let i = from; i < works.length; i++) {
+      const work = works[i]!;
+      if (!layer.checksums) continue;
+      for (let b = 0; b < REGION_BLOCKS; b++) {
+        if (layer.state(work.index, b) !== DATA) work.words[b] = 0;
+        else if (work.words[b] === 0) {
+          this.#sumFrom(layer, work, b, () => this.#sumAll(layer, works, i + 1, next));
+          return;
+        }
+      }
+    }
+    next();
+  }
+
+  /** Of one region, from this block on. */
+  #sumFrom(layer: Layer, work: Work, from: number, next: Step): void {
+    let first = from;
+    const isWanted = (block: number): boolean =>
+      layer.state(work.index, block) === DATA && work.words[block] === 0;
+    while (first < REGION_BLOCKS && !isWanted(first)) {
+      if (layer.state(work.index, first) !== DATA) work.words[first] = 0;
+      first++;
+    }
+    const room = this.#summing?.room ?? mapAnonymous(SUM_BLOCKS * BLOCK_BYTES);
+    if (first === REGION_BLOCKS || work.unreadable || !isUntouched(work)) {
+      this.#summing = null;
+      room.unmap();
+      return next();
+    }
+    let count = 1;
+    while (count < SUM_BLOCKS && first + count < REGION_BLOCKS && isWanted(first + count)) count++;
+    this.#summing = { layer, work, first, room, next };
+    const at = work.index * REGION_BYTES + first * BLOCK_BYTES;
+    this.#parts.io.read(layer.dataFd, room.address, count * BLOCK_BYTES, at, this, READ);
+  }
+
+  #summed(result: number): void {
+    const { layer, work, first, room, next } = this.#summing!;
+    const count = Math.floor(result / BLOCK_BYTES);
+    for (let i = 0; i < count; i++)
+      work.words[first + i] = blockWord(
+        this.#parts.sum(room, i * BLOCK_BYTES),
+        work.index * REGION_BLOCKS + first + i,
+      );
+    if (count <= 0 && result !== -ERRNO.EAGAIN && result !== -EINTR) work.unreadable = true;
+    this.#sumFrom(layer, work, first, next);
+  }
+
+  /**
+   * From group `from` on, a slice at a time; what an earlier process left open too. Others have their turn between slices: a layer
+   * of a terabyte must not hold up the flushes of everybody.
+   */
+  #finishFrom(layer: Layer, known: ReadonlyMap<number, Closing>, from: number, done: Done): void {
+    let rest = Infinity;
+    const next = (result: number): void => {
+      if (result < 0) done(result);
+      else if (rest === Infinity) this.#markClean(layer, done);
+      else this.#afterOthers(() => this.#finishFrom(layer, known, rest, done));
+    };
+    this.#ask(next, () => {
+      const groups: number[] = [];
+      const some: (Closing | number)[] = [];
+      let unknown = 0;
+      rest = layer.nextTouched(from);
+      while (rest !== Infinity && unknown < UNKNOWN_REGIONS_AT_ONCE && groups.length < SLICE_GROUPS) {
+        groups.push(rest);
+        for (const index of layer.openRegionsOf(rest)) {
+          const closing = known.get(index);
+          if (closing === undefined) unknown++;
+          some.push(closing ?? index);
+        }
+        rest = layer.nextTouched(rest + 1);
+      }
+      if (groups.length === 0) return this.#end(0);
+      this.#close(layer, some, () => {
+        const alike = groups.filter(group => layer.writeTwin(group) === 0);
+        this.#sync([layer.mapFd], () => {
+          for (const group of alike) if (layer.openRegionsOf(group).length === 0) layer.settled(group);
+          this.#end(0);
+        });
       });
     });
   }
 
-  /** Sums blocks whose word is not known. False: one of them cannot be read, so the region stays open. */
-  #complete(layer: Layer, { index, words }: Closing): boolean {
-    if (!layer.checksums) return true;
-    const memory = scratch!;
-    for (let i = 0; i < REGION_BLOCKS; i++) {
-      if (layer.state(index, i) !== DATA) words[i] = 0;
-      else if (words[i] === 0) {
-        const at = index * REGION_BYTES + i * BLOCK_BYTES;
-        if (this.#parts.io.pread(layer.dataFd, memory.address, BLOCK_BYTES, at) !== BLOCK_BYTES) return false;
-        words[i] = blockWord(this.#parts.sum(memory, 0), index * REGION_BLOCKS + i);
+  /** When all is settled. Nobody waits for it to be durable but who finishes the layer. */
+  #markClean(layer: Layer, done: Done): void {
+    this.#ask(done, () => {
+      const isSettled = layer.nextTouched(0) === Infinity && layer.swept && layer.damage === null;
+      // Where nothing was ever written there is nothing to say.
+      if (!isSettled || layer.nextWritten(0) === Infinity) return this.#end(0);
+      layer.markClean(true);
+      if (layer.writePage(0) < 0) {
+        // No room: then it is looked through once more.
+        layer.markClean(false);
+        return this.#end(0);
       }
-    }
-    return true;
-  }
-
-  /**
-   * Closes from group `from` on, a slice at a time, those too that an earlier process left open; then makes twins. Others have
-   * their turn between slices: a layer of a terabyte must not hold up the flushes of everybody.
-   */
-  #closeFrom(layer: Layer, known: ReadonlyMap<number, Closing>, from: number, done: Done): void {
-    let rest = Infinity;
-    const next = (result: number): void => {
-      if (result < 0) done(result);
-      else if (rest === Infinity) this.#twinsFrom(layer, 0, done);
-      else this.#closeFrom(layer, known, rest, done);
-    };
-    this.#ask(next, () => {
-      const some: Closing[] = [];
-      let unknown = 0;
-      let looked = 0;
-      rest = layer.nextWritten(from);
-      while (rest !== Infinity && unknown < UNKNOWN_REGIONS_AT_ONCE && looked++ < SLICE_GROUPS) {
-        const { disk } = layer.group(rest);
-        for (let i = 0; i < GROUP_REGIONS; i++) {
-          const index = rest * GROUP_REGIONS + i;
-          if ((disk.flags[i]! & REGION_OPEN) === 0 && !layer.open.has(index)) continue;
-          const closing = known.get(index);
-          if (closing === undefined) unknown++;
-          some.push(closing ?? { index, words: new Uint32Array(REGION_BLOCKS), live: null });
-        }
-        rest = layer.nextWritten(rest + 1);
-      }
-      if (some.length === 0) this.#end(0);
-      else this.#close(layer, some, () => this.#end(0));
+      this.#sync([layer.mapFd], () => {
+        layer.writeTwin(0);
+        this.#sync([layer.mapFd], () => {
+          layer.settled(0);
+          this.#end(0);
+        });
+      });
     });
   }
+}
 
-  #twinsFrom(layer: Layer, from: number, done: Done): void {
-    let rest = Infinity;
-    const next = (result: number): void => {
-      if (result < 0 || rest === Infinity) done(result);
-      else this.#twinsFrom(layer, rest, done);
-    };
-    this.#ask(next, () => {
-      rest = layer.nextWritten(from);
-      for (let count = 0; rest !== Infinity && count < SLICE_GROUPS; count++) {
-        // Where there is no room for a twin there is one page.
-        layer.writeTwin(rest);
-        rest = layer.nextWritten(rest + 1);
-      }
-      this.#sync([layer.mapFd], () => this.#end(0));
-    });
-  }
+/** A number: of that region nothing is known. */
+function workOf(closing: Closing | number): Work {
+  const words = new Uint32Array(REGION_BLOCKS);
+  if (typeof closing === 'number') return { index: closing, words, live: null, writes: 0, unreadable: false };
+  const { index, live, owners, number } = closing;
+  for (let i = 0; i < REGION_BLOCKS; i++) if (owners[i] === number) words[i] = closing.words[i]!;
+  return { index, words, live, writes: live?.writes ?? 0, unreadable: false };
+}
+
+/** Its layer has not changed there since. */
+function isUntouched({ live, writes }: Work): boolean {
+  return live === null || (live.writes === writes && live.writers === 0);
 }

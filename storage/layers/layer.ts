@@ -15,18 +15,21 @@
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import type { LayerIo } from './io.js';
 import {
+  BLOCK_BYTES,
+  DATA,
   GROUP_BYTES,
   GROUP_MAP_BYTES,
   GROUP_REGIONS,
   PAGE_BYTES,
   REGION_BLOCKS,
+  REGION_BYTES,
   REGION_OPEN,
   checksumPageAt,
   copyGroupState,
   AT_STATES,
-  SOFT_MAGIC,
   emitSoftPage,
   emitStatePage,
+  isUnsettled,
   loadGroup,
   newGroupState,
   newLoadedGroup,
@@ -48,6 +51,8 @@ export interface LayerParts {
   readonly size_bytes: number;
   readonly inherits_bytes: number;
   readonly checksums: boolean;
+  /** A job works on it: nothing of it is to be written here. */
+  readonly held?: boolean;
 }
 
 export interface Group {
@@ -79,8 +84,10 @@ export class Layer {
   size_bytes: number;
   /** Written since the last fdatasync of the data. */
   unsynced = false;
-  /** No soft page of a process that died is in it, other than those that are in `dirty`. */
+  /** All is known that a process which died has left in it: soft pages are in `dirty`, what is not settled is `touched`. */
   swept = false;
+  /** Others write to it: a job, or another volume that closes it. Then this one only reads. */
+  foreign: boolean;
   /** What was found wrong with the map, in words. */
   damage: string | null = null;
   /** Groups whose states differ from what the disk says. */
@@ -90,6 +97,9 @@ export class Layer {
   #io: LayerIo;
   #sum: PageSum;
   #groups = new Map<number, Group>();
+  /** A bit for each group that may have open regions, or two pages that differ. */
+  #touched = new Uint8Array(0);
+  #clean: boolean | null = null;
 
   constructor(parts: LayerParts, io: LayerIo, sum: PageSum) {
     this.uuid = parts.uuid;
@@ -98,6 +108,7 @@ export class Layer {
     this.inherits_bytes = parts.inherits_bytes;
     this.checksums = parts.checksums;
     this.size_bytes = parts.size_bytes;
+    this.foreign = parts.held === true;
     this.#io = io;
     this.#sum = sum;
     pages ??= mapAnonymous(3 * PAGE_BYTES);
@@ -105,6 +116,50 @@ export class Layer {
 
   get plain(): boolean {
     return this.mapFd < 0;
+  }
+
+  /** The disk says so: see map.ts. False from the first change on, and of a new one. */
+  get clean(): boolean {
+    if (this.plain) return false;
+    this.#clean ??= this.group(0).disk.clean;
+    return this.#clean;
+  }
+
+  /** With the next page of group 0. */
+  markClean(clean: boolean): void {
+    this.#clean = clean;
+    this.group(0).disk.clean = clean;
+  }
+
+  /** Just made: nothing is in it. */
+  isNew(): void {
+    this.#clean = false;
+    this.swept = true;
+  }
+
+  /** The first group from `index` on that is to be looked at before the layer is clean; Infinity: none. */
+  nextTouched(index: number): number {
+    const end = this.#touched.length * 8;
+    for (let i = index; i < end; i++) {
+      const byte = this.#touched[i >>> 3]!;
+      if (byte === 0) i |= 7;
+      else if ((byte & (1 << (i & 7))) !== 0) return i;
+    }
+    return Infinity;
+  }
+
+  /** No region of the group is open, both its pages are alike, durably. */
+  settled(index: number): void {
+    if (index >>> 3 < this.#touched.length) this.#touched[index >>> 3]! &= ~(1 << (index & 7));
+  }
+
+  #touch(index: number): void {
+    if (index >>> 3 >= this.#touched.length) {
+      const longer = new Uint8Array(Math.max(64, 2 * this.#touched.length, (index >>> 3) + 1));
+      longer.set(this.#touched);
+      this.#touched = longer;
+    }
+    this.#touched[index >>> 3]! |= 1 << (index & 7);
   }
 
   group(index: number): Group {
@@ -120,6 +175,17 @@ export class Layer {
   state(region: number, block: number): number {
     const group = this.group(Math.floor(region / GROUP_REGIONS));
     return stateOf(group.current, (region % GROUP_REGIONS) * REGION_BLOCKS + block);
+  }
+
+  isData(offset_bytes: number): boolean {
+    const region = Math.floor(offset_bytes / REGION_BYTES);
+    return this.state(region, (offset_bytes - region * REGION_BYTES) / BLOCK_BYTES) === DATA;
+  }
+
+  /** Some of these whole blocks are data. */
+  hasData(offset_bytes: number, length_bytes: number): boolean {
+    for (let at = 0; at < length_bytes; at += BLOCK_BYTES) if (this.isData(offset_bytes + at)) return true;
+    return false;
   }
 
   /** Whether states of this region may change now. */
@@ -151,6 +217,17 @@ export class Layer {
     const first = (region % GROUP_REGIONS) * (REGION_BLOCKS / 4);
     for (let i = first; i < first + REGION_BLOCKS / 4; i++) if ((disk.states[i]! & 0x55) !== 0) return true;
     return false;
+  }
+
+  /** Regions of a group that are open, or are marked so with its next page. */
+  openRegionsOf(index: number): number[] {
+    const { disk } = this.group(index);
+    const regions: number[] = [];
+    for (let i = 0; i < GROUP_REGIONS; i++) {
+      const region = index * GROUP_REGIONS + i;
+      if ((disk.flags[i]! & REGION_OPEN) !== 0 || this.open.has(region)) regions.push(region);
+    }
+    return regions;
   }
 
   isOpenOnDisk(region: number): boolean {
@@ -239,6 +316,7 @@ export class Layer {
     const which = group.which === 0 ? 1 : 0;
     const result = this.#put(index, disk, which);
     if (result === 0) group.which = which;
+    this.#touch(index);
     group.soft = false;
     return result;
   }
@@ -267,23 +345,26 @@ export class Layer {
   }
 
   /**
-   * Looks for soft pages that a process left behind, from group `from` on; those groups are dirty then. Returns where to go on,
-   * Infinity at the end. Looks at `most` groups, fewer when they have to be read from the disk.
+   * Looks at what a process left behind, from group `from` on: groups with soft pages are dirty then, those that are not settled
+   * touched. Returns where to go on, Infinity at the end. Looks at `most` groups, fewer when `missing` had to be told where the
+   * page cache lacks one (it is read again when it has come); true: wait for it instead.
    */
-  sweep(from: number, most: number): number {
-    const { address, view } = pages!;
+  sweep(from: number, most: number, missing: (offset_bytes: number) => boolean): number {
+    const { address, bytes } = pages!;
     let left = most;
     let group = this.nextWritten(from);
     for (; group !== Infinity && left > 0; group = this.nextWritten(group + 1)) {
       left--;
-      if (this.#groups.has(group)) continue;
       const at = statePageAt(group, 0);
-      if (this.#io.preadNoWait(this.mapFd, address, 2 * PAGE_BYTES, at) !== 2 * PAGE_BYTES) {
-        left -= most / 8;
-        if (this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, at) !== 2 * PAGE_BYTES) continue;
+      let n = this.#io.preadNoWait(this.mapFd, address, 2 * PAGE_BYTES, at);
+      if (n !== 2 * PAGE_BYTES) {
+        if (!missing(at)) return group;
+        n = this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, at);
       }
-      if (view.getUint32(0, true) === SOFT_MAGIC || view.getUint32(PAGE_BYTES, true) === SOFT_MAGIC)
-        this.group(group);
+      if (n === 2 * PAGE_BYTES && !isUnsettled(bytes)) continue;
+      this.#touch(group);
+      // With its soft page, if there is one.
+      this.group(group);
     }
     if (group === Infinity) this.swept = true;
     return group;
@@ -326,6 +407,7 @@ export class Layer {
     };
     if (good && loaded.hasSoft) {
       group.current = loaded.soft.states.slice();
+      if (this.foreign) return group;
       group.dirty = true;
       this.dirty.add(index);
       this.unsynced = true;

@@ -32,20 +32,32 @@ import {
   type ZeroHow,
 } from '../volume/volume.js';
 import { Chain, LOST } from './chain.js';
-import { Commits, type Closing } from './commits.js';
+import { Commits } from './commits.js';
 import { Extents } from './extents.js';
 import type { LayerIo } from './io.js';
 import { Layer } from './layer.js';
-import { ABSENT, BLOCK_BYTES, DATA, REGION_BLOCKS, REGION_BYTES, ZERO, blockWord } from './map.js';
+import {
+  ABSENT,
+  BLOCK_BYTES,
+  DATA,
+  GROUP_BYTES,
+  REGION_BLOCKS,
+  REGION_BYTES,
+  ZERO,
+  blockWord,
+} from './map.js';
 import { Reads } from './reads.js';
 import { Regions, type RegionBudget } from './regions.js';
 import { SlowOps } from './slowOps.js';
+import { Upkeep } from './upkeep.js';
 
-/** A region that was not written for so long is closed. */
-const CLOSE_IDLE_MS = 3000;
-const CLOSE_AT_ONCE = 64;
-/** Changes that nobody flushed are committed after so long, so that trimmed space comes back. */
-const COMMIT_AFTER_MS = 5000;
+/**
+ * Changes that nobody flushed are committed, so that a snapshot finds little to do: after so long as ten commits of now take, which
+ * is a tenth of what the disk can do, within these bounds.
+ */
+const COMMIT_AFTER_MIN_MS = 100;
+const COMMIT_AFTER_MAX_MS = 5000;
+const COMMIT_SHARE = 10;
 
 const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
@@ -72,6 +84,7 @@ export class LayeredVolume implements Volume {
   readonly regions: Regions;
   readonly commits: Commits;
   readonly reads: Reads;
+  readonly upkeep: Upkeep;
   readonly io: LayerIo;
   writable: boolean;
   preallocated: boolean;
@@ -85,11 +98,11 @@ export class LayeredVolume implements Volume {
   /** Ranges whose states are zero or absent now, since the last flush began: to be punched when that is durable. */
   #punches: { layer: Layer; offset: number; length: number }[] = [];
   #changedAt_ms = Infinity;
-  #closing = false;
   /** While the chain is one plain layer. */
   #plain: FileVolume | null = null;
   /** Changes of layers that are on their way. */
   #changing = 0;
+  #commitAfter_ms = COMMIT_AFTER_MIN_MS;
 
   constructor(parts: LayeredParts) {
     const { opening, io, checksum } = parts;
@@ -110,16 +123,20 @@ export class LayeredVolume implements Volume {
       failed: result => this.#fail(result),
     });
     this.reads = new Reads(this, checksum);
+    this.upkeep = new Upkeep(this, parts.budget);
     this.#gate = new FlushGate(() => this.#flush());
     this.#slow = new SlowOps(this, parts.later);
     this.#extents = new Extents(this);
     scratch ??= mapAnonymous(BLOCK_BYTES);
     this.#choosePlain();
-    if (this.writable) this.#takeOver();
+    if (this.writable) {
+      const result = this.upkeep.takeOver();
+      if (result < 0) this.#fail(result);
+    }
   }
 
   get busy(): boolean {
-    const isChanging = this.#changing > 0 || this.commits.busy;
+    const isChanging = this.#changing > 0 || this.commits.busy || this.upkeep.busy;
     return isChanging || this.#slow.busy || this.#gate.busy || this.#plain?.busy === true;
   }
 
@@ -129,6 +146,10 @@ export class LayeredVolume implements Volume {
 
   get checkpoints(): LayersOpening['checkpoints'] {
     return this.#checkpoints;
+  }
+
+  get now_ms(): number {
+    return this.#parts.now_ms();
   }
 
   get later(): Later {
@@ -185,6 +206,7 @@ export class LayeredVolume implements Volume {
     if (this.state === 'failed') return -ERRNO.EIO;
     if (!this.writable) return -ERRNO.EPERM;
     const { top } = this.chain;
+    if (top.clean) return -ERRNO.EAGAIN;
     const last = Math.floor((offset_bytes + length_bytes - 1) / REGION_BYTES);
     let added = 0;
     for (let index = Math.floor(offset_bytes / REGION_BYTES); index <= last; index++) {
@@ -208,6 +230,7 @@ export class LayeredVolume implements Volume {
       }
       if (changes && top.isCommitting(index)) return -ERRNO.EAGAIN;
       if (!top.checksums || region.open) continue;
+      if (!this.upkeep.mayOpen()) return -ERRNO.EAGAIN;
       // The mark goes to disk with the first states of this region, so it need not be waited for.
       top.markOpen(index);
       region.open = true;
@@ -252,13 +275,13 @@ export class LayeredVolume implements Volume {
     const { checksum } = this.#parts;
     const now_ms = this.#parts.now_ms();
     top.unsynced = true;
-    if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
     for (let pos = offset_bytes; pos < offset_bytes + length_bytes;) {
       const index = Math.floor(pos / REGION_BYTES);
       const region = this.regions.get(index);
       const first = (pos - index * REGION_BYTES) / BLOCK_BYTES;
       const count = Math.min(REGION_BLOCKS - first, (offset_bytes + length_bytes - pos) / BLOCK_BYTES);
       let changed = false;
+      region.change();
       for (let i = first; i < first + count; i++) {
         if (region.owners[i] !== number) {
           this.#quotaLeft_bytes -= BLOCK_BYTES;
@@ -272,11 +295,17 @@ export class LayeredVolume implements Volume {
           : 0;
       }
       if (changed) result = Math.min(result, top.soften(index, first, count));
-      region.writes++;
       region.lastWrite_ms = now_ms;
       pos += count * BLOCK_BYTES;
     }
+    this.#changedAt(now_ms);
     return result;
+  }
+
+  /** Nobody may flush for long; a snapshot would have to. */
+  #changedAt(now_ms: number): void {
+    if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
+    else if (now_ms > this.#changedAt_ms + this.#commitAfter_ms && !this.#gate.busy) this.flush(NOBODY, 0);
   }
 
   /** These blocks of the top may hold anything now: whoever has them, nothing is known of their bytes. */
@@ -286,8 +315,8 @@ export class LayeredVolume implements Volume {
       const index = Math.floor(pos / REGION_BYTES);
       const region = this.regions.get(index);
       const block = (pos - index * REGION_BYTES) / BLOCK_BYTES;
+      region.change();
       if (region.owners[block] === number) region.words[block] = 0;
-      region.writes++;
     }
     this.chain.top.unsynced = true;
   }
@@ -332,16 +361,25 @@ export class LayeredVolume implements Volume {
   clearNow(offset_bytes: number, length_bytes: number): number {
     if (this.state === 'failed') return -ERRNO.EIO;
     if (!this.writable) return -ERRNO.EPERM;
-    if (this.isHeld(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
+    if (this.chain.top.clean || this.isHeld(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
     let result = 0;
     const { top, layers } = this.chain;
     const now_ms = this.#parts.now_ms();
     const state = layers.length === 1 ? ABSENT : ZERO;
-    for (let pos = offset_bytes; pos < offset_bytes + length_bytes;) {
+    const end = offset_bytes + length_bytes;
+    for (let pos = offset_bytes; pos < end;) {
+      const group = Math.floor(pos / GROUP_BYTES);
+      // What no layer has ever written need not be looked at, and drives out nothing that clients use.
+      const written = pos % GROUP_BYTES === 0 ? this.chain.nextWritten(group) : group;
+      if (written > group) {
+        pos = Math.min(end, written * GROUP_BYTES);
+        continue;
+      }
       const index = Math.floor(pos / REGION_BYTES);
       const first = (pos - index * REGION_BYTES) / BLOCK_BYTES;
-      const count = Math.min(REGION_BLOCKS - first, (offset_bytes + length_bytes - pos) / BLOCK_BYTES);
+      const count = Math.min(REGION_BLOCKS - first, (end - pos) / BLOCK_BYTES);
       const region = this.regions.get(index);
+      region.change();
       for (let i = first; i < first + count; i++) {
         const owner = region.owners[i]!;
         if (owner === LOST) continue;
@@ -351,11 +389,10 @@ export class LayeredVolume implements Volume {
         region.owners[i] = 0;
         region.words[i] = 0;
       }
-      region.writes++;
       result = Math.min(result, top.soften(index, first, count));
       pos += count * BLOCK_BYTES;
     }
-    if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
+    this.#changedAt(now_ms);
     this.#punches.push({ layer: top, offset: offset_bytes, length: length_bytes });
     return result;
   }
@@ -388,28 +425,26 @@ export class LayeredVolume implements Volume {
   /** Once in a while, from the loop. */
   tick(now_ms: number): void {
     if (this.#plain !== null || !this.writable || this.state === 'failed') return;
-    if (now_ms > this.#changedAt_ms + COMMIT_AFTER_MS && !this.#gate.busy) this.flush(NOBODY, 0);
-    if (this.#closing || this.#changing > 0) return;
-    const closings: Closing[] = [];
-    for (const region of this.regions.loaded()) {
-      if (!region.open || region.busy > 0 || now_ms < region.lastWrite_ms + CLOSE_IDLE_MS) continue;
-      if (closings.push({ index: region.index, words: region.words, live: region }) === CLOSE_AT_ONCE) break;
-    }
-    if (closings.length === 0) return;
-    this.#closing = true;
-    this.commits.close(this.chain.top, closings, () => (this.#closing = false));
+    if (now_ms > this.#changedAt_ms + this.#commitAfter_ms && !this.#gate.busy) this.flush(NOBODY, 0);
+    if (this.#changing === 0) this.upkeep.tick(now_ms);
   }
 
-  /** Everything durable and closed, as for a layer that is frozen; then the fds may be closed. */
+  /** Everything durable and closed, so that the next one to open it has nothing to look for; then the fds may be closed. */
   shut(done: (result: number) => void): void {
     if (this.#plain !== null) return this.#plain.flush({ completed: (_, result) => done(result) }, 0);
     if (!this.writable || this.state === 'failed') return done(0);
     this.#changing++;
+    const over = (result: number): void => {
+      this.#changing--;
+      this.#slow.resume();
+      done(result);
+    };
     this.#slow.pause(() => {
-      this.commits.freeze(this.chain.top, this.#openRegions(true), result => {
-        this.#changing--;
-        this.#slow.resume();
-        done(result);
+      this.commits.flush(result => {
+        if (result < 0) return over(result);
+        this.commits.finish(this.chain.top, this.upkeep.openClosings(), finished =>
+          this.upkeep.whenFinished(() => over(finished)),
+        );
       });
     });
   }
@@ -423,42 +458,35 @@ export class LayeredVolume implements Volume {
     look();
   }
 
-  /** Another top, with what was the top frozen; `done` when that is durable. Only while paused. */
+  /**
+   * Another top, with what was the top frozen; `done` when all of that is durable. It is finished after that. Only while
+   * paused.
+   */
   push(opening: LayersOpening, done: (result: number) => void): void {
     const old = this.chain.top;
-    const closings = this.#openRegions(false);
     if (this.#plain !== null) {
       old.unsynced = true;
       this.#plain = null;
     }
+    this.upkeep.freeze(old, done);
     const top = this.#layerOf(opening.layers[0]!);
-    // It is empty.
-    top.swept = true;
+    top.isNew();
     this.chain.layers.push(top);
-    for (const region of this.regions.loaded()) region.open = false;
     this.#take(opening);
-    this.commits.freeze(old, closings, done);
   }
 
   /** Other layers. Those that stay are the same objects. Only while paused. */
   replace(opening: LayersOpening): void {
-    // Only the top knows more than its files say; a frozen one may have taken up another, and has another map now.
+    // Only these know more than their files say; another frozen one may have taken up one more, and has another map now.
+    const known = new Map([this.chain.top, ...this.upkeep.finishing].map(layer => [layer.uuid, layer]));
     const { top } = this.chain;
-    this.chain.layers = opening.layers
-      .map(one => (one.uuid === top.uuid ? top : this.#layerOf(one)))
-      .reverse();
+    this.chain.layers = opening.layers.map(one => known.get(one.uuid) ?? this.#layerOf(one)).reverse();
+    if (this.chain.top !== top) this.upkeep.topChanged();
     this.regions.clear();
     this.#take(opening);
     this.size_bytes = opening.size_bytes;
     this.#plain = null;
     this.#choosePlain();
-  }
-
-  /** Whether some block of the top has data there. Whole blocks. */
-  hasData(offset_bytes: number, length_bytes: number): boolean {
-    for (let pos = offset_bytes; pos < offset_bytes + length_bytes; pos += BLOCK_BYTES)
-      if (isData(this.chain.top, pos)) return true;
-    return false;
   }
 
   /** True when nothing that was being read before is read any more. */
@@ -510,35 +538,17 @@ export class LayeredVolume implements Volume {
     });
   }
 
-  /**
-   * A process that died may have left pages in memory that no sync has reached. What the map says is durable from here on, or
-   * the next page might replace the last one that is; data are, with the first flush.
-   */
-  #takeOver(): void {
-    for (const layer of this.chain.layers) {
-      layer.unsynced = true;
-      if (layer.plain) continue;
-      const result = this.io.syncNow(layer.mapFd);
-      if (result < 0) return this.#fail(result);
-    }
-  }
-
-  #openRegions(live: boolean): Closing[] {
-    const number = this.chain.layers.length;
-    return [...this.regions.loaded()]
-      .filter(region => region.open)
-      .map(region => ({
-        index: region.index,
-        words: live ? region.words : region.words.map((word, i) => (region.owners[i] === number ? word : 0)),
-        live: live ? region : null,
-      }));
-  }
-
   #flush(): void {
     const punches = this.#punches;
     this.#punches = [];
     this.#changedAt_ms = Infinity;
+    const begin_ms = this.#parts.now_ms();
     this.commits.flush(result => {
+      const took_ms = this.#parts.now_ms() - begin_ms;
+      this.#commitAfter_ms = Math.min(
+        COMMIT_AFTER_MAX_MS,
+        Math.max(COMMIT_AFTER_MIN_MS, COMMIT_SHARE * took_ms),
+      );
       if (result === 0) for (const { layer, offset, length } of punches) this.#punch(layer, offset, length);
       this.#gate.ended(result);
     });
@@ -550,9 +560,9 @@ export class LayeredVolume implements Volume {
     const end = offset_bytes + length_bytes;
     for (let pos = offset_bytes; pos < end;) {
       const from = pos;
-      while (pos < end && !isData(layer, pos)) pos += BLOCK_BYTES;
+      while (pos < end && !layer.isData(pos)) pos += BLOCK_BYTES;
       if (pos > from) this.#slow.punch(layer.dataFd, PUNCH, from, pos - from);
-      while (pos < end && isData(layer, pos)) pos += BLOCK_BYTES;
+      while (pos < end && layer.isData(pos)) pos += BLOCK_BYTES;
     }
   }
 
@@ -585,11 +595,6 @@ export class LayeredVolume implements Volume {
     this.reason = reason;
     this.#parts.onState(this);
   }
-}
-
-function isData(layer: Layer, pos: number): boolean {
-  const region = Math.floor(pos / REGION_BYTES);
-  return layer.state(region, (pos - region * REGION_BYTES) / BLOCK_BYTES) === DATA;
 }
 
 const NOBODY: Waiter = { completed: () => undefined };

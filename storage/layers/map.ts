@@ -10,12 +10,16 @@
  * counts. A page of zeroes has never been written (a hole of the map file reads so): everything is absent.
  *
  *   state page   0 magic "WMAP"(4)  4 checksum of the page with these 4 bytes zero (4)  8 sequence (8)  16 group (4)
- *                20 spare(12)  32 regions, 8 x { flags(4) checksumPageSum(4) }  96 spare  2048 states, 2 bits a block
+ *                20 clean(4) 24 spare(8)  32 regions, 8 x { flags(4) checksumPageSum(4) }  96 spare  2048 states, 2 bits a block
  *   checksum page   1024 x word(4): 0 when not known, else blockWord()
  *
  * A region is open while its checksum page cannot be believed: it is marked so, durably, before the first block in it is
  * written over, and closed lazily: data synced, checksum page written and synced, then the mark is taken away with the sum
  * of that page. After a crash the blocks of an open region have no known checksum until they are read and summed again.
+ *
+ * The layer is clean, which its group 0 says for all groups, while no region is open, both state pages of each group are alike
+ * and no soft page counts: so one that was closed in good order need not be looked through when it is opened again. The word
+ * is taken back, durably, before the first change. A layer of which nothing is said is not clean.
  *
  * A soft page is what makes an answered write survive the death of the process (not of the machine) before its flush: the
  * states as they are in RAM, put unsynced where the next commit will go, with the kernel's boot id. While that boot lasts,
@@ -48,6 +52,7 @@ const MAGIC = 0x50414d57;
 const AT_CHECKSUM = 4;
 const AT_SEQUENCE = 8;
 const AT_GROUP = 16;
+const AT_CLEAN = 20;
 const AT_REGIONS = 32;
 const AT_BOOT = 96;
 export const AT_STATES = 2048;
@@ -88,6 +93,8 @@ export function blockWord(sum: number, block: number): number {
 export interface GroupState {
   /** Below 2^53. 0: never written. */
   sequence: number;
+  /** Of group 0: the whole layer is; see the head. */
+  clean: boolean;
   /** REGION_OPEN or 0, for each region. */
   readonly flags: Uint32Array;
   /** Sum of each region's checksum page; meaningless while it is open, 0 when it has none. */
@@ -99,6 +106,7 @@ export interface GroupState {
 export function newGroupState(): GroupState {
   return {
     sequence: 0,
+    clean: false,
     flags: new Uint32Array(GROUP_REGIONS),
     pageSums: new Uint32Array(GROUP_REGIONS),
     states: new Uint8Array(STATE_BYTES),
@@ -126,6 +134,7 @@ export function emitStatePage(page: Uint8Array, group: number, state: GroupState
   v.setUint32(AT_SEQUENCE, state.sequence % 2 ** 32, true);
   v.setUint32(AT_SEQUENCE + 4, Math.floor(state.sequence / 2 ** 32), true);
   v.setUint32(AT_GROUP, group, true);
+  v.setUint32(AT_CLEAN, state.clean ? 1 : 0, true);
   for (let i = 0; i < GROUP_REGIONS; i++) {
     v.setUint32(AT_REGIONS + i * 8, state.flags[i]!, true);
     v.setUint32(AT_REGIONS + i * 8 + 4, state.pageSums[i]!, true);
@@ -178,6 +187,7 @@ function parseBody(page: Uint8Array, v: DataView, group: number, into: GroupStat
   // 3 is no state: two neighbouring bits set, the lower one at an even place.
   for (let i = 0; i < STATE_BYTES; i++) if ((states[i]! & (states[i]! >>> 1) & 0x55) !== 0) return false;
   into.sequence = high * 2 ** 32 + v.getUint32(AT_SEQUENCE, true);
+  into.clean = v.getUint32(AT_CLEAN, true) === 1;
   for (let i = 0; i < GROUP_REGIONS; i++) {
     into.flags[i] = v.getUint32(AT_REGIONS + i * 8, true);
     into.pageSums[i] = v.getUint32(AT_REGIONS + i * 8 + 4, true);
@@ -209,6 +219,13 @@ export function newLoadedGroup(): LoadedGroup {
   };
 }
 
+/** Whether a closing has to look at a group with these two pages: they differ, or say that a region is open. */
+export function isUnsettled(pages: Uint8Array): boolean {
+  if (!equal(pages.subarray(0, PAGE_BYTES), pages.subarray(PAGE_BYTES, 2 * PAGE_BYTES))) return true;
+  for (let i = 0; i < GROUP_REGIONS; i++) if ((pages[AT_REGIONS + i * 8]! & REGION_OPEN) !== 0) return true;
+  return false;
+}
+
 const other = newGroupState();
 
 /** `pages` are both, 8192 bytes. False: damaged, see newestOf. */
@@ -238,6 +255,7 @@ export function loadGroup(
 
 export function copyGroupState(from: GroupState, to: GroupState): void {
   to.sequence = from.sequence;
+  to.clean = from.clean;
   to.flags.set(from.flags);
   to.pageSums.set(from.pageSums);
   to.states.set(from.states);
@@ -245,6 +263,7 @@ export function copyGroupState(from: GroupState, to: GroupState): void {
 
 function clearGroupState(state: GroupState): void {
   state.sequence = 0;
+  state.clean = false;
   state.flags.fill(0);
   state.pageSums.fill(0);
   state.states.fill(0);

@@ -4,22 +4,72 @@
  * whatever the size of the volumes, and a read costs the same whatever the length of the chain.
  */
 import { LOST, newOwners, type Chain, type Owners } from './chain.js';
+import type { Closing } from './commits.js';
 import { REGION_BLOCKS } from './map.js';
 
-export interface Region {
+export class Region {
   readonly index: number;
   /** As Chain.resolve fills them in. */
-  readonly owners: Uint16Array;
+  owners: Uint16Array;
   /** 0: not known, so not verified. */
-  readonly words: Uint32Array;
-  /** Blocks of the top may be written over: the disk says that their checksums cannot be believed, or will before their states do. */
-  open: boolean;
+  words: Uint32Array;
   /** Changes so far, and when the last was: who closes a region must know that nothing came between. */
-  writes: number;
-  lastWrite_ms: number;
+  writes = 0;
+  lastWrite_ms = 0;
   /** Operations that are with the kernel, and how many of them write. */
-  busy: number;
-  writers: number;
+  busy = 0;
+  writers = 0;
+  #openOnes: Set<Region>;
+  #isOpen = false;
+  /** Both arrays are kept by who finishes a layer that was frozen: they are copied before they change. */
+  #lent = false;
+
+  constructor(index: number, owners: Uint16Array, words: Uint32Array, openOnes: Set<Region>) {
+    this.index = index;
+    this.owners = owners;
+    this.words = words;
+    this.#openOnes = openOnes;
+  }
+
+  /** Blocks of the top may be written over: the disk says that their checksums cannot be believed, or will before their states do. */
+  get open(): boolean {
+    return this.#isOpen;
+  }
+  set open(open: boolean) {
+    if (open === this.#isOpen) return;
+    this.#isOpen = open;
+    if (open) this.#openOnes.add(this);
+    else this.#openOnes.delete(this);
+  }
+
+  /** Owners or words will change. */
+  change(): void {
+    this.writes++;
+    this.#own();
+  }
+
+  /** As they are now. */
+  lend(number: number): Closing {
+    this.#lent = true;
+    this.open = false;
+    // Who is closing it now would close it for another top.
+    this.writes++;
+    return { index: this.index, owners: this.owners, words: this.words, number, live: null };
+  }
+
+  /** With the words that were summed for it. */
+  closed(words: Uint32Array): void {
+    this.open = false;
+    this.#own();
+    for (let i = 0; i < REGION_BLOCKS; i++) if (this.words[i] === 0) this.words[i] = words[i]!;
+  }
+
+  #own(): void {
+    if (!this.#lent) return;
+    this.#lent = false;
+    this.owners = this.owners.slice();
+    this.words = this.words.slice();
+  }
 }
 
 /** 6 KiB of arrays and some. */
@@ -28,6 +78,8 @@ const REGION_COST_BYTES = 6400;
 /** Shared by the volumes of a thread. */
 export class RegionBudget {
   #left: number;
+  /** Layers that are being finished, by uuid: by one volume of the thread at a time. */
+  readonly finishing = new Set<string>();
   constructor(limit_bytes: number = 128 * 1024 * 1024) {
     this.#left = Math.floor(limit_bytes / REGION_COST_BYTES);
   }
@@ -49,6 +101,8 @@ export class Regions {
   #budget: RegionBudget;
   #regions = new Map<number, Region>();
   #last: Region | null = null;
+  /** In the order in which they were opened. */
+  readonly open = new Set<Region>();
 
   constructor(chain: Chain, budget: RegionBudget) {
     this.#chain = chain;
@@ -74,7 +128,10 @@ export class Regions {
   /** Everything is looked up anew. */
   clear(): void {
     this.#budget.give(this.#regions.size);
+    // Who is closing one of these does not know what comes after it.
+    for (const region of this.#regions.values()) region.writes++;
     this.#regions.clear();
+    this.open.clear();
     this.#last = null;
   }
 
@@ -96,16 +153,8 @@ export class Regions {
       chain.layer(owner).readWords(index, words, owners, owner);
     }
     const { top } = chain;
-    const region: Region = {
-      index,
-      owners,
-      words,
-      open: !top.plain && (top.open.has(index) || top.isOpenOnDisk(index)),
-      writes: 0,
-      lastWrite_ms: 0,
-      busy: 0,
-      writers: 0,
-    };
+    const region = new Region(index, owners, words, this.open);
+    region.open = !top.plain && (top.open.has(index) || top.isOpenOnDisk(index));
     this.#regions.set(index, region);
     return region;
   }

@@ -257,7 +257,7 @@ class Change implements Waiter {
       if (this.#kind === 'zero' && isWhole) {
         const length = left - (left % BLOCK_BYTES);
         const result = volume.clearNow(pos, length);
-        if (result === -ERRNO.EAGAIN) return this.#afterCommit();
+        if (result === -ERRNO.EAGAIN) return this.#wait(pos, length);
         if (result < 0) return this.#end(result);
         this.#done += length;
         continue;
@@ -270,10 +270,7 @@ class Change implements Waiter {
       const memory = this.#memory!;
       const at = this.#kind === 'write' ? this.#at + this.#done : 0;
       const may = volume.mayWrite(pos, length);
-      if (may === -ERRNO.EAGAIN) {
-        if (volume.isHeld(pos, length)) return this.#afterCommit();
-        return this.#ops.open([Math.floor(pos / REGION_BYTES)], this);
-      }
+      if (may === -ERRNO.EAGAIN) return this.#wait(pos, length);
       if (may < 0) return this.#end(may);
       if (isWhole) return this.#write(pos, length, memory, at);
       const result = volume.writeNow(pos, length, memory, at);
@@ -284,8 +281,12 @@ class Change implements Waiter {
     this.#end(0);
   }
 
-  #afterCommit(): void {
-    this.#ops.volume.commits.after(result => this.again(result));
+  /** For a commit that is under way, or for one that says that the layer or a region of it is being written. */
+  #wait(pos: number, length: number): void {
+    const { volume } = this.#ops;
+    if (volume.isHeld(pos, length) || !volume.upkeep.mayOpen())
+      return volume.commits.after(result => this.again(result));
+    this.#ops.open(volume.chain.top.clean ? [] : [Math.floor(pos / REGION_BYTES)], this);
   }
 
   /** The rest of a block that is written in part. */
@@ -346,7 +347,7 @@ class Change implements Waiter {
   #punch(): void {
     const { volume } = this.#ops;
     // Written again since it was asked for.
-    if (volume.hasData(this.offset, this.length)) return this.#end(0);
+    if (volume.chain.top.hasData(this.offset, this.length)) return this.#end(0);
     volume.io.fallocate(this.fd, this.mode, this.offset, this.length, this, WROTE);
   }
 

@@ -98,7 +98,7 @@ export class Loop implements Reactor {
     const { mail, ringSignal, serverCounters } = parts;
     this.#parts = parts;
     this.#pool = new ChunkPool(parts.allocate ?? ((length_bytes): Mapping => mapAnonymous(length_bytes)));
-    const { post, now_ms, closedVolume, changeLayers, limitVolume } = parts;
+    const { post, now_ms, closedVolume, changeLayers, isFinishing, limitVolume } = parts;
     this.#clients = new Clients({ reactor: this, pool: this.#pool, budget: this.#budget, serverCounters });
     this.#mail = new Mail({
       clients: this.#clients,
@@ -108,6 +108,7 @@ export class Loop implements Reactor {
       hostAddresses: (host, addresses) => void this.addresses.set(host, addresses),
       closedVolume,
       changeLayers,
+      isFinishing,
       limitVolume,
     });
     this.watch(mail.fd, EPOLLIN, { ready: () => this.#readMail() });

@@ -41,6 +41,7 @@ export interface MailParts {
     how: 'snapshot' | 'replace' | 'content',
     changes: readonly { held: HeldVolume; base: LayersOpening }[],
   ) => LayersChange;
+  readonly isFinishing: (layer: string) => boolean;
   readonly limitVolume: (held: HeldVolume, limits: LimitsOpening | null) => void;
 }
 
@@ -76,6 +77,11 @@ export class Mail {
         return this.#parts.hostAddresses(message.host, message.addresses);
       case 'changeLayers':
         return this.#changeLayers(message);
+      case 'finishLayers': {
+        const { layers, reply } = message;
+        this.#waits.push({ reply, over: () => !layers.some(this.#parts.isFinishing) });
+        return;
+      }
       case 'limitVolume': {
         const held = this.#volumes.get(message.volumeId);
         if (held !== undefined) this.#parts.limitVolume(held, message.limits);

@@ -14,7 +14,7 @@ export type ToLoop =
    * Other layers from now on, of all these volumes in one turn of the loop: what was written before is below, what is
    * written after is above, for all of them at one instant.
    *   snapshot  the new chains are the old ones with an empty layer on top. Done when what the frozen layers hold is
-   *             durable and their maps are closed
+   *             durable; they are put in order after that, see finishLayers
    *   replace   the same content by other layers (some were merged). The layer that took up another keeps its uuid and has
    *             another map now: what is remembered of frozen layers' maps and of who has a block is read again. Done when
    *             no fd of a layer that is in no new chain is used any more
@@ -26,6 +26,8 @@ export type ToLoop =
       changes: { volumeId: number; base: LayersOpening }[];
       reply: number;
     }
+  /** Done when none of these layers, by uuid, is being put in order after a snapshot or a crash: then others may write to them. */
+  | { type: 'finishLayers'; layers: readonly string[]; reply: number }
   | { type: 'limitVolume'; volumeId: number; limits: LimitsOpening | null }
   /** The file is so long already, durably. */
   | { type: 'growVolume'; volumeId: number; size_bytes: number }

@@ -139,6 +139,11 @@ export class NbdServer {
     return this.#ask(reply => ({ type: 'changeLayers', how, changes, reply }));
   }
 
+  /** When the data thread writes to none of these layers any more, as it does after a snapshot. */
+  async finishLayers(layers: readonly string[]): Promise<void> {
+    await this.#ask(reply => ({ type: 'finishLayers', layers, reply }));
+  }
+
   limitVolume(volumeId: number, limits: LimitsOpening | null): void {
     this.#post({ type: 'limitVolume', volumeId, limits });
   }

@@ -104,7 +104,8 @@ export class LayerFiles {
       this.release(uuid);
       throw new StorageError('VOLUME_DAMAGED', `${open.damage}. Restore it from a backup`);
     }
-    return { uuid, dataFd: open.dataFd, mapFd: open.mapFd, size_bytes, inherits_bytes, checksums };
+    const { dataFd, mapFd } = open;
+    return { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums, held: this.#held.has(uuid) };
   }
 
   /** What is known to be lost of it, in words. */

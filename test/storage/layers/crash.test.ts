@@ -7,7 +7,7 @@
 import t from 'tap';
 import { random } from './disk.js';
 import { BLOCK, History, type Step } from './history.js';
-import { Rig, type Shape } from './rig.js';
+import { Rig, verifyFrozen, type Shape } from './rig.js';
 
 const SIZE = 34 * 1024 * 1024;
 /** In two groups and three regions, neighbours among them, and the last one. */
@@ -57,6 +57,13 @@ function goOn(history: History, rig: Rig, moment: number, kill: boolean): string
   ];
   if (failed.length > 0) return `going on: ${failed.join()}`;
   if (rig.shut() !== 0) return 'it does not shut';
+  // What the dead process had not finished, this one has.
+  const unfinished = verifyFrozen(rig);
+  if (unfinished !== null) return unfinished;
+  if (
+    rig.volume.chain.layers.some(layer => !layer.plain && !layer.clean && layer.nextWritten(0) !== Infinity)
+  )
+    return 'a layer was shut and is not clean';
   rig.open();
   return history.judge(rig, moment, kill) ?? later.judge(rig, later.now, false);
 }
@@ -76,6 +83,8 @@ function play(
     const failed = history.end();
     if (failed.length > 0) throw new Error(`${history.steps.join(' ')}: ${failed.join()}`);
   }
+  // Layers that were frozen are finished in moments that are cut too.
+  rig.until(() => !rig.volume.busy, 'the end');
   return history;
 }
 
