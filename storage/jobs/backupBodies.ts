@@ -15,7 +15,7 @@ import type { BackupTarget, JobRequest } from '../contract/jobs.js';
 import type { Labels, SnapshotStatus } from '../contract/volumes.js';
 import { prune, type JobContext } from './bodies.js';
 import type { HeldChain, JobDesk } from './desk.js';
-import { JobError } from './errors.js';
+import { JobError, type JobErrorCode } from './errors.js';
 import { sha256 } from './file.js';
 import { bytesText, timeName } from './text.js';
 
@@ -30,6 +30,8 @@ const HELD = 'held';
 const WRITING = 'writing';
 const NAME_TRIES = 100;
 const NEW_MS = 3_600_000;
+/** Ends of a backup that another one goes on from. */
+const RESUMED: ReadonlySet<JobErrorCode> = new Set(['JOB_IO', 'JOB_STOPPED', 'JOB_THREAD_GONE']);
 
 export async function backupToDirectory(
   request: Request,
@@ -128,7 +130,7 @@ async function oneToDirectory(
 
 /** The jobs thread has kept what there is of it (tasks.ts), or is gone. */
 function isWorthResuming(error: unknown): boolean {
-  return error instanceof JobError && (error.code === 'JOB_IO' || error.code === 'JOB_THREAD_GONE');
+  return error instanceof JobError && RESUMED.has(error.code);
 }
 
 export async function backupToServer(

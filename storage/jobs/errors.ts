@@ -3,6 +3,7 @@ export type JobErrorCode =
   | 'JOB_UNKNOWN'
   | 'JOB_BUSY' // too many wait
   | 'JOB_CANCELLED'
+  | 'JOB_STOPPED' // weft-storage ends; what can go on goes on when it is asked for again
   | 'JOB_THREAD_GONE' // the jobs thread ended; what can go on begins again
   | 'JOB_NOT_NOW' // what it needs is in use
   | 'JOB_SNAPSHOT'

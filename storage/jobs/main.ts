@@ -34,6 +34,7 @@ class TaskSlices implements Slices {
   #task: number;
   #pace: Pace;
   #cancelling = new AbortController();
+  #stopping = false;
   #done_bytes = 0;
   #total_bytes: number | null = null;
   #told_ms = 0;
@@ -46,7 +47,8 @@ class TaskSlices implements Slices {
     this.#pace = new Pace(rate_bytes_per_s, performance.now());
   }
 
-  cancel(): void {
+  cancel(stopping: boolean): void {
+    this.#stopping ||= stopping;
     this.#cancelling.abort();
   }
 
@@ -86,7 +88,10 @@ class TaskSlices implements Slices {
   }
 
   #check(): void {
-    if (this.#cancelling.signal.aborted) throw new JobError('JOB_CANCELLED', 'cancelled');
+    if (!this.#cancelling.signal.aborted) return;
+    throw this.#stopping
+      ? new JobError('JOB_STOPPED', 'weft-storage was stopped: begin again')
+      : new JobError('JOB_CANCELLED', 'cancelled');
   }
 }
 
@@ -123,7 +128,7 @@ try {
 }
 port.on('message', (message: ToJobs) => {
   if (message.type === 'run') return void run(message);
-  if (message.type === 'cancel') return running.get(message.task)?.cancel();
-  for (const slices of running.values()) slices.cancel();
+  if (message.type === 'cancel') return running.get(message.task)?.cancel(message.stopping);
+  for (const slices of running.values()) slices.cancel(true);
   port.close();
 });

@@ -103,7 +103,8 @@ export type ToJobs =
         rate_bytes_per_s: number | null;
       };
     }[TaskKind]
-  | { type: 'cancel'; task: number }
+  /** `stopping`: by nobody who wants what it did to be gone. */
+  | { type: 'cancel'; task: number; stopping: boolean }
   /** Exits when nothing runs; what runs is cancelled. */
   | { type: 'stop' };
 

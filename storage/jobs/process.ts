@@ -20,7 +20,8 @@ interface Asked {
 
 export interface Asking<A> {
   readonly answer: Promise<A>;
-  readonly cancel: () => void;
+  /** `stopping`: what goes on some other time is kept. */
+  readonly cancel: (stopping: boolean) => void;
 }
 
 export class JobsThread {
@@ -43,7 +44,9 @@ export class JobsThread {
     });
     const rate_bytes_per_s = options.rate_bytes_per_s ?? null;
     this.#post({ type: 'run', task, kind, ask, rate_bytes_per_s } as ToJobs);
-    return { answer, cancel: () => this.#worker?.postMessage({ type: 'cancel', task } satisfies ToJobs) };
+    const cancel = (stopping: boolean): void =>
+      this.#worker?.postMessage({ type: 'cancel', task, stopping } satisfies ToJobs);
+    return { answer, cancel };
   }
 
   /** What runs is cancelled at its next slice. */

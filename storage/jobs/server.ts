@@ -38,7 +38,7 @@ export interface JobsParts {
 interface Job {
   status: JobStatus;
   cancelled: boolean;
-  cancel: (() => void) | null;
+  cancel: ((stopping: boolean) => void) | null;
   told_ms: number;
   readonly remaining: Remaining;
   /** Begun by `look`. */
@@ -80,14 +80,15 @@ export class Jobs {
   /** No change where it ended already. It may go on for a moment. Throws JOB_UNKNOWN. */
   cancel(id: string): JobStatus {
     const job = this.#require(id);
-    if (job.status.state === 'waiting') {
-      job.cancelled = true;
-      this.#end(job, 'cancelled', 'cancelled before it began');
-    } else if (job.status.state === 'running') {
-      job.cancelled = true;
-      job.cancel?.();
-    }
+    this.#cancel(job);
     return structuredClone(job.status);
+  }
+
+  #cancel(job: Job): void {
+    if (!isActive(job.status)) return;
+    job.cancelled = true;
+    if (job.status.state === 'waiting') this.#end(job, 'cancelled', 'cancelled before it began');
+    else job.cancel?.(this.#stopping);
   }
 
   /** What backups a directory has. Throws BACKUP_PLACE. */
@@ -116,11 +117,11 @@ export class Jobs {
     }
   }
 
-  /** Cancels what runs; resolves when nothing does. */
+  /** Ends what runs, which keeps what another try can go on with; resolves when nothing does. */
   async stop(): Promise<void> {
     this.#stopping = true;
     clearInterval(this.#again);
-    for (const job of this.#jobs.values()) if (isActive(job.status)) this.cancel(job.status.id);
+    for (const job of this.#jobs.values()) this.#cancel(job);
     await Promise.all(this.#ends);
     await this.#thread.stop();
   }
@@ -205,7 +206,11 @@ export class Jobs {
             status.request.snapshot === snapshot,
         ),
       ask: async (kind, ask) => {
-        if (job.cancelled) throw new JobError('JOB_CANCELLED', 'cancelled');
+        if (job.cancelled)
+          throw new JobError(
+            this.#stopping ? 'JOB_STOPPED' : 'JOB_CANCELLED',
+            'cancelled before its next step',
+          );
         const rate_bytes_per_s = 'rate_bytes_per_s' in request ? request.rate_bytes_per_s : undefined;
         const asking = this.#thread.ask(kind, ask, {
           rate_bytes_per_s,
@@ -233,7 +238,8 @@ export class Jobs {
     try {
       this.#end(job, 'done', await runJob(request, context));
     } catch (error) {
-      const cancelled = error instanceof JobError && error.code === 'JOB_CANCELLED';
+      const cancelled =
+        error instanceof JobError && (error.code === 'JOB_CANCELLED' || error.code === 'JOB_STOPPED');
       const known = error instanceof JobError || error instanceof StorageError;
       if (request.kind === 'merge' && !cancelled) this.#failedMerges.set(request.layer, this.#parts.now_ms());
       if (!known) this.#parts.log('a job failed in a way that was not foreseen', { err: error });

@@ -133,5 +133,5 @@ async function withCipher<T>(
  * backed up is damaged, and where nobody wants it any more.
  */
 function isWorthKeeping(error: unknown): boolean {
-  return error instanceof JobError && error.code === 'JOB_IO';
+  return error instanceof JobError && (error.code === 'JOB_IO' || error.code === 'JOB_STOPPED');
 }

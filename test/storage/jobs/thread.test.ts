@@ -83,3 +83,23 @@ void t.test('two at a time, one on a volume; cancelled ones end', async t => {
   t.ok(ids.every(id => jobs.get(id).state === 'cancelled'));
   t.same(rig.snapshotList, [], 'what was made for them is gone');
 });
+
+void t.test('a stop keeps what can be gone on with; a cancel does not', async t => {
+  const { rig, jobs, run, backup, target } = make(t);
+  rig.write('disk', 0, 5000, 7);
+  const begun = async (): Promise<string> => {
+    const { id } = jobs.begin(backup({ rate_bytes_per_s: 30 * MiB }));
+    while (jobs.get(id).done_bytes < 5 * MiB) await new Promise(resolve => setTimeout(resolve, 10));
+    return id;
+  };
+  jobs.cancel(await begun());
+  t.match(await run(backup({ volume: 'nothing' })), { state: 'failed' });
+  while (jobs.list().some(({ endedAt_ms }) => endedAt_ms === null)) await new Promise(r => setTimeout(r, 10));
+  t.same(rig.snapshotList, []);
+  t.same(await jobs.backups(target), []);
+  const id = await begun();
+  await jobs.stop();
+  t.match(jobs.get(id), { state: 'cancelled', message: /was stopped/ });
+  t.equal(rig.snapshotList.length, 1);
+  t.equal(fs.readdirSync(path.join(target, 'disk')).length, 1);
+});
