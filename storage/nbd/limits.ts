@@ -59,4 +59,4 @@ export const EXTENTS_LIMIT = 512;
 export const STATUS_STEP_BYTES = 4096 * MiB;
 export const STATUS_STEPS_LIMIT = 256;
 /** Of a trim, or zeroes, so much is done in one turn; a volume goes over the states of its blocks. */
-export const SLICE_BYTES = 256 * MiB;
+export const SLICE_BYTES = 64 * MiB;

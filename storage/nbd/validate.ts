@@ -101,6 +101,11 @@ const beyond: Refusal['words'] = (type, offset, length, size_bytes) =>
 const BEYOND: Refusal = { error: NBD_EINVAL, words: beyond };
 /** "The server SHOULD return NBD_ENOSPC if it receives a write request including one or more sectors beyond the size of the device". */
 const WRITE_BEYOND: Refusal = { error: NBD_ENOSPC, words: beyond };
+/** Of whatever comes while a connection is brought to its end: "Server is in the process of being shut down". */
+export const SHUTTING_DOWN: Refusal = {
+  error: NBD_ESHUTDOWN,
+  words: type => `${nameOf(type)}: this export is going away`,
+};
 /** Of NBD_CMD_BLOCK_STATUS with a payload; checked where the payload is read. */
 export const BAD_CONTEXT_LIST: Refusal = {
   error: NBD_EINVAL,

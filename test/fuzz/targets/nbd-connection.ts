@@ -9,9 +9,12 @@ import * as wire from '../../../storage/nbd/wire.js';
 import { FaultyVolume } from '../../../storage/volume/faulty.js';
 import { Later } from '../../../storage/volume/later.js';
 import { MemoryVolume } from '../../../storage/volume/memory.js';
+import { newExtentList } from '../../../storage/volume/volume.js';
+import type { BlockMeta, ContextExtentList } from '../../../storage/volume/volume.js';
 import { cuts } from '../harness.js';
 import type { Target } from '../harness.js';
-import { SESSIONS } from '../nbdSessions.js';
+import { checkReplies } from '../nbdReplies.js';
+import { LONG_SESSIONS, SESSIONS } from '../nbdSessions.js';
 import type { Random } from '../random.js';
 
 const EAGAIN = -11;
@@ -58,9 +61,26 @@ class CountedPool extends ChunkPool {
   }
 }
 
+/** With contexts, so that a block status has several chunks. */
+class TellingVolume extends FaultyVolume {
+  readonly meta: BlockMeta = {
+    contexts: () => ['qemu:allocation-depth', '', 'qemu:dirty-bitmap:s'],
+    contextExtents: (context: number, offset: number, length: number, into: ContextExtentList) => {
+      const result = this.extents(offset, length, this.#extents);
+      into.count = Math.min(into.values.length, this.#extents.count);
+      for (let i = 0; i < into.count; i++) {
+        into.lengths_bytes[i] = this.#extents.lengths_bytes[i]!;
+        into.values[i] = this.#extents.flags[i]! * context;
+      }
+      return result;
+    },
+  };
+  #extents = newExtentList(512);
+}
+
 /** The client's side of the socket: gives piece by piece, takes by moods, and goes away in the end. */
 class FakeChannel implements Channel {
-  sent_bytes = 0;
+  readonly sent: Uint8Array[] = [];
   hangsUp = false;
   readonly #memory: FakeMemory;
   readonly #pieces: Uint8Array[];
@@ -85,23 +105,23 @@ class FakeChannel implements Channel {
   }
 
   send(address: number, length_bytes: number): number {
-    this.#memory.at(address, length_bytes);
+    const bytes = this.#memory.at(address, length_bytes);
     if (this.hangsUp) return EPIPE;
     const mood = this.#random.below(8);
     if (mood === 0) return EAGAIN;
     const length = mood === 1 ? 1 + this.#random.below(length_bytes) : length_bytes;
-    this.sent_bytes += length;
+    this.sent.push(bytes.slice(0, length));
     return length;
   }
 }
 
 export const target: Target = {
-  says: 'a whole NBD connection on a slow and faulty volume: it ends, and gives all memory and budget back',
-  samples: SESSIONS,
+  says: 'a whole NBD connection on a slow and faulty volume: it ends, gives all memory and budget back, and says nothing but replies',
+  samples: [...SESSIONS, ...LONG_SESSIONS],
   run(input, random) {
     const later = new Later();
     const memoryVolume = new MemoryVolume(1 << 20, later, random.pick([1 << 20, 16_384]));
-    const volume = new FaultyVolume(memoryVolume, later, {
+    const volume = new TellingVolume(memoryVolume, later, {
       seed: random.u32(),
       again_ppm: random.pick([0, 500_000]),
       delay_ppm: random.pick([0, 300_000]),
@@ -112,6 +132,8 @@ export const target: Target = {
       name: 'disk',
       size_bytes: volume.size_bytes,
       readOnly: random.below(8) === 0,
+      minimumBlock_bytes: random.pick([1, 1, 512, 16_384]),
+      contexts: () => volume.meta.contexts(),
       volume,
       counters: newCounters(EXPORT_COUNTERS),
     };
@@ -155,5 +177,6 @@ export const target: Target = {
     for (const counters of [offer.counters, serverCounters])
       assert(counters.every(count => Number.isSafeInteger(count) && count >= 0));
     assert.equal(offer.counters[EXPORT_COUNTERS.indexOf('connections')], 0);
+    checkReplies(Buffer.concat(channel.sent));
   },
 };

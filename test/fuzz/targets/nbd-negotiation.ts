@@ -6,7 +6,13 @@ import { cuts } from '../harness.js';
 import type { Target } from '../harness.js';
 import { FIXED, SESSIONS, option } from '../nbdSessions.js';
 
-const DISK: Offer = { name: 'disk', size_bytes: 1 << 20, readOnly: false };
+const DISK: Offer = {
+  name: 'disk',
+  size_bytes: 1 << 20,
+  readOnly: false,
+  minimumBlock_bytes: 4096,
+  contexts: () => ['qemu:allocation-depth', '', 'qemu:dirty-bitmap:s'],
+};
 const OFFERS: OfferList<Offer> = {
   find: name => (name === DISK.name ? DISK : null),
   listReply: () => wire.optionReply(3, wire.NBD_REP.SERVER, wire.serverRecord('disk')),
@@ -16,7 +22,7 @@ interface Outcome {
   used: number;
   out: Uint8Array;
   ended: string | null;
-  entered: string | null;
+  entered: unknown;
 }
 
 /** As connection.ts does it: what a step leaves is offered again with more behind it. */
@@ -34,7 +40,7 @@ function talk(pieces: readonly Uint8Array[]): Outcome {
   }
   const { ended, entered } = negotiation;
   assert(ended === null || entered === null);
-  return { used, out: Uint8Array.from(Buffer.concat(out)), ended, entered: entered?.offer.name ?? null };
+  return { used, out: Uint8Array.from(Buffer.concat(out)), ended, entered };
 }
 
 export const target: Target = {

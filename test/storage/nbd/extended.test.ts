@@ -128,7 +128,7 @@ void t.test('lengths beyond 4 GiB: trims and zeroes in slices, caches bounded, r
     talk.request(type, 1, 32 * TIB, length, flags | wire.NBD_CMD_FLAG_FUA);
     const flushes = volume.flushCount;
     t.equal(talk.reply().error, 0, what);
-    t.equal(volume.asked.length, 21);
+    t.equal(volume.asked.length, Math.ceil(length / SLICE_BYTES));
     let at = 32 * TIB;
     for (const [name, offset, part] of volume.asked) {
       t.same([name, offset], [what, at]);
