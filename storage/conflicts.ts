@@ -24,6 +24,7 @@ export function conflictsOf(config: StorageConfig): Conflicts {
   const exportConflicts = new Map<string, string>();
   const offered = new Map<string, string>();
   const owners = new Map<string, { name: string; owner: string }>();
+  const secrets = new Map<string, { name: string; tls: string }>();
   for (const { name, nbdName, listen } of config.exports) {
     for (const where of listen) {
       const address = addressOf(where);
@@ -31,6 +32,7 @@ export function conflictsOf(config: StorageConfig): Conflicts {
       const same = offered.get(key);
       const owner = JSON.stringify(where.kind === 'unix' ? (where.owner ?? null) : null);
       const otherOwner = owners.get(address);
+      const otherTls = secrets.get(address);
       if (same !== undefined)
         exportConflicts.set(
           name,
@@ -38,12 +40,15 @@ export function conflictsOf(config: StorageConfig): Conflicts {
         );
       else if (otherOwner !== undefined && otherOwner.owner !== owner)
         exportConflicts.set(name, `export ${otherOwner.name} gives the socket ${address} to another owner`);
+      else if (otherTls !== undefined && otherTls.tls !== tlsOf(where))
+        exportConflicts.set(name, `export ${otherTls.name} has another tls, or none, on ${address}`);
     }
     if (exportConflicts.has(name)) continue;
     for (const where of listen) {
       const owner = JSON.stringify(where.kind === 'unix' ? (where.owner ?? null) : null);
       offered.set(`${addressOf(where)} ${nbdName}`, name);
       owners.set(addressOf(where), { name, owner });
+      secrets.set(addressOf(where), { name, tls: tlsOf(where) });
     }
   }
   return { poolConflicts, exportConflicts };
@@ -65,6 +70,13 @@ export function duplicateNames(config: StorageConfig): string[] {
       config.exports.map(one => one.name),
     ),
   ];
+}
+
+/** To be compared. */
+function tlsOf(listen: ExportListen): string {
+  if (listen.kind === 'unix' || listen.tls === undefined) return '';
+  const { certificate, key, authority, psk, pskIdentity } = listen.tls;
+  return JSON.stringify([certificate, key, authority, psk, pskIdentity]);
 }
 
 function addressOf(listen: ExportListen): string {

@@ -185,7 +185,7 @@ const mayImportHost = (file: string) =>
   // What a data thread is made of, and the cipher that calls OpenSSL.
   within('storage/dataThread/', 'storage/cipher/')(file) ||
   (within('storage/pool/', 'storage/nbd/', 'storage/checksum/', 'storage/remote/', 'storage/jobs/')(file) &&
-    /\/(server|process|loop|file|tls|peer|clients|socket)\.ts$/.test(file)) ||
+    /\/(server|process|loop|file|tls|peer|clients)\.ts$/.test(file)) ||
   file === 'storage/jobs/calls.ts';
 
 const mayImportPool = (file: string) =>

@@ -9,16 +9,23 @@ import { HostError } from '../../host/errno.js';
 import { setKeepAlive, setNoDelay, setSockBuf } from '../../host/inet.js';
 import { MSG_NOSIGNAL, accept, close, recv, send } from '../../host/raw.js';
 import { sendFile } from '../../host/sendFile.js';
+import { TlsError } from '../../host/tls.js';
 import type { Budget, ChunkPool } from './chunks.js';
-import { Connection } from './connection.js';
+import { Connection, type TlsDoor } from './connection.js';
 import { AT_EXPORT, AT_SERVER } from './counters.js';
 import { CONNECTION_LIMIT, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
+import type { OfferList } from './negotiation.js';
 import type { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
 import { peerOf } from './peer.js';
+import type { Peer } from './rules.js';
+import { SecureSocket, ServerTls } from './tls.js';
+import type { TlsOpening } from '../volume/opening.js';
 import type { Reactor, Watcher } from '../volume/reactor.js';
 
 const ACCEPTS_LIMIT = 64;
+/** Failed TLS handshakes are told so often at most. */
+const TLS_FAILURE_INTERVAL_MS = 1000;
 /** After accept failed for want of descriptors or memory, listeners rest so long. */
 const ACCEPT_PAUSE_MS = 200;
 /** A send buffer that takes a burst of replies whole. The kernel cuts it to what wmem_max allows. */
@@ -31,16 +38,24 @@ const EINTR = -4;
 const ECONNABORTED = -103;
 
 export class Listener implements Watcher {
+  readonly id: number;
   readonly fd: number;
   readonly tcp: boolean;
   readonly offers: ListenerOffers;
+  /** Not null: nobody is served without it. */
+  readonly tls: ServerTls | null;
   pausedUntil_ms = 0;
   #clients: Clients;
 
-  constructor(fd: number, tcp: boolean, offers: ListenerOffers, clients: Clients) {
-    this.fd = fd;
-    this.tcp = tcp;
-    this.offers = offers;
+  constructor(
+    parts: { id: number; fd: number; tcp: boolean; offers: ListenerOffers; tls: ServerTls | null },
+    clients: Clients,
+  ) {
+    this.id = parts.id;
+    this.fd = parts.fd;
+    this.tcp = parts.tcp;
+    this.offers = parts.offers;
+    this.tls = parts.tls;
     this.#clients = clients;
   }
 
@@ -50,9 +65,13 @@ export class Listener implements Watcher {
 }
 
 /** A connection with its socket. */
-export class Client implements Channel, Watcher {
+export class Client implements Channel, TlsDoor<Offered>, Watcher {
   readonly fd: number;
   readonly listener: Listener;
+  readonly peer: Peer;
+  secure: SecureSocket | null = null;
+  /** Among those who have input of which epoll does not tell. */
+  readsOn = false;
   connection!: Connection<Offered>;
   interest = 0;
   /** In the epoll set. Taken out when only a hang-up is left to be told, which would be told for ever. */
@@ -67,7 +86,24 @@ export class Client implements Channel, Watcher {
   constructor(fd: number, listener: Listener, clients: Clients) {
     this.fd = fd;
     this.listener = listener;
+    this.peer = peerOf(fd, listener.tcp);
     this.#clients = clients;
+  }
+
+  begin(): SecureSocket | null {
+    try {
+      this.secure = new SecureSocket(this.listener.tls!.session(this.fd));
+      return this.secure;
+    } catch (error) {
+      if (!(error instanceof TlsError)) throw error;
+      return null;
+    }
+  }
+  offersTo(identity: string | null): OfferList<Offered> {
+    return this.listener.offers.seenBy(this.peer, this.#clients.forbidden, identity);
+  }
+  failed(): void {
+    this.#clients.tlsFailed(this, this.secure?.reason ?? this.listener.tls!.reason);
   }
 
   recv(address: number, length_bytes: number): number {
@@ -81,12 +117,28 @@ export class Client implements Channel, Watcher {
     return sendFile(this.fd, fileFd, offset_bytes, length_bytes);
   }
 
+  /** What the socket is to be watched for. */
+  get wishes(): number {
+    const { connection, secure } = this;
+    const input = connection.wantsInput;
+    const output = connection.wantsOutput;
+    if (secure === null) return (input ? EPOLLIN : 0) | (output ? EPOLLOUT : 0);
+    const { inputNeedsOutput, outputNeedsInput } = secure;
+    return (
+      ((input && !inputNeedsOutput) || (output && outputNeedsInput) ? EPOLLIN : 0) |
+      ((output && !outputNeedsInput) || (input && inputNeedsOutput) ? EPOLLOUT : 0)
+    );
+  }
+
   ready(events: number): void {
-    const { connection } = this;
-    if ((events & EPOLLOUT) !== 0) connection.writable();
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) === 0) return;
+    const { connection, secure } = this;
+    const gone = (events & (EPOLLHUP | EPOLLERR)) !== 0;
+    const canRead = (events & EPOLLIN) !== 0;
+    const canWrite = (events & EPOLLOUT) !== 0;
+    if (canWrite || (canRead && secure?.outputNeedsInput === true)) connection.writable();
+    if (!gone && !canRead && !(canWrite && secure?.inputNeedsOutput === true)) return;
     if (connection.wantsInput) connection.readable();
-    else if ((events & (EPOLLHUP | EPOLLERR)) !== 0) {
+    else if (gone) {
       // Both directions are gone, but we are not reading now: nothing more will be told but this, again and again.
       connection.writable();
       this.#clients.unwatch(this);
@@ -99,18 +151,30 @@ export interface ClientsParts {
   readonly pool: ChunkPool;
   readonly budget: Budget;
   readonly serverCounters: Float64Array;
+  readonly tlsFailed: (listenerId: number, peer: Peer, reason: string, others: number) => void;
 }
 
 export class Clients {
   /** Whoever comes now is refused. */
   stopping = false;
+  /** To be called when a client asks for what it may not use. */
+  readonly forbidden: () => void;
   #parts: ClientsParts;
   #clients = new Set<Client>();
   #touched: Client[] = [];
+  #readOn: Client[] = [];
+  #readsOnNow: Client[] = [];
   #listeners = new Map<number, Listener>();
+
+  /** TLS handshakes that failed and were not told. */
+  #untold = 0;
+  #nextTold_ms = -Infinity;
 
   constructor(parts: ClientsParts) {
     this.#parts = parts;
+    this.forbidden = () => {
+      parts.serverCounters[AT_SERVER.forbiddenExport]!++;
+    };
   }
 
   get count(): number {
@@ -119,15 +183,31 @@ export class Clients {
   get listenerIds(): number[] {
     return [...this.#listeners.keys()];
   }
-  /** Some are to be settled. */
-  get touched(): boolean {
-    return this.#touched.length > 0;
+  /** Some are to be settled, or have input that no event will tell of. */
+  get restless(): boolean {
+    return this.#touched.length > 0 || this.#readOn.length > 0;
   }
 
-  listen(listenerId: number, fd: number, tcp: boolean, offers: ListenerOffers): void {
-    const listener = new Listener(fd, tcp, offers, this);
-    this.#listeners.set(listenerId, listener);
+  listen(id: number, fd: number, tcp: boolean, offers: ListenerOffers, opening: TlsOpening | null): void {
+    const tls = opening === null ? null : new ServerTls(opening);
+    const listener = new Listener({ id, fd, tcp, offers, tls }, this);
+    this.#listeners.set(id, listener);
     this.#parts.reactor.watch(fd, EPOLLIN, listener);
+  }
+
+  renewTls(listenerId: number, opening: TlsOpening): void {
+    this.#listeners.get(listenerId)?.tls?.renew(opening);
+  }
+
+  tlsFailed(client: Client, reason: string): void {
+    const now_ms = this.#parts.reactor.now_ms();
+    if (now_ms < this.#nextTold_ms) {
+      this.#untold++;
+      return;
+    }
+    this.#nextTold_ms = now_ms + TLS_FAILURE_INTERVAL_MS;
+    this.#parts.tlsFailed(client.listener.id, client.peer, reason, this.#untold);
+    this.#untold = 0;
   }
 
   /** Its clients stay. */
@@ -137,6 +217,7 @@ export class Clients {
     this.#listeners.delete(listenerId);
     this.#parts.reactor.unwatch(listener.fd);
     close(listener.fd);
+    listener.tls?.close();
     return listener;
   }
 
@@ -188,9 +269,8 @@ export class Clients {
     const client = new Client(fd, listener, this);
     client.connection = new Connection<Offered>({
       channel: client,
-      offers: listener.offers.seenBy(peerOf(fd, listener.tcp), () => {
-        serverCounters[AT_SERVER.forbiddenExport]!++;
-      }),
+      offers: client.offersTo(null),
+      tls: listener.tls === null ? null : client,
       pool,
       budget,
       serverCounters,
@@ -214,6 +294,20 @@ export class Clients {
     this.#touched.length = 0;
   }
 
+  /** Those who have input of which epoll does not tell. */
+  readOn(): void {
+    if (this.#readOn.length === 0) return;
+    const now = this.#readOn;
+    this.#readOn = this.#readsOnNow;
+    this.#readsOnNow = now;
+    for (let i = 0; i < now.length; i++) {
+      const client = now[i]!;
+      client.readsOn = false;
+      if (client.connection.hasInput) client.connection.readable();
+    }
+    now.length = 0;
+  }
+
   #settle(client: Client): void {
     const { connection } = client;
     connection.touched = false;
@@ -224,7 +318,11 @@ export class Clients {
     if (connection.draining)
       client.deadline_ms = Math.min(client.deadline_ms, this.#parts.reactor.now_ms() + LINGER_LIMIT_MS);
     else if (connection.offer !== null) client.deadline_ms = Infinity;
-    const interest = (connection.wantsInput ? EPOLLIN : 0) | (connection.wantsOutput ? EPOLLOUT : 0);
+    if (!client.readsOn && connection.hasInput) {
+      client.readsOn = true;
+      this.#readOn.push(client);
+    }
+    const interest = client.wishes;
     if (!client.watched) {
       // Of a socket that hung up only a wish is worth watching it again.
       if (interest === 0) return;
@@ -256,6 +354,7 @@ export class Clients {
 
   #farewell(client: Client): void {
     this.unwatch(client);
+    client.secure?.close();
     close(client.fd);
     this.#clients.delete(client);
     this.#parts.serverCounters[AT_SERVER.connections] = this.#clients.size;

@@ -4,8 +4,9 @@
  * socket is ready for, and asks it for what it wants to be told next.
  *
  *   handshake --entered--> serving --DISC, end of stream, breach--> draining --nothing in flight or unsent--> closed
- *       |                     +--export withdrawn, server stops------^
- *       +--ended, hangup, timeout--> draining (what was said is still sent)
+ *    |  ^ |                   |                                        ^
+ *    | TLS|                   +--export withdrawn, server stops--> leaving: requests are refused until no more are there
+ *    +----+--ended, hangup, timeout--> draining (what was said is still sent)
  *
  * An end of stream ends only what comes from the client: replies to what it had asked are still sent (it may have
  * shut down one direction only).
@@ -27,8 +28,29 @@ export interface ServedOffer extends Offer {
   readonly counters: Float64Array;
 }
 
+/** A socket under TLS. What epoll tells is not all: `hasInput` may be true of bytes that were read ahead. */
+export interface SecureChannel extends Channel {
+  readonly hasInput: boolean;
+  /** What the peer has proven to be, after the handshake; null: nothing. */
+  readonly identity: string | null;
+  /** The TLS handshake, as far as it goes now: 0, -EAGAIN, or another -errno. */
+  shake(): number;
+}
+
+/** What NBD_OPT_STARTTLS needs. */
+export interface TlsDoor<O extends ServedOffer> {
+  /** From the next byte on. null: it cannot. */
+  begin(): SecureChannel | null;
+  /** What a client may see that has proven to be this. */
+  offersTo(identity: string | null): OfferList<O>;
+  /** The handshake failed. */
+  failed(): void;
+}
+
 export interface ConnectionParts<O extends ServedOffer> {
   readonly channel: Channel;
+  /** Clients must begin TLS; null or left out: they cannot. */
+  readonly tls?: TlsDoor<O> | null;
   readonly offers: OfferList<O>;
   readonly pool: ChunkPool;
   readonly budget: Budget;
@@ -49,6 +71,11 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   /** Touched in this turn; kept by the loop. */
   touched = false;
   #parts: ConnectionParts<O>;
+  #channel: Channel;
+  #secure: SecureChannel | null = null;
+  /** In the TLS handshake. */
+  #shaking = false;
+  #notedPlaintext = false;
   #out: Output;
   #negotiation: Negotiation<O> | null;
   #transmission: Transmission | null = null;
@@ -58,21 +85,31 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   #start = 0;
   #end = 0;
   #draining = false;
+  /** Takes requests only to refuse them. */
+  #leaving = false;
+  /** The socket had no more to give when it was asked last. */
+  #dry = false;
   #stalled = false;
 
   constructor(parts: ConnectionParts<O>) {
     this.#parts = parts;
+    this.#channel = parts.channel;
     this.#out = new Output(parts.channel, parts.pool, parts.budget);
-    this.#negotiation = new Negotiation(parts.offers);
+    this.#negotiation = new Negotiation(parts.offers, (parts.tls ?? null) === null ? 'none' : 'required');
   }
 
   get handshaking(): boolean {
     return this.#negotiation !== null;
   }
 
-  /** Nothing more is taken from the client. */
+  /** It ends: nothing more is taken from the client, or only to be refused. */
   get draining(): boolean {
-    return this.#draining;
+    return this.#draining || this.#leaving;
+  }
+
+  /** There is input of which the socket will not tell: call `readable` in the next turn. */
+  get hasInput(): boolean {
+    return this.#secure !== null && !this.#shaking && this.#secure.hasInput && this.wantsInput;
   }
 
   /** What the socket should be watched for. */
@@ -85,11 +122,13 @@ export class Connection<O extends ServedOffer = ServedOffer> {
 
   /** The socket has something: bytes, an end, or an error. */
   readable(): void {
-    this.#receive();
+    if (this.#shaking) this.#shake();
+    if (!this.#shaking) this.#receive();
     this.#parts.touch(this);
   }
 
   writable(): void {
+    if (this.#shaking) return this.readable();
     this.#out.writable();
     this.#parts.touch(this);
   }
@@ -97,13 +136,17 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   /** Past the handshake, with nothing of it in flight or unsent. */
   get idle(): boolean {
     const transmission = this.#transmission;
-    if (transmission === null || this.#draining || this.#hasToSend) return false;
+    if (transmission === null || this.draining || this.#hasToSend) return false;
     return transmission.inFlightCount === 0;
   }
 
-  /** Takes nothing more from the client; closes when what is in flight is answered. */
+  /** Answers what is in flight, refuses what else the client has asked already, and closes. */
   drain(): void {
-    this.#draining = true;
+    if (this.#transmission === null) this.#draining = true;
+    else {
+      this.#leaving = true;
+      this.#transmission.shuttingDown = true;
+    }
     this.#parts.touch(this);
   }
 
@@ -117,11 +160,13 @@ export class Connection<O extends ServedOffer = ServedOffer> {
 
   /** At the end of a turn: sends, and goes on with input that had to wait. Afterwards `closed` may be true. */
   settle(): void {
-    do {
-      this.#pumpTexts();
-      this.#out.flush();
-      // What waited because of the output may go on now, and make new output.
-    } while (!this.#paused && !this.#out.broken && (this.#consume() || this.#hasToSend));
+    this.#sendAndGoOn();
+    if (this.#leaving && !this.#draining && this.#isDone) {
+      // What the client asked before it could know gets an answer, and not a reset of the connection.
+      this.#receive();
+      this.#sendAndGoOn();
+      if (this.#dry && this.#isDone) this.#draining = true;
+    }
     this.#noteStall();
     if (this.#out.broken && !this.#draining) this.#break();
     if (!this.#draining || this.closed) return;
@@ -130,28 +175,82 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     this.#close();
   }
 
+  /** Everything that was asked is answered and sent. */
+  get #isDone(): boolean {
+    return !this.#hasToSend && !this.#out.broken && (this.#transmission?.inFlightCount ?? 0) === 0;
+  }
+
+  #sendAndGoOn(): void {
+    do {
+      this.#pumpTexts();
+      this.#out.flush();
+      // What waited because of the output may go on now, and make new output.
+    } while (!this.#paused && !this.#out.broken && (this.#consume() || this.#hasToSend));
+    if (this.#startsTls && !this.#shaking && !this.#hasToSend && !this.#draining) this.#beginTls();
+  }
+
   get #hasToSend(): boolean {
     return !this.#out.empty || this.#texts.length > 0;
   }
 
   get #paused(): boolean {
     if (this.#transmission !== null) return this.#transmission.stalled;
-    return this.#texts.length > 0 || this.#out.blocked;
+    // Between NBD_OPT_STARTTLS and TLS what comes is not for us to read.
+    return this.#texts.length > 0 || this.#out.blocked || (this.#startsTls && !this.#shaking);
+  }
+
+  get #startsTls(): boolean {
+    return this.#negotiation?.startsTls === true;
   }
 
   #receive(): void {
+    this.#dry = false;
     for (let count = 0; count < RECEIVES_LIMIT; count++) {
       if (!this.wantsInput) return;
       const room = this.#room();
-      const received = this.#parts.channel.recv(this.#in!.address + this.#end, room);
+      const received = this.#channel.recv(this.#in!.address + this.#end, room);
       if (received === EINTR) continue;
-      if (received === EAGAIN) return;
+      if (received === EAGAIN) {
+        this.#dry = true;
+        if (this.#start === this.#end) this.#giveInput();
+        return;
+      }
       if (received <= 0) return this.#endOfStream();
       this.#end += received;
       this.#consume();
-      // A stream that gave less than there was room for is empty; epoll says when it is not.
-      if (received < room) return;
+      // A stream that gave less than there was room for is empty; epoll says when it is not. TLS gives a record at a time.
+      if (received < room && this.#secure === null) {
+        this.#dry = true;
+        return;
+      }
     }
+  }
+
+  #beginTls(): void {
+    const { tls, pool, budget } = this.#parts;
+    const secure = tls!.begin();
+    if (secure === null) return this.#tlsFailed();
+    this.#giveInput();
+    this.#secure = secure;
+    this.#channel = secure;
+    // Everything was sent.
+    this.#out = new Output(secure, pool, budget);
+    this.#shaking = true;
+  }
+
+  #shake(): void {
+    const result = this.#secure!.shake();
+    if (result === EAGAIN || result === EINTR) return;
+    if (result < 0) return this.#tlsFailed();
+    this.#shaking = false;
+    this.#countServer('tlsHandshakes');
+    this.#negotiation!.resumeWithTls(this.#parts.tls!.offersTo(this.#secure!.identity));
+  }
+
+  #tlsFailed(): void {
+    this.#countServer('tlsFailures');
+    this.#parts.tls!.failed();
+    this.abandon();
   }
 
   /** Makes room for what is wanted next; returns how much may be received at the end of the input. */
@@ -181,9 +280,14 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   #negotiate(negotiation: Negotiation<O>): void {
     const input = this.#in!.bytes.subarray(this.#start, this.#end);
     this.#start += negotiation.step(input, this.#texts);
+    const { ended } = negotiation;
+    if (negotiation.refusedPlaintext && !this.#notedPlaintext) {
+      this.#notedPlaintext = true;
+      if (ended !== 'plaintextRefused') this.#countServer('plaintextRefused');
+    }
     if (negotiation.entered !== null) this.#enter(negotiation.entered);
-    else if (negotiation.ended !== null) {
-      this.#countServer(negotiation.ended);
+    else if (ended !== null) {
+      this.#countServer(ended);
       this.#negotiation = null;
       this.#draining = true;
     }
@@ -254,7 +358,7 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   }
 
   #noteStall(): void {
-    const stalled = this.#transmission !== null && !this.#draining && this.#transmission.stalled;
+    const stalled = this.#transmission !== null && !this.draining && this.#transmission.stalled;
     if (stalled && !this.#stalled) this.offer!.counters[AT_EXPORT.stalls]!++;
     this.#stalled = stalled;
   }

@@ -44,6 +44,11 @@ export const SERVER_COUNTERS = [
   'fullExport', // beyond its connectionLimit
   'forbiddenExport', // asked for by a client that may not use it, which is told that there is none
   'handshakeHangups',
+  'plaintextRefused', // sessions that asked for an export without TLS where it is required
+  'tlsInjections', // bytes in plaintext directly behind NBD_OPT_STARTTLS
+  'tlsHandshakes',
+  'tlsFailures',
+  'fullAddress', // refusedConnections of an address that has its share already
   'drainTimeouts',
   'turns',
   'budgetWaits',

@@ -99,7 +99,14 @@ export class Loop implements Reactor {
     this.#parts = parts;
     this.#pool = new ChunkPool(parts.allocate ?? ((length_bytes): Mapping => mapAnonymous(length_bytes)));
     const { post, now_ms, closedVolume, changeLayers, isFinishing, limitVolume } = parts;
-    this.#clients = new Clients({ reactor: this, pool: this.#pool, budget: this.#budget, serverCounters });
+    this.#clients = new Clients({
+      reactor: this,
+      pool: this.#pool,
+      budget: this.#budget,
+      serverCounters,
+      tlsFailed: (listenerId, peer, reason, others) =>
+        post({ type: 'tlsFailed', listenerId, peer, reason, others }),
+    });
     this.#mail = new Mail({
       clients: this.#clients,
       post,
@@ -128,6 +135,7 @@ export class Loop implements Reactor {
     serverCounters[AT_SERVER.turns]!++;
     for (let i = 0; i < count; i++)
       this.#watched[this.#epoll.tokens[i]!]?.watcher.ready(this.#epoll.events[i]!);
+    this.#clients.readOn();
     ring?.reap();
     const timed = this.#parts.timed;
     if (timed !== undefined && timed.wakeAt_ms !== Infinity) timed.turn(this.#parts.now_ms());
@@ -148,7 +156,7 @@ export class Loop implements Reactor {
   }
 
   #sleep_ms(): number {
-    if (this.#restless || this.#parts.later.pending > 0 || this.#clients.touched) return 0;
+    if (this.#restless || this.#parts.later.pending > 0 || this.#clients.restless) return 0;
     // What they wait for may end in a turn that no event begins.
     if (this.#mail.waiting) return WAITING_SLEEP_MS;
     const sleep_ms = this.#clients.count > 0 ? TICK_MS : SLEEP_LIMIT_MS;

@@ -95,7 +95,10 @@ export class Mail {
           message.fd,
           message.tcp,
           this.#offersAt(message.listenerId),
+          message.tls ?? null,
         );
+      case 'renewTls':
+        return this.#parts.clients.renewTls(message.listenerId, message.tls);
       case 'unlisten':
         return this.#unlisten(message.listenerId, message.reply);
       case 'offer':

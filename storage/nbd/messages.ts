@@ -3,7 +3,7 @@
  * number that both threads share; the message that carries it hands it over where it says so.
  */
 import type { MirrorStatus } from '../volume/mirrorParts.js';
-import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
+import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '../volume/opening.js';
 import type { VolumeState } from '../volume/volume.js';
 import type { OfferRules } from './rules.js';
 
@@ -35,8 +35,10 @@ export type ToLoop =
   | { type: 'hostAddresses'; host: string; addresses: readonly string[] }
   /** No export uses it any more. Done when nothing of it is with the kernel. */
   | { type: 'closeVolume'; volumeId: number; reply: number }
-  /** A listening, non-blocking socket, given away. */
-  | { type: 'listen'; listenerId: number; fd: number; tcp: boolean }
+  /** A listening, non-blocking socket, given away. With `tls` nobody is served there who does not begin it. */
+  | { type: 'listen'; listenerId: number; fd: number; tcp: boolean; tls?: TlsOpening | null }
+  /** What new clients of a listener with TLS begin it with from now on. */
+  | { type: 'renewTls'; listenerId: number; tls: TlsOpening }
   /** Its socket is closed and its clients are drained. */
   | { type: 'unlisten'; listenerId: number; reply: number }
   /** A new export, or new listeners for a known one. */
@@ -58,6 +60,8 @@ export type ToLoop =
 
 export type FromLoop =
   | { type: 'ready'; ioUring: boolean; ioUringReason: string | null }
+  /** Handshakes failed since this was told last: the newest of them, and how many others. */
+  | { type: 'tlsFailed'; listenerId: number; peer: string | null; reason: string; others: number }
   /** `result`: 0 or -errno, where something could fail. */
   | { type: 'done'; reply: number; result?: number }
   | {

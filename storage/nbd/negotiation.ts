@@ -3,6 +3,7 @@
  *
  *   greeting sent --client flags--> haggling --NBD_OPT_GO, NBD_OPT_EXPORT_NAME--> entered
  *        |                             |  any other option: answered, haggling goes on
+ *        |                             +--NBD_OPT_STARTTLS--> startsTls --resumeWithTls--> haggling
  *        |                             +--NBD_OPT_ABORT, a breach of the protocol--> ended
  *        +--unknown flags--> ended
  *
@@ -99,8 +100,13 @@ export type HandshakeEnd =
   | 'oversizedOption'
   | 'tooManyOptions'
   | 'misplacedOptions'
+  | 'plaintextRefused'
+  | 'tlsInjections'
   | 'unknownExport'
   | 'fullExport';
+
+/** The modes FORCEDTLS and NOTLS of the standard, and what has become of the first. */
+export type TlsMode = 'none' | 'required' | 'active';
 
 /** `statusPayload`: NBD_CMD_BLOCK_STATUS may name contexts. */
 export function transmissionFlags(
@@ -126,7 +132,12 @@ export function transmissionFlags(
 export class Negotiation<O extends Offer> {
   entered: Entered<O> | null = null;
   ended: HandshakeEnd | null = null;
+  /** NBD_OPT_STARTTLS was agreed: once the answer is sent, TLS begins. Nothing is taken before `resumeWithTls`. */
+  startsTls = false;
+  /** It asked for something else before TLS, where TLS is required. */
+  refusedPlaintext = false;
   #offers: OfferList<O>;
+  #tls: TlsMode;
   #gotFlags = false;
   #fixedNewstyle = false;
   #noZeroes = false;
@@ -142,15 +153,32 @@ export class Negotiation<O extends Offer> {
   #sizesFor: string | null = null;
   #optionCount = 0;
 
-  constructor(offers: OfferList<O>) {
+  constructor(offers: OfferList<O>, tls: 'none' | 'required' = 'none') {
     this.#offers = offers;
+    this.#tls = tls;
+  }
+
+  /**
+   * From here on all is under TLS, and nothing that was agreed before counts. Client flags are not sent again.
+   * `offers`: as the client may see them, whose identity is known now.
+   */
+  resumeWithTls(offers: OfferList<O>): void {
+    this.startsTls = false;
+    this.#tls = 'active';
+    this.#offers = offers;
+    this.#structuredReplies = false;
+    this.#extendedHeaders = false;
+    this.#contextFor = null;
+    this.#baseAllocation = false;
+    this.#contexts = [];
+    this.#sizesFor = null;
   }
 
   /** Uses up whole messages of `input` and returns how many bytes those were; answers are appended to `out`. */
   step(input: Uint8Array, out: Uint8Array[]): number {
     const view = new DataView(input.buffer, input.byteOffset, input.byteLength);
     let at = 0;
-    while (this.entered === null && this.ended === null) {
+    while (this.entered === null && this.ended === null && !this.startsTls) {
       const left = input.length - at;
       if (!this.#gotFlags) {
         if (left < CLIENT_FLAGS_BYTES) break;
@@ -191,6 +219,11 @@ export class Negotiation<O extends Offer> {
       this.#option(option, input.subarray(at + OPTION_HEADER_BYTES, at + OPTION_HEADER_BYTES + length), out);
       at += OPTION_HEADER_BYTES + length;
     }
+    // Whoever could put bytes before the session must not have them taken for its own (CVE-2021-3716 was this).
+    if (this.startsTls && at < input.length) {
+      out.pop();
+      this.ended = 'tlsInjections';
+    }
     return at;
   }
 
@@ -204,7 +237,7 @@ export class Negotiation<O extends Offer> {
 
   /** An option whose data are too long to be looked at. */
   #oversized(option: number, out: Uint8Array[]): void {
-    if (TAKES_NAME.includes(option) && this.#fixedNewstyle)
+    if (TAKES_NAME.includes(option) && this.#fixedNewstyle && this.#tls !== 'required')
       return refuse(out, option, NBD_REP.ERR_TOO_BIG, `at most ${OPTION_DATA_LIMIT_BYTES} bytes of data`);
     // None of the others has data that could be long: what is wrong with it is told from any.
     this.#option(option, SOME_DATA, out);
@@ -216,9 +249,17 @@ export class Negotiation<O extends Offer> {
       this.ended = 'badClientFlags';
       return;
     }
+    if (this.#tls === 'required' && option !== NBD_OPT.STARTTLS && option !== NBD_OPT.ABORT) {
+      this.refusedPlaintext = true;
+      if (option === NBD_OPT.EXPORT_NAME) this.ended = 'plaintextRefused';
+      else refuse(out, option, NBD_REP.ERR_TLS_REQD, 'NBD_OPT_STARTTLS must come first');
+      return;
+    }
     switch (option) {
       case NBD_OPT.EXPORT_NAME:
         return this.#exportName(data, out);
+      case NBD_OPT.STARTTLS:
+        return this.#startTls(data, out);
       case NBD_OPT.ABORT:
         out.push(optionReply(option, NBD_REP.ACK));
         this.ended = 'aborted';
@@ -250,6 +291,16 @@ export class Negotiation<O extends Offer> {
       default:
         return refuse(out, option, NBD_REP.ERR_UNSUP, `option ${option} is not known to this server`);
     }
+  }
+
+  #startTls(data: Uint8Array, out: Uint8Array[]): void {
+    const option = NBD_OPT.STARTTLS;
+    if (data.length > 0) return refuse(out, option, NBD_REP.ERR_INVALID, 'NBD_OPT_STARTTLS takes no data');
+    if (this.#tls === 'active') return refuse(out, option, NBD_REP.ERR_INVALID, 'TLS has begun already');
+    if (this.#tls === 'none')
+      return refuse(out, option, NBD_REP.ERR_POLICY, 'TLS is not configured on this address');
+    this.startsTls = true;
+    out.push(optionReply(option, NBD_REP.ACK));
   }
 
   #exportName(data: Uint8Array, out: Uint8Array[]): void {

@@ -85,9 +85,9 @@ export class ListenerOffers implements OfferList<Offered> {
     return this.#listReply;
   }
 
-  /** What one client may see of it; `refused` is called when it asks for more. */
-  seenBy(peer: Peer, refused: () => void): OfferList<Offered> {
-    const mayUse = (offered: Offered): boolean => admits(offered.rules, peer);
+  /** What one client may see of it; `refused` is called when it asks for more. `identity`: what TLS has proven; null: nothing. */
+  seenBy(peer: Peer, refused: () => void, identity: string | null = null): OfferList<Offered> {
+    const mayUse = (offered: Offered): boolean => admits(offered.rules, peer, identity);
     return {
       find: name => {
         const offered = this.find(name);

@@ -2,8 +2,8 @@
  * What an export tells its clients and asks of them, beside its blocks: plain values that go from the configuration to the
  * data thread, and the one question of who may see it.
  *
- * What cannot be checked admits nobody: an address range that is none, a client whose address is not known, and a list of
- * identities, since no client of today has proven one.
+ * What cannot be checked admits nobody: an address range that is none, a client whose address is not known, one that has
+ * proven no identity where there is a list of them. Who may use a Unix socket says its file.
  */
 import { parseCidr, parseIp } from '../../host/ip.js';
 
@@ -14,6 +14,7 @@ export interface OfferRules {
   readonly minimumBlock_bytes: number;
   /** CIDR; null: any. Clients on Unix sockets always pass. */
   readonly addresses: readonly string[] | null;
+  /** Common names of certificates, and identities of pre-shared keys; null: any. Clients on Unix sockets always pass. */
   readonly identities: readonly string[] | null;
   readonly connectionLimit: number;
   /** A client that asks nothing for so long, with nothing in flight, is disconnected. */
@@ -33,9 +34,11 @@ export const NO_RULES: OfferRules = {
 export type Peer = string | null;
 export const LOCAL_PEER = 'local';
 
-export function admits(rules: OfferRules, peer: Peer): boolean {
-  if (rules.identities !== null) return false;
-  if (rules.addresses === null || peer === LOCAL_PEER) return true;
+/** `identity`: what it has proven by TLS; null: nothing. */
+export function admits(rules: OfferRules, peer: Peer, identity: string | null = null): boolean {
+  if (peer === LOCAL_PEER) return true;
+  if (rules.identities !== null && (identity === null || !rules.identities.includes(identity))) return false;
+  if (rules.addresses === null) return true;
   const address = peer === null ? undefined : parseIp(peer);
   return address !== undefined && rules.addresses.some(range => isWithin(plain(address), range));
 }

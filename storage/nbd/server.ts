@@ -2,24 +2,31 @@
  * The NBD front door as the main thread sees it: the data thread, the listening sockets, and what is offered on
  * them. Sockets are made here, where a refusal can be told in words, and given to the data thread, which accepts.
  *
- * An address is listened on once, whoever asks; the last export that leaves it closes it. One that cannot be had is
- * tried again every RETRY_MS.
+ * An address is listened on once, whoever asks; the last export that leaves it closes it. One that cannot be had, or whose
+ * certificates and keys cannot be read, is tried again every RETRY_MS: what is to be kept from others is never offered in
+ * plain text. Files that were read are looked at again every RENEW_MS and with each configuration; new clients get what is
+ * in them then. What cannot be used keeps what was there before, and is told.
  */
 import * as fs from 'node:fs';
+import { isDeepStrictEqual } from 'node:util';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { HostError } from '../../host/errno.js';
 import { EventFd } from '../../host/eventfd.js';
 import { listenTcp } from '../../host/inet.js';
+import { TlsContext, TlsError } from '../../host/tls.js';
 import { listenUnix } from '../../host/unix.js';
-import type { ExportListen } from '../contract.js';
+import type { ExportListen, TlsFiles } from '../contract.js';
 import type { DataThreadStart } from '../dataThread/main.js';
-import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
+import { StorageError } from '../volume/errors.js';
+import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '../volume/opening.js';
 import { SERVER_COUNTERS, newCounters } from './counters.js';
 import { NbdError } from './errors.js';
 import type { FromLoop, ToLoop, VolumeTold } from './messages.js';
 import type { OfferRules } from './rules.js';
 
 const RETRY_MS = 1000;
+/** Of certificates and keys. */
+const RENEW_MS = 30_000;
 /** Clients that may wait to be accepted. */
 const BACKLOG = 4096;
 
@@ -27,13 +34,17 @@ export interface NbdServerEvents {
   volumeState(told: VolumeTold): void;
   /** An address was had after all, or lost. */
   listenerChanged(): void;
+  /** A client failed to begin TLS, and `others` since the last that was told. `at`: where it came in. */
+  tlsFailed(at: string, peer: string | null, reason: string, others: number): void;
   /** The data thread is no more, without having been stopped: the process should end. */
   threadGone(error: Error): void;
 }
 
 interface Listener {
   readonly id: number;
-  readonly listen: ExportListen;
+  listen: ExportListen;
+  /** What is in the files, as the data thread was told it. */
+  tls: TlsOpening | null;
   /** Data thread has it. */
   open: boolean;
   reason: string | null;
@@ -55,10 +66,16 @@ export class NbdServer {
   #nextId = 1;
   #listeners = new Map<string, Listener>();
   #retry: NodeJS.Timeout | null = null;
+  #renew: NodeJS.Timeout;
+  #readTls: ReadTls;
   #stopped = false;
 
-  constructor(events: NbdServerEvents, options: { ioUring: boolean }) {
+  constructor(events: NbdServerEvents, options: { ioUring: boolean; readTls: ReadTls }) {
     this.#events = events;
+    this.#readTls = options.readTls;
+    this.#renew = setInterval(() => {
+      if (this.#renewAll()) events.listenerChanged();
+    }, RENEW_MS).unref();
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const start: DataThreadStart = {
@@ -85,6 +102,11 @@ export class NbdServer {
           return;
         case 'volumeState':
           return this.#events.volumeState(message);
+        case 'tlsFailed': {
+          const { listenerId, peer, reason, others } = message;
+          const at = [...this.#listeners].find(([, { id }]) => id === listenerId)?.[0] ?? 'an address';
+          return this.#events.tlsFailed(at, peer, reason, others);
+        }
       }
     });
     this.#worker.on('error', error => this.#gone(error instanceof Error ? error : new Error(String(error))));
@@ -154,8 +176,10 @@ export class NbdServer {
 
   /** Closes every listener that is not among these, or that nobody can find any more; its clients are drained. */
   async keepListeners(wanted: readonly ExportListen[]): Promise<void> {
-    const keys = new Set(wanted.map(listenKey));
+    const keys = new Map(wanted.map(listen => [listenKey(listen), listen]));
     const closing = [...this.#listeners].filter(([key, listener]) => !keys.has(key) || isLost(listener));
+    // Other files may hold its certificates and keys now.
+    for (const [key, listener] of this.#listeners) listener.listen = keys.get(key) ?? listener.listen;
     await Promise.all(
       closing.map(([key, listener]) => {
         this.#listeners.delete(key);
@@ -163,19 +187,21 @@ export class NbdServer {
         return this.#ask(reply => ({ type: 'unlisten', listenerId: listener.id, reply }));
       }),
     );
+    this.#renewAll();
   }
 
-  /** null: it is listened there. Otherwise why not. */
+  /** null: it is listened there, as it is wanted. Otherwise why not. */
   problem(listen: ExportListen): string | null {
     const listener = this.#listeners.get(listenKey(listen));
     if (listener === undefined) return 'not listened yet';
-    return listener.open ? null : listener.reason;
+    return listener.reason;
   }
 
   /** Drains all clients, flushes all volumes, ends the thread. */
   async stop(): Promise<void> {
     this.#stopped = true;
     if (this.#retry !== null) clearInterval(this.#retry);
+    clearInterval(this.#renew);
     for (const listener of this.#listeners.values()) if (listener.open) unlinkSocket(listener);
     await this.#ask(reply => ({ type: 'stop', reply }));
     // The thread has left its loop; its port would keep it otherwise.
@@ -188,7 +214,7 @@ export class NbdServer {
     const key = listenKey(where);
     let listener = this.#listeners.get(key);
     if (listener === undefined) {
-      listener = { id: this.newId(), listen: where, open: false, reason: null, inode: 0 };
+      listener = { id: this.newId(), listen: where, tls: null, open: false, reason: null, inode: 0 };
       this.#listeners.set(key, listener);
     }
     if (!listener.open) this.#open(listener);
@@ -198,12 +224,8 @@ export class NbdServer {
   /** True when it is had now and was not before. */
   #open(listener: Listener): boolean {
     const { id, listen } = listener;
-    if (listen.kind === 'tcp' && listen.tls !== undefined) {
-      // Never in plain text what was to be kept from others.
-      listener.reason = `not listened on ${listenKey(listen)}: this server does not speak TLS yet`;
-      return false;
-    }
     try {
+      if (listen.kind === 'tcp' && listen.tls !== undefined) listener.tls = this.#checkedTls(listen.tls);
       const fd =
         listen.kind === 'unix'
           ? listenUnix(listen.path, {
@@ -214,9 +236,9 @@ export class NbdServer {
             })
           : listenTcp(listen.host, listen.port, BACKLOG);
       if (listen.kind === 'unix') listener.inode = fs.lstatSync(listen.path).ino;
-      this.#post({ type: 'listen', listenerId: id, fd, tcp: listen.kind === 'tcp' });
+      this.#post({ type: 'listen', listenerId: id, fd, tcp: listen.kind === 'tcp', tls: listener.tls });
     } catch (error) {
-      if (!(error instanceof HostError)) throw error;
+      if (!(error instanceof HostError) && !isTlsFault(error)) throw error;
       listener.reason = `cannot listen on ${listenKey(listen)}: ${error.message}; tried again by itself`;
       this.#retry ??= setInterval(() => this.#retryAll(), RETRY_MS).unref();
       return false;
@@ -224,6 +246,35 @@ export class NbdServer {
     listener.open = true;
     listener.reason = null;
     return true;
+  }
+
+  /** What can be used. Throws StorageError and TlsError. */
+  #checkedTls(files: TlsFiles): TlsOpening {
+    const opening = this.#readTls(files, null);
+    TlsContext.server(opening).close();
+    return opening;
+  }
+
+  /** Tells the data thread of files that are others now. True when what can be said of a listener changed. */
+  #renewAll(): boolean {
+    let changed = false;
+    for (const [key, listener] of this.#listeners) {
+      const { id, listen, tls, open, reason } = listener;
+      if (!open || tls === null || listen.kind !== 'tcp' || listen.tls === undefined) continue;
+      try {
+        const now = this.#checkedTls(listen.tls);
+        listener.reason = null;
+        if (!isDeepStrictEqual(now, tls)) {
+          listener.tls = now;
+          this.#post({ type: 'renewTls', listenerId: id, tls: now });
+        }
+      } catch (error) {
+        if (!isTlsFault(error)) throw error;
+        listener.reason = `${key} goes on with the certificates and keys that it had: ${error.message}`;
+      }
+      changed ||= listener.reason !== reason;
+    }
+    return changed;
   }
 
   #retryAll(): void {
@@ -260,6 +311,13 @@ export class NbdServer {
     this.#stopped = true;
     this.#events.threadGone(error);
   }
+}
+
+/** Reads what the files hold. Throws StorageError, in words that name the file. */
+type ReadTls = (files: TlsFiles, serverName: null) => TlsOpening;
+
+function isTlsFault(error: unknown): error is StorageError | TlsError {
+  return error instanceof StorageError || error instanceof TlsError;
 }
 
 /** Two listens with one key are one listener. */

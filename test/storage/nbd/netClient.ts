@@ -3,21 +3,27 @@
  * protocol as little as it needs to, and checks what it gets.
  */
 import * as net from 'node:net';
+import * as tls from 'node:tls';
 import * as wire from '../../../storage/nbd/wire.js';
 import { flags, option, requestBytes } from './talk.js';
 
 interface Pending {
-  length: number;
+  offset: number;
+  /** Of a read; what of it is a hole stays zero. */
+  data: Buffer;
+  error: number;
   resolve: (reply: { error: number; data: Buffer }) => void;
   reject: (error: Error) => void;
 }
 
 export interface ClientOptions {
   structured?: boolean;
+  /** Begins TLS, by NBD_OPT_STARTTLS. */
+  tls?: tls.ConnectionOptions;
 }
 
 export class NetClient {
-  readonly socket: net.Socket;
+  socket: net.Socket;
   size_bytes = 0;
   transmissionFlags = 0;
   /** Resolves when the server has closed. */
@@ -33,8 +39,7 @@ export class NetClient {
   private constructor(socket: net.Socket, structured: boolean) {
     this.socket = socket;
     this.#structured = structured;
-    socket.on('data', data => this.#data(data));
-    socket.on('error', () => undefined);
+    this.#hear(socket);
     this.closed = new Promise(resolve =>
       socket.on('close', () => {
         this.isClosed = true;
@@ -51,10 +56,12 @@ export class NetClient {
   static async connect(
     where: net.NetConnectOpts,
     exportName: string,
-    { structured = true }: ClientOptions = {},
+    { structured = true, tls: secrets }: ClientOptions = {},
   ): Promise<NetClient> {
     const client = new NetClient(net.connect(where), structured);
     try {
+      await client.#greet();
+      if (secrets !== undefined) await client.#startTls(secrets);
       await client.#handshake(exportName);
     } catch (error) {
       client.socket.destroy();
@@ -63,10 +70,33 @@ export class NetClient {
     return client;
   }
 
-  async #handshake(exportName: string): Promise<void> {
+  #hear(socket: net.Socket): void {
+    socket.on('data', data => this.#data(data));
+    socket.on('error', () => undefined);
+  }
+
+  async #startTls(secrets: tls.ConnectionOptions): Promise<void> {
+    this.socket.write(option(wire.NBD_OPT.STARTTLS));
+    const { type, data } = await this.#optionReply();
+    if (type !== wire.NBD_REP.ACK) throw new Error(`refused: ${data.toString()}`);
+    this.socket.removeAllListeners('data');
+    const socket = tls.connect({ socket: this.socket, ...secrets });
+    this.#hear(socket);
+    await new Promise<void>((resolve, reject) => {
+      socket.once('secureConnect', resolve);
+      socket.once('error', reject);
+      socket.once('close', () => reject(new Error('the server closed the connection')));
+    });
+    this.socket = socket;
+  }
+
+  async #greet(): Promise<void> {
     const hello = await this.#take(18);
     if (!hello.subarray(0, 16).equals(Buffer.from('NBDMAGICIHAVEOPT'))) throw new Error('no NBD server');
     this.socket.write(flags(3));
+  }
+
+  async #handshake(exportName: string): Promise<void> {
     if (this.#structured) {
       this.socket.write(option(wire.NBD_OPT.STRUCTURED_REPLY));
       await this.#optionReply();
@@ -122,24 +152,29 @@ export class NetClient {
       if (pending === undefined) return void this.socket.destroy(new Error(`reply to nothing: ${cookie}`));
       if (b.readUInt32BE(0) === wire.NBD_SIMPLE_REPLY_MAGIC) {
         const error = b.readUInt32BE(4);
-        const length = error === 0 ? pending.length : 0;
+        const length = error === 0 ? pending.data.length : 0;
         if (b.length < 16 + length) return;
-        this.#finish(cookie, pending, error, b.subarray(16, 16 + length), 16 + length);
+        pending.error = error;
+        b.copy(pending.data, 0, 16, 16 + length);
+        this.#buffer = b.subarray(16 + length);
+        this.#finish(cookie, pending);
         continue;
       }
       if (b.length < 20) return;
       const length = b.readUInt32BE(16);
       if (b.length < 20 + length) return;
-      const isError = b.readUInt16BE(6) >= 0x8000;
-      const data = isError ? Buffer.alloc(0) : b.subarray(28, 20 + length);
-      this.#finish(cookie, pending, isError ? b.readUInt32BE(20) : 0, data, 20 + length);
+      const type = b.readUInt16BE(6);
+      if (type >= 0x8000) pending.error = b.readUInt32BE(20);
+      if (type === wire.NBD_REPLY_TYPE_OFFSET_DATA)
+        b.copy(pending.data, Number(b.readBigUInt64BE(20)) - pending.offset, 28, 20 + length);
+      this.#buffer = b.subarray(20 + length);
+      if ((b.readUInt16BE(4) & wire.NBD_REPLY_FLAG_DONE) !== 0) this.#finish(cookie, pending);
     }
   }
 
-  #finish(cookie: number, pending: Pending, error: number, data: Buffer, used: number): void {
+  #finish(cookie: number, { error, data, resolve }: Pending): void {
     this.#pending.delete(cookie);
-    this.#buffer = this.#buffer.subarray(used);
-    pending.resolve({ error, data });
+    resolve({ error, data: error === 0 ? data : Buffer.alloc(0) });
   }
 
   request(
@@ -152,7 +187,8 @@ export class NetClient {
     const cookie = ++this.#cookie;
     return new Promise((resolve, reject) => {
       if (this.isClosed) return reject(new Error('the server closed the connection'));
-      this.#pending.set(cookie, { length: type === wire.NBD_CMD_READ ? length : 0, resolve, reject });
+      const data = Buffer.alloc(type === wire.NBD_CMD_READ ? length : 0);
+      this.#pending.set(cookie, { offset, data, error: 0, resolve, reject });
       this.socket.write(requestBytes(type, cookie, offset, length, commandFlags));
       if (payload !== undefined) this.socket.write(payload);
     });

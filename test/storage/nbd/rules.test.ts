@@ -25,7 +25,12 @@ void t.test('addresses: ranges of both families, mapped ones as IPv4', async t =
 void t.test('what cannot be checked admits nobody', async t => {
   t.notOk(admits(from('nonsense'), '192.0.2.1'));
   t.notOk(admits(from(), '192.0.2.1'));
-  t.notOk(admits({ ...NO_RULES, identities: ['client'] }, 'local'));
+  const known = { ...NO_RULES, identities: ['client', 'other'] };
+  t.notOk(admits(known, '192.0.2.1'), 'who has proven nothing');
+  t.notOk(admits(known, '192.0.2.1', 'client2'));
+  t.ok(admits(known, '192.0.2.1', 'client'));
+  t.notOk(admits({ ...known, addresses: ['198.51.100.0/24'] }, '192.0.2.1', 'client'), 'both must be right');
+  t.ok(admits(known, 'local'), 'the file of a Unix socket says who may');
   t.ok(admits(NO_RULES, null));
 });
 

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { EXPORT_COUNTERS, newCounters } from '../../../storage/nbd/counters.js';
 import { NbdServer } from '../../../storage/nbd/server.js';
+import { readTls } from '../../../storage/remote/file.js';
 import { JOURNAL_BYTES } from '../../../storage/volume/mirrorJournal.js';
 import type { RemoteOpening, VolumeOpening } from '../../../storage/volume/opening.js';
 import { eventually } from '../plane.js';
@@ -42,11 +43,12 @@ class House {
       {
         volumeState: message => void house.states.push(message),
         listenerChanged: () => undefined,
+        tlsFailed: () => undefined,
         threadGone: error => {
           throw error;
         },
       },
-      { ioUring: true },
+      { ioUring: true, readTls },
     );
     await house.#server.ready();
     await house.kit();
