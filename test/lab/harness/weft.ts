@@ -35,6 +35,10 @@ class Plane {
     return askJson<T>(this.socket, 'PUT', path, body);
   }
 
+  async post<T>(path: string, body: unknown): Promise<T> {
+    return askJson<T>(this.socket, 'POST', path, body);
+  }
+
   protected nextGeneration(): number {
     return ++this.#generation;
   }
