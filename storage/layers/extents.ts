@@ -3,7 +3,7 @@
  * and passes over what no layer has ever written, so a sparse terabyte is told at once. Fills no index: a listing must not drive
  * out what clients use.
  */
-import { SEEK_DATA, SEEK_HOLE } from '../pool/file.js';
+import { SEEK_DATA, SEEK_END, SEEK_HOLE } from '../pool/file.js';
 import {
   EXTENT_DATA,
   EXTENT_HOLE,
@@ -106,7 +106,8 @@ export class Extents implements BlockMeta {
     const end = from + length;
     for (let at = from; at < end;) {
       let data = io.seek(dataFd, at, SEEK_DATA);
-      if (data === -ENXIO) data = end;
+      // What is behind the end of a file that is too short is lost, not zeroes.
+      if (data === -ENXIO) data = Math.max(at, io.seek(dataFd, 0, SEEK_END));
       if (data < 0) return data;
       data = Math.min(data, end);
       if (data > at && !pushExtent(into, data - at, EXTENT_HOLE | EXTENT_ZERO)) return 1;

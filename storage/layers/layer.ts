@@ -42,6 +42,7 @@ import {
 
 /** Of groups in memory, those that are as on disk are forgotten beyond so many (2 KiB each). */
 const GROUPS_KEPT = 2048;
+const SEEK_END = 2;
 const SEEK_DATA = 3;
 
 export interface LayerParts {
@@ -374,9 +375,16 @@ export class Layer {
   nextWritten(index: number): number {
     if (this.plain) return index * GROUP_BYTES < this.size_bytes ? index : Infinity;
     const at = this.#io.seek(this.mapFd, index * GROUP_MAP_BYTES, SEEK_DATA);
-    let next = at < 0 ? Infinity : Math.max(index, Math.floor(at / GROUP_MAP_BYTES));
+    let next = at < 0 ? this.#lostFrom(index) : Math.max(index, Math.floor(at / GROUP_MAP_BYTES));
     for (const dirty of this.dirty) if (dirty >= index && dirty < next) next = dirty;
     return next;
+  }
+
+  /** The first group from `index` on for which the map's file is too short, so that nothing is known of it; Infinity: none. */
+  #lostFrom(index: number): number {
+    const end = this.#io.seek(this.mapFd, 0, SEEK_END);
+    const lost = Math.max(index, Math.floor(end / GROUP_MAP_BYTES));
+    return lost * GROUP_BYTES < this.size_bytes ? lost : Infinity;
   }
 
   #forgetSome(): void {
