@@ -45,7 +45,7 @@ const DAY_MS = 86_400_000;
 /** Before this was written no clock can be right. */
 const CLOCK_OLDEST_MS = Date.UTC(2025, 0, 1);
 const CLOCK_SLACK_MS = 60_000;
-/** 4096 clients, two files for each layer in use, and some. */
+/** 12,288 clients (weft-storage takes three quarters of the limit for them), two files for each layer in use, and some. */
 const OPEN_FILES_LITTLE = 16_384;
 const ENDS_SOON_DAYS = 30;
 

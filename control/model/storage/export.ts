@@ -39,7 +39,7 @@ export const ExportSpec = z
       })
       .optional()
       .meta({ description: 'who may use it; left out: whoever can connect' }),
-    connections: z.int().min(1).max(4096).optional().meta({ description: 'at once, at most' }),
+    connections: z.int().min(1).max(16_384).optional().meta({ description: 'at once, at most' }),
     idleTimeout: Duration.optional().meta({
       description: 'a client that asks nothing for so long is disconnected; from 1s on, default: never',
     }),
