@@ -51,14 +51,6 @@ import { Regions, type RegionBudget } from './regions.js';
 import { SlowOps } from './slowOps.js';
 import { Upkeep } from './upkeep.js';
 
-/**
- * Changes that nobody flushed are committed, so that a snapshot finds little to do: after so long as ten commits of now take, which
- * is a tenth of what the disk can do, within these bounds.
- */
-const COMMIT_AFTER_MIN_MS = 100;
-const COMMIT_AFTER_MAX_MS = 5000;
-const COMMIT_SHARE = 10;
-
 const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 let scratch: Mapping | null = null;
@@ -102,7 +94,6 @@ export class LayeredVolume implements Volume {
   #plain: FileVolume | null = null;
   /** Changes of layers that are on their way. */
   #changing = 0;
-  #commitAfter_ms = COMMIT_AFTER_MIN_MS;
 
   constructor(parts: LayeredParts) {
     const { opening, io, checksum } = parts;
@@ -114,7 +105,7 @@ export class LayeredVolume implements Volume {
     this.#quotaLeft_bytes = opening.quotaLeft_bytes;
     this.#checkpoints = opening.checkpoints;
     this.chain = new Chain(opening.layers.map(layer => this.#layerOf(layer)).reverse());
-    this.regions = new Regions(this.chain, parts.budget);
+    this.regions = new Regions(this.chain, parts.budget, reason => this.#tell(reason));
     this.commits = new Commits({
       io,
       sum: (memory, at) => checksum.sum(memory, at),
@@ -305,7 +296,8 @@ export class LayeredVolume implements Volume {
   /** Nobody may flush for long; a snapshot would have to. */
   #changedAt(now_ms: number): void {
     if (this.#changedAt_ms === Infinity) this.#changedAt_ms = now_ms;
-    else if (now_ms > this.#changedAt_ms + this.#commitAfter_ms && !this.#gate.busy) this.flush(NOBODY, 0);
+    else if (now_ms > this.#changedAt_ms + this.upkeep.commitAfter_ms && !this.#gate.busy)
+      this.flush(NOBODY, 0);
   }
 
   /** These blocks of the top may hold anything now: whoever has them, nothing is known of their bytes. */
@@ -425,7 +417,7 @@ export class LayeredVolume implements Volume {
   /** Once in a while, from the loop. */
   tick(now_ms: number): void {
     if (this.#plain !== null || !this.writable || this.state === 'failed') return;
-    if (now_ms > this.#changedAt_ms + this.#commitAfter_ms && !this.#gate.busy) this.flush(NOBODY, 0);
+    if (now_ms > this.#changedAt_ms + this.upkeep.commitAfter_ms && !this.#gate.busy) this.flush(NOBODY, 0);
     if (this.#changing === 0) this.upkeep.tick(now_ms);
   }
 
@@ -502,7 +494,13 @@ export class LayeredVolume implements Volume {
   /** A block is not what was written, and reading it again did not help. */
   mismatch(pos: number, layer: Layer): void {
     this.checksumErrors++;
-    this.reason ??= `the 4096 bytes at ${pos} are not what was written (layer ${layer.uuid}): the disk has changed them. Restore them from a backup or a mirror; weft pool scrub finds all such places`;
+    this.#tell(
+      `the 4096 bytes at ${pos} are not what was written (layer ${layer.uuid}): the disk has changed them. Restore them from a backup or a mirror; weft pool scrub finds all such places`,
+    );
+  }
+
+  #tell(reason: string): void {
+    this.reason ??= reason;
     this.#parts.onState(this);
   }
 
@@ -544,11 +542,7 @@ export class LayeredVolume implements Volume {
     this.#changedAt_ms = Infinity;
     const begin_ms = this.#parts.now_ms();
     this.commits.flush(result => {
-      const took_ms = this.#parts.now_ms() - begin_ms;
-      this.#commitAfter_ms = Math.min(
-        COMMIT_AFTER_MAX_MS,
-        Math.max(COMMIT_AFTER_MIN_MS, COMMIT_SHARE * took_ms),
-      );
+      this.upkeep.committed(this.#parts.now_ms() - begin_ms);
       if (result === 0) for (const { layer, offset, length } of punches) this.#punch(layer, offset, length);
       this.#gate.ended(result);
     });

@@ -5,7 +5,7 @@
  */
 import { LOST, newOwners, type Chain, type Owners } from './chain.js';
 import type { Closing } from './commits.js';
-import { REGION_BLOCKS } from './map.js';
+import { REGION_BLOCKS, REGION_BYTES } from './map.js';
 
 export class Region {
   readonly index: number;
@@ -99,14 +99,17 @@ const scratch: Owners = newOwners();
 export class Regions {
   #chain: Chain;
   #budget: RegionBudget;
+  #tell: (reason: string) => void;
   #regions = new Map<number, Region>();
   #last: Region | null = null;
   /** In the order in which they were opened. */
   readonly open = new Set<Region>();
 
-  constructor(chain: Chain, budget: RegionBudget) {
+  /** `tell` takes, in words, that checksums are lost. */
+  constructor(chain: Chain, budget: RegionBudget, tell: (reason: string) => void) {
     this.#chain = chain;
     this.#budget = budget;
+    this.#tell = tell;
   }
 
   get(index: number): Region {
@@ -150,7 +153,12 @@ export class Regions {
       before = owner;
       if (seen.includes(owner)) continue;
       seen.push(owner);
-      chain.layer(owner).readWords(index, words, owners, owner);
+      const layer = chain.layer(owner);
+      if (layer.readWords(index, words, owners, owner)) continue;
+      // What is there is served: it is likely what was written.
+      this.#tell(
+        `the checksums of the bytes ${index * REGION_BYTES} to ${(index + 1) * REGION_BYTES} are lost (layer ${layer.uuid}): they are served unverified. Scrub tells of all such places; a merge makes new ones`,
+      );
     }
     const { top } = chain;
     const region = new Region(index, owners, words, this.open);

@@ -13,6 +13,13 @@ import type { Layer } from './layer.js';
 import type { LayeredVolume } from './layeredVolume.js';
 import type { Region, RegionBudget } from './regions.js';
 
+/**
+ * Changes that nobody flushed are committed, so that a snapshot finds little to do: after so long as ten commits of now take, which
+ * is a tenth of what the disk can do, within these bounds.
+ */
+const COMMIT_AFTER_MIN_MS = 100;
+const COMMIT_AFTER_MAX_MS = 5000;
+const COMMIT_SHARE = 10;
 /** A region that was not written for so long is closed. */
 const CLOSE_IDLE_MS = 3000;
 const CLOSE_AT_ONCE = 64;
@@ -25,6 +32,8 @@ const CLOSE_MANY = 512;
 const RECOVER_AT_ONCE = 4;
 
 export class Upkeep {
+  /** When changes that nobody flushed are committed, after the first of them. */
+  commitAfter_ms = COMMIT_AFTER_MIN_MS;
   #volume: LayeredVolume;
   #budget: RegionBudget;
   #isClosing = false;
@@ -50,6 +59,12 @@ export class Upkeep {
   get isLeaving(): boolean {
     for (const layer of this.#finishing) if (!this.#volume.chain.layers.includes(layer)) return true;
     return false;
+  }
+
+  /** A commit took so long. */
+  committed(took_ms: number): void {
+    const after_ms = Math.max(COMMIT_AFTER_MIN_MS, COMMIT_SHARE * took_ms);
+    this.commitAfter_ms = Math.min(COMMIT_AFTER_MAX_MS, after_ms);
   }
 
   /** Once in a while, when nothing is being changed about the layers. */

@@ -130,6 +130,32 @@ void t.test('a bit that the disk changed is found, or harmless', async t => {
   t.ok(found >= inData / 2, `${found} were found`);
 });
 
+void t.test('a page of checksums that is lost is told, and what it was of is served', async t => {
+  const history = playWith(() => 0, 0);
+  const { disk } = history.rig;
+  const files = disk.killed(disk.events.length);
+  const layers = history.layersAt(disk.events.length);
+  let lost = 0;
+  for (const { mapFd } of layers) {
+    const image = files.get(mapFd)!;
+    for (const [page, bytes] of image.pages) {
+      // A group has two pages of states and eight of checksums.
+      if (page % 10 < 2) continue;
+      const flipped = bytes.slice();
+      flipped[7]! ^= 16;
+      const damaged = new Map(files);
+      damaged.set(mapFd, { size: image.size, pages: new Map(image.pages).set(page, flipped) });
+      const rig = Rig.after(damaged, layers, SHAPE, 1, 2);
+      t.equal(history.judge(rig, disk.events.length, false), null);
+      t.equal(rig.volume.state, 'ok');
+      if (rig.volume.reason === null) continue; // nothing of that region is seen from above
+      t.match(rig.volume.reason, /checksums of the bytes \d+ to \d+ are lost/);
+      lost++;
+    }
+  }
+  t.ok(lost > 0, `${lost} pages`);
+});
+
 function probe(rig: Rig, block: number): Uint8Array {
   const list: Uint8Array[] = [];
   readBlock(rig, rig.volume, block, bytes => list.push(bytes.slice()));
