@@ -37,6 +37,8 @@ export interface Operation {
   long: LongWrite | null;
   /** It failed as a whole and is read block by block. */
   inBlocks: boolean;
+  /** Not 0: a piece of a reply that is one, of so many bytes, and has begun already or begins with it. */
+  total: number;
 }
 
 export class Operations {
@@ -77,6 +79,7 @@ export class Operations {
     slot.group = null;
     slot.long = null;
     slot.inBlocks = false;
+    slot.total = 0;
     this.inFlightCount++;
     this.inFlight_bytes += payload_bytes;
     return token;
@@ -107,5 +110,6 @@ function newOperation(): Operation {
     group: null,
     long: null,
     inBlocks: false,
+    total: 0,
   };
 }

@@ -1,6 +1,6 @@
 /**
  * The bytes of a read as chunks of its reply: zeroes are told by NBD_REPLY_TYPE_OFFSET_HOLE and not sent, where that pays.
- * "Reads as all zeroes" is all that such a chunk says, so it does not matter whether nothing or zeroes were written there.
+ * That they "read as all zeroes" is all that such a chunk says, so it does not matter whether nothing or zeroes were written there.
  *
  *   before   |..header..|data data data 0000000000000000000000 data data|
  *   after    |header data data data|hole|header data data|

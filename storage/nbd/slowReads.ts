@@ -5,7 +5,11 @@
  *              again in blocks: what comes before the bad one is sent, and the error says where that is
  *   whole      by a simple reply, or with NBD_CMD_FLAG_DF: gathered before the reply begins, so that an error can still be told
  *
- * Budget is held for all of a read already, and goes back with its chunks.
+ *   onePiece   where there is no budget for all of it, since others do not read what they asked for: a piece at a time, the next
+ *              when that has gone. Of a reply that is one the header goes out with the first; when a later piece fails, nothing
+ *              is left but to drop the connection
+ *
+ * Budget is held for all of a read (or for the piece) already, and goes back with its chunks.
  */
 import type { Budget, Chunk, ChunkPool } from './chunks.js';
 import { PIECE_BYTES, SMALL_CHUNK_BYTES } from './limits.js';
@@ -96,8 +100,38 @@ export class SlowReads {
     }
   }
 
+  /** The piece at `done` of a read; returns its length. `inChunks`: as above. */
+  onePiece(
+    flags: number,
+    cookieHigh: number,
+    cookieLow: number,
+    offset: number,
+    length: number,
+    done: number,
+    inChunks: boolean,
+  ): number {
+    const operations = this.#operations;
+    const piece = Math.min(PIECE_BYTES, length - done);
+    const from = offset + done;
+    const token = operations.take(NBD_CMD_READ, flags, cookieHigh, cookieLow, from, piece, piece);
+    const operation = operations.slots[token]!;
+    operation.requestOffset = offset;
+    if (!inChunks) operation.total = length;
+    // One that is never the last.
+    else if (done + piece < length) operation.group = { left: Infinity };
+    const room = inChunks || done === 0 ? this.#replies.dataHeader_bytes : 0;
+    const chunk = this.#pool.take(room + piece);
+    operation.chunks.push(chunk);
+    this.#volume.read(from, piece, chunk, room, this.#waiter, token);
+    return piece;
+  }
+
   /** The volume's answer to a piece, or to a block of one. True: it is answered. False: more of it is to be read. */
   pieceCame(operation: Operation, token: number, result: number): boolean {
+    if (operation.total > 0) {
+      this.#answerPart(operation, result);
+      return true;
+    }
     const { offset, length, inBlocks } = operation;
     if (result === 0) operation.done = inBlocks ? operation.done + nextBlock(operation) : length;
     else if (!inBlocks && result === -ERRNO.EIO && length > BLOCK_BYTES) operation.inBlocks = true;
@@ -110,6 +144,19 @@ export class SlowReads {
     }
     this.#answerPiece(operation);
     return true;
+  }
+
+  #answerPart(operation: Operation, result: number): void {
+    const { cookieHigh, cookieLow, requestOffset, offset, length, total } = operation;
+    const chunk = operation.chunks[0]!;
+    operation.chunks.length = 0;
+    let room = 0;
+    if (offset === requestOffset) {
+      room = this.#replies.dataHeader_bytes;
+      this.#replies.to(cookieHigh, cookieLow, offset).dataHeader(chunk.view, 0, offset, total, true);
+    }
+    if (result < 0) this.#out.broken = true;
+    this.#send(chunk, result < 0 ? 0 : room + length, length);
   }
 
   #answerPiece(operation: Operation): void {

@@ -109,6 +109,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   #status: BlockStatus;
   #slowReads: SlowReads;
   #waitsForBudget = false;
+  /** Of the long read at the beginning of the input, which goes piece by piece: how much was asked of the volume. */
+  #trickled_bytes = 0;
 
   constructor(parts: TransmissionParts) {
     this.#volume = parts.volume;
@@ -135,6 +137,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     return (
       this.#out.blocked ||
       this.#waitsForBudget ||
+      (this.#trickled_bytes > 0 && this.#operations.inFlightCount > 0) ||
       this.#operations.inFlightCount >= IN_FLIGHT_REQUESTS_LIMIT ||
       this.#operations.inFlight_bytes >= IN_FLIGHT_LIMIT_BYTES
     );
@@ -194,7 +197,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     }
     const operation = this.#operations.slots[token]!;
     if (operation.long !== null) this.#pieceWritten(operation, operation.long, result);
-    else if (operation.type === NBD_CMD_READ && this.#inChunks(operation.flags)) {
+    else if (operation.type === NBD_CMD_READ && (operation.total > 0 || this.#inChunks(operation.flags))) {
       if (!this.#slowReads.pieceCame(operation, token, result)) return;
     } else {
       if (result < 0 && operation.error === 0)
@@ -212,6 +215,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       this.#answer(operation);
     }
     this.#operations.give(token);
+    // With nothing in flight it may go on without the common budget.
+    if (this.#waitsForBudget && this.#operations.inFlightCount === 0) this.#leaveLine();
     this.#touch();
   }
 
@@ -229,7 +234,14 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
 
   budgetReleased(): void {
     this.#waitsForBudget = false;
+    // Whoever could not use it now must not be in the way of others.
+    if (this.stalled) this.#budget.forget(this);
     this.#touch();
+  }
+
+  #leaveLine(): void {
+    this.#waitsForBudget = false;
+    this.#budget.forget(this);
   }
 
   /** The connection is gone; operations with the volume still end, and then give their memory back. */
@@ -263,9 +275,11 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     const names = payload > 0 && type === NBD_CMD_BLOCK_STATUS && payload <= PIECE_BYTES;
     if (names) length = BlockStatus.effectLength(view, behind, payload);
     const { size_bytes } = this.#volume;
-    let refusal = this.shuttingDown
-      ? SHUTTING_DOWN
-      : validate(type, flags, offset, length, size_bytes, this.#agreed);
+    // A reply that has begun goes on.
+    let refusal =
+      this.shuttingDown && this.#trickled_bytes === 0
+        ? SHUTTING_DOWN
+        : validate(type, flags, offset, length, size_bytes, this.#agreed);
     if (payload > PIECE_BYTES) {
       // "A server SHOULD initiate hard disconnect" beyond the maximum, with extended headers.
       if (payload > (this.#extended ? MAXIMUM_PAYLOAD_BYTES : SKIPPED_PAYLOAD_LIMIT_BYTES)) {
@@ -310,6 +324,9 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       replies.success(NBD_CMD_READ);
       return true;
     }
+    const inChunks = this.#inChunks(flags);
+    if (this.#trickled_bytes > 0)
+      return this.#trickle(flags, cookieHigh, cookieLow, offset, length, inChunks);
     const out = this.#out;
     if (length >= SEND_FILE_BYTES && out.canSendFiles) {
       const fileFd = this.#volume.sendableFrom(offset, length);
@@ -323,7 +340,6 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         return true;
       }
     }
-    const inChunks = this.#inChunks(flags);
     if (length <= PIECE_BYTES) {
       const at = out.reserve(header + length);
       const chunk = out.chunk!;
@@ -343,11 +359,39 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         return true;
       }
     }
-    if (!this.#mayWait(length)) return false;
+    if (!this.#mayWait(length)) {
+      if (length <= PIECE_BYTES || this.#operations.inFlightCount > 0) return false;
+      this.#leaveLine();
+      return this.#trickle(flags, cookieHigh, cookieLow, offset, length, inChunks);
+    }
     this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
     this.#counters[AT_EXPORT.slowReads]!++;
     if (inChunks) this.#slowReads.inPieces(flags, cookieHigh, cookieLow, offset, length);
     else this.#slowReads.whole(flags, cookieHigh, cookieLow, offset, length);
+    return true;
+  }
+
+  /** The next piece of a read for which there is no budget. True with the last: the request is taken then. */
+  #trickle(
+    flags: number,
+    cookieHigh: number,
+    cookieLow: number,
+    offset: number,
+    length: number,
+    inChunks: boolean,
+  ): boolean {
+    if (this.#operations.inFlightCount > 0) return false;
+    // What came before has to be gone, so that a client that does not read holds no more than this.
+    if (!this.#out.empty) this.#out.flush();
+    if (!this.#out.empty) return false;
+    const done = this.#trickled_bytes;
+    this.#budget.force(Math.min(PIECE_BYTES, length - done));
+    const piece = this.#slowReads.onePiece(flags, cookieHigh, cookieLow, offset, length, done, inChunks);
+    this.#trickled_bytes = done + piece;
+    if (done + piece < length) return false;
+    this.#trickled_bytes = 0;
+    this.#count(AT_EXPORT.reads, AT_EXPORT.readBytes, length);
+    this.#counters[AT_EXPORT.slowReads]!++;
     return true;
   }
 
