@@ -126,7 +126,7 @@ export const ExportConfig = z.strictObject({
       identities: z.array(z.string().max(256)).max(1000).optional(),
     })
     .optional(),
-  connectionLimit: z.int().min(1).max(4096).optional(),
+  connectionLimit: z.int().min(1).max(16_384).optional(),
   /** A client that asks nothing for so long is disconnected. */
   idleLimit_ms: z.int().min(1000).optional(),
   listen: z.array(ExportListen).min(1).max(16),

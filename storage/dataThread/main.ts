@@ -2,6 +2,7 @@
  * The data thread's wiring: the loop, the volumes it serves, and io_uring where it can be had. Started as a worker
  * by nbd/server.ts; its mail comes by a MessagePort, with an eventfd that wakes the loop.
  */
+import * as fs from 'node:fs';
 import { parentPort, receiveMessageOnPort, workerData, type MessagePort } from 'node:worker_threads';
 import { EventFd } from '../../host/eventfd.js';
 import { IoUring } from '../../host/ioUring.js';
@@ -10,6 +11,7 @@ import { setThreadName } from '../../host/process.js';
 import { KernelIo } from '../layers/kernelIo.js';
 import { RegionBudget } from '../layers/regions.js';
 import { AT_SERVER } from '../nbd/counters.js';
+import { CONNECTION_LIMIT, DESCRIPTORS_FOR_CLIENTS } from '../nbd/limits.js';
 import { Loop } from '../nbd/loop.js';
 import type { FromLoop, ToLoop } from '../nbd/messages.js';
 import { BlockingIo } from '../pool/file.js';
@@ -83,6 +85,7 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     ring,
     ringSignal,
     now_ms,
+    connectionLimit: Math.min(CONNECTION_LIMIT, Math.floor(descriptorLimit() * DESCRIPTORS_FOR_CLIENTS)),
     openVolume: (volumeId, opening, reactor) => {
       const built = builder.open(volumeId, opening, reactor);
       states.set(built, { told_ms: -Infinity, changed: built.mirror !== null, mirrorLeft_bytes: 0 });
@@ -114,6 +117,12 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
   });
   loop.run();
   uring?.close();
+}
+
+/** RLIMIT_NOFILE, as it is now; proc(5). */
+function descriptorLimit(): number {
+  const limits = fs.readFileSync('/proc/self/limits', 'utf8');
+  return Number(/^Max open files +(\d+)/m.exec(limits)?.[1] ?? Infinity);
 }
 
 function now_ms(): number {

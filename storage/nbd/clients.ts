@@ -13,12 +13,12 @@ import { TlsError } from '../../host/tls.js';
 import type { Budget, ChunkPool } from './chunks.js';
 import { Connection, type TlsDoor } from './connection.js';
 import { AT_EXPORT, AT_SERVER } from './counters.js';
-import { CONNECTION_LIMIT, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
+import { ADDRESS_CONNECTION_LIMIT, CONNECTION_LIMIT, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from './limits.js';
 import type { OfferList } from './negotiation.js';
 import type { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
 import { peerOf } from './peer.js';
-import type { Peer } from './rules.js';
+import { LOCAL_PEER, type Peer } from './rules.js';
 import { SecureSocket, ServerTls } from './tls.js';
 import type { TlsOpening } from '../volume/opening.js';
 import type { Reactor, Watcher } from '../volume/reactor.js';
@@ -78,9 +78,9 @@ export class Client implements Channel, TlsDoor<Offered>, Watcher {
   watched = false;
   /** End of handshake, or of draining. */
   deadline_ms = Infinity;
-  /** It said something since the last tick; and when that was seen. */
-  heard = false;
-  heardAt_ms = 0;
+  /** Bytes came or went since the last tick; and when that was seen. */
+  moved = false;
+  movedAt_ms = 0;
   #clients: Clients;
 
   constructor(fd: number, listener: Listener, clients: Clients) {
@@ -107,14 +107,19 @@ export class Client implements Channel, TlsDoor<Offered>, Watcher {
   }
 
   recv(address: number, length_bytes: number): number {
-    this.heard = true;
-    return recv(this.fd, address, length_bytes, 0);
+    const received = recv(this.fd, address, length_bytes, 0);
+    if (received > 0) this.moved = true;
+    return received;
   }
   send(address: number, length_bytes: number): number {
-    return send(this.fd, address, length_bytes, MSG_NOSIGNAL);
+    const sent = send(this.fd, address, length_bytes, MSG_NOSIGNAL);
+    if (sent > 0) this.moved = true;
+    return sent;
   }
   sendFile(fileFd: number, offset_bytes: number, length_bytes: number): number {
-    return sendFile(this.fd, fileFd, offset_bytes, length_bytes);
+    const sent = sendFile(this.fd, fileFd, offset_bytes, length_bytes);
+    if (sent > 0) this.moved = true;
+    return sent;
   }
 
   /** What the socket is to be watched for. */
@@ -151,6 +156,8 @@ export interface ClientsParts {
   readonly pool: ChunkPool;
   readonly budget: Budget;
   readonly serverCounters: Float64Array;
+  /** CONNECTION_LIMIT or less. */
+  readonly connectionLimit: number;
   readonly tlsFailed: (listenerId: number, peer: Peer, reason: string, others: number) => void;
 }
 
@@ -165,6 +172,8 @@ export class Clients {
   #readOn: Client[] = [];
   #readsOnNow: Client[] = [];
   #listeners = new Map<number, Listener>();
+  /** Clients from the network, by address. */
+  #perAddress = new Map<string, number>();
 
   /** TLS handshakes that failed and were not told. */
   #untold = 0;
@@ -245,17 +254,39 @@ export class Clients {
         return;
       }
       serverCounters[AT_SERVER.connectionsTotal]!++;
-      if (this.#clients.size >= CONNECTION_LIMIT || this.stopping) {
-        serverCounters[AT_SERVER.refusedConnections]!++;
-        close(fd);
-        continue;
+      if (this.#clients.size < this.#parts.connectionLimit && !this.stopping) {
+        const client = new Client(fd, listener, this);
+        if (this.#mayCome(client)) {
+          this.#welcome(client);
+          continue;
+        }
+        serverCounters[AT_SERVER.fullAddress]!++;
       }
-      this.#welcome(fd, listener);
+      serverCounters[AT_SERVER.refusedConnections]!++;
+      close(fd);
     }
   }
 
-  #welcome(fd: number, listener: Listener): void {
+  /** One address cannot take the places of all others. */
+  #mayCome({ peer }: Client): boolean {
+    if (peer === null || peer === LOCAL_PEER) return true;
+    const limit = (this.#parts.connectionLimit * ADDRESS_CONNECTION_LIMIT) / CONNECTION_LIMIT;
+    const count = this.#perAddress.get(peer) ?? 0;
+    if (count >= limit) return false;
+    this.#perAddress.set(peer, count + 1);
+    return true;
+  }
+
+  #leaveAddress({ peer }: Client): void {
+    const count = peer === null ? undefined : this.#perAddress.get(peer);
+    if (count === undefined) return;
+    if (count > 1) this.#perAddress.set(peer!, count - 1);
+    else this.#perAddress.delete(peer!);
+  }
+
+  #welcome(client: Client): void {
     const { reactor, pool, budget, serverCounters } = this.#parts;
+    const { fd, listener } = client;
     try {
       if (listener.tcp) {
         setNoDelay(fd);
@@ -266,7 +297,6 @@ export class Clients {
       // The client is gone already; the first send says so.
       if (!(error instanceof HostError)) throw error;
     }
-    const client = new Client(fd, listener, this);
     client.connection = new Connection<Offered>({
       channel: client,
       offers: client.offersTo(null),
@@ -356,6 +386,7 @@ export class Clients {
     this.unwatch(client);
     client.secure?.close();
     close(client.fd);
+    this.#leaveAddress(client);
     this.#clients.delete(client);
     this.#parts.serverCounters[AT_SERVER.connections] = this.#clients.size;
   }
@@ -364,12 +395,14 @@ export class Clients {
   tick(now_ms: number): void {
     const { serverCounters, reactor } = this.#parts;
     for (const client of this.#clients) {
-      if (client.heard || !client.connection.idle) client.heardAt_ms = now_ms;
-      client.heard = false;
+      const { secure } = client;
+      if (client.moved || secure?.moved === true || !client.connection.idle) client.movedAt_ms = now_ms;
+      client.moved = false;
+      if (secure !== null) secure.moved = false;
       const { offer } = client.connection;
-      if (offer !== null && now_ms - client.heardAt_ms > offer.rules.idleLimit_ms) {
+      if (offer !== null && now_ms - client.movedAt_ms > offer.rules.idleLimit_ms) {
         offer.counters[AT_EXPORT.idleDisconnects]!++;
-        client.heardAt_ms = now_ms;
+        client.movedAt_ms = now_ms;
         client.connection.drain();
       }
       if (client.deadline_ms > now_ms) continue;

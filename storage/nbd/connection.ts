@@ -133,10 +133,10 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     this.#parts.touch(this);
   }
 
-  /** Past the handshake, with nothing of it in flight or unsent. */
+  /** Past the handshake, with nothing of it in flight. It may have replies that it does not read. */
   get idle(): boolean {
     const transmission = this.#transmission;
-    if (transmission === null || this.draining || this.#hasToSend) return false;
+    if (transmission === null || this.draining) return false;
     return transmission.inFlightCount === 0;
   }
 

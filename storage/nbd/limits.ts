@@ -1,7 +1,7 @@
 /**
  * Every bound on what a client may make us hold, in one place, and what they add up to.
  *
- *   an idle connection holds        its objects, about 1 KiB; no buffer
+ *   an idle connection holds        its objects, about 5 KiB, with TLS 26 KiB; no buffer
  *   a busy one holds at most        1 large chunk of input (while a request is incomplete)
  *                                 + 2 large chunks of output (while the client does not read)
  *                                 + 1 large chunk in flight, and beyond that what the common budget gives
@@ -45,7 +45,12 @@ export const IN_FLIGHT_LIMIT_BYTES = 8 * MiB;
 /** Of all connections together. */
 export const IN_FLIGHT_BUDGET_BYTES = 256 * MiB;
 
-export const CONNECTION_LIMIT = 4096;
+/** Of all exports together; fewer where the process may not have so many descriptors: see DESCRIPTORS_FOR_CLIENTS. */
+export const CONNECTION_LIMIT = 16_384;
+/** Clients of one network address. Those on Unix sockets, which are ours, are not counted by it. */
+export const ADDRESS_CONNECTION_LIMIT = (CONNECTION_LIMIT * 3) / 4;
+/** Of RLIMIT_NOFILE (which node raises to its hard limit): the rest is for layers, maps and ourselves. */
+export const DESCRIPTORS_FOR_CLIENTS = 3 / 4;
 /** From accept to the end of the handshake. */
 export const HANDSHAKE_LIMIT_MS = 10_000;
 /** For what is in flight when an export is withdrawn or the server stops. */

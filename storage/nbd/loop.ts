@@ -21,6 +21,7 @@ import { mapAnonymous, type Mapping } from '../../host/memory.js';
 import { Budget, ChunkPool, type Allocate } from './chunks.js';
 import { Clients } from './clients.js';
 import { AT_SERVER } from './counters.js';
+import { CONNECTION_LIMIT } from './limits.js';
 import { Mail, type HeldVolume, type MailParts } from './mail.js';
 import type { ToLoop } from './messages.js';
 import type { Later } from '../volume/later.js';
@@ -52,6 +53,8 @@ export interface LoopParts extends Omit<MailParts, 'clients' | 'openVolume' | 'h
   readonly tick: (now_ms: number) => void;
   /** What waits for a time and not for an event: requests over a limit. */
   readonly timed?: Timed;
+  /** CONNECTION_LIMIT, if it does not say. */
+  readonly connectionLimit?: number;
   /** Where buffers come from; mapped memory, if it does not say. */
   readonly allocate?: Allocate;
 }
@@ -104,6 +107,7 @@ export class Loop implements Reactor {
       pool: this.#pool,
       budget: this.#budget,
       serverCounters,
+      connectionLimit: parts.connectionLimit ?? CONNECTION_LIMIT,
       tlsFailed: (listenerId, peer, reason, others) =>
         post({ type: 'tlsFailed', listenerId, peer, reason, others }),
     });

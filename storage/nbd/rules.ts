@@ -17,7 +17,7 @@ export interface OfferRules {
   /** Common names of certificates, and identities of pre-shared keys; null: any. Clients on Unix sockets always pass. */
   readonly identities: readonly string[] | null;
   readonly connectionLimit: number;
-  /** A client that asks nothing for so long, with nothing in flight, is disconnected. */
+  /** A client that neither asks nor reads for so long, with nothing in flight, is disconnected. */
   readonly idleLimit_ms: number;
 }
 

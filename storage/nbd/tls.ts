@@ -45,6 +45,8 @@ export class ServerTls {
 
 /** Files cannot be sent through it. */
 export class SecureSocket implements SecureChannel {
+  /** Bytes went through since somebody made it false. */
+  moved = false;
   inputNeedsOutput = false;
   outputNeedsInput = false;
   #session: TlsSession;
@@ -72,12 +74,14 @@ export class SecureSocket implements SecureChannel {
   recv(address: number, length_bytes: number): number {
     const received = this.#session.recv(address, length_bytes);
     this.inputNeedsOutput = received === EAGAIN && this.#session.wantsOutput;
+    if (received > 0) this.moved = true;
     return received;
   }
 
   send(address: number, length_bytes: number): number {
     const sent = this.#session.send(address, length_bytes);
     this.outputNeedsInput = sent === EAGAIN && this.#session.wantsInput;
+    if (sent > 0) this.moved = true;
     return sent;
   }
 

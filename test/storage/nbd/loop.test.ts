@@ -10,6 +10,7 @@ import { EventFd } from '../../../host/eventfd.js';
 import { mapAnonymous } from '../../../host/memory.js';
 import { SHUT_WR, close, recv, send, shutdown } from '../../../host/raw.js';
 import { connectUnix, listenUnix } from '../../../host/unix.js';
+import { connectTcp, listenTcp } from '../../../host/inet.js';
 import {
   AT_EXPORT,
   AT_SERVER,
@@ -19,10 +20,11 @@ import {
   type ExportCounter,
   type ServerCounter,
 } from '../../../storage/nbd/counters.js';
-import { CONNECTION_LIMIT, DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS } from '../../../storage/nbd/limits.js';
+import { DRAIN_LIMIT_MS, HANDSHAKE_LIMIT_MS, LINGER_LIMIT_MS } from '../../../storage/nbd/limits.js';
 import { Loop } from '../../../storage/nbd/loop.js';
 import type { HeldVolume } from '../../../storage/nbd/mail.js';
 import type { FromLoop, ToLoop } from '../../../storage/nbd/messages.js';
+import { NO_RULES, type OfferRules } from '../../../storage/nbd/rules.js';
 import * as wire from '../../../storage/nbd/wire.js';
 import { FaultyVolume } from '../../../storage/volume/faulty.js';
 import { Later } from '../../../storage/volume/later.js';
@@ -30,6 +32,7 @@ import { MemoryVolume } from '../../../storage/volume/memory.js';
 import { flags, option, requestBytes } from './talk.js';
 
 const SIZE = 16 * 1024 * 1024;
+const CONNECTION_LIMIT = 400;
 const EAGAIN = -11;
 const memory = mapAnonymous(1024 * 1024);
 
@@ -75,6 +78,8 @@ class Rig {
       openVolume: () => held,
       closedVolume: () => undefined,
       changeLayers: () => ({ result: 0, over: () => true }),
+      isFinishing: () => false,
+      connectionLimit: CONNECTION_LIMIT,
       limitVolume: () => undefined,
       tick: () => undefined,
     });
@@ -84,9 +89,10 @@ class Rig {
     this.offer(3, 'disk');
   }
 
-  offer(exportId: number, nbdName: string): void {
+  offer(exportId: number, nbdName: string, rules: OfferRules = NO_RULES, listenerIds = [2]): void {
     const { counters } = this;
-    this.send({ type: 'offer', exportId, nbdName, volumeId: 1, readOnly: false, counters, listenerIds: [2] });
+    const readOnly = false;
+    this.send({ type: 'offer', exportId, nbdName, volumeId: 1, readOnly, counters, rules, listenerIds });
   }
 
   send(message: ToLoop): void {
@@ -267,6 +273,70 @@ void t.test('more connections than the limit are refused, and places come free',
   rig.turns(80);
   t.equal(rig.server('connections'), 0);
   t.equal(rig.hear(rig.enter())?.length, 0);
+});
+
+void t.test('an address may not take the places of all others', async t => {
+  const rig = new Rig(t);
+  const port = 20_000 + (process.pid % 20_000);
+  rig.send({ type: 'listen', listenerId: 9, fd: listenTcp('127.0.0.1', port, 4096), tcp: true });
+  rig.turns(1);
+  const fds: number[] = [];
+  for (let i = 0; i < CONNECTION_LIMIT + 10; i++) {
+    fds.push(connectTcp('127.0.0.1', port));
+    if (i % 64 === 63) rig.turns(1);
+  }
+  rig.turns(20);
+  const share = (CONNECTION_LIMIT * 3) / 4;
+  t.equal(rig.server('connections'), share);
+  t.equal(rig.server('fullAddress'), CONNECTION_LIMIT + 10 - share);
+  t.equal(rig.server('refusedConnections'), CONNECTION_LIMIT + 10 - share);
+  t.equal(rig.hear(rig.enter())?.length, 0, 'a Unix socket is still served');
+  for (const fd of fds) close(fd);
+  rig.turns(20);
+  fds.length = 0;
+  for (let i = 0; i < share; i++) fds.push(connectTcp('127.0.0.1', port));
+  rig.turns(20);
+  t.equal(rig.server('connections'), share + 1, 'places come free');
+  for (const fd of fds) close(fd);
+});
+
+void t.test('idleLimit: who neither asks nor reads goes, and nobody else', async t => {
+  const rig = new Rig(t);
+  rig.offer(4, 'short', { ...NO_RULES, idleLimit_ms: 5000 });
+  const quiet = rig.enter('short');
+  const busy = rig.enter('short');
+  const forever = rig.enter('disk');
+  const pass = (ms: number): void => {
+    rig.now_ms += ms;
+    rig.turns(2);
+  };
+  for (let i = 0; i < 4; i++) {
+    pass(2000);
+    rig.say(busy, requestBytes(wire.NBD_CMD_READ, i, 0, 512));
+    rig.turns(2);
+    t.equal(rig.hear(busy)?.length, 16 + 512);
+  }
+  t.equal(rig.hear(quiet), null, 'the quiet one is gone');
+  t.equal(rig.export('idleDisconnects'), 1);
+  t.equal(rig.hear(forever)?.length, 0);
+
+  // It asks more than the socket takes, and reads nothing.
+  const deaf = rig.enter('short');
+  for (let i = 0; i < 64; i++) rig.say(deaf, requestBytes(wire.NBD_CMD_READ, i, 0, 1024 * 1024));
+  rig.turns(20);
+  t.ok(rig.export('stalls') > 0);
+  for (let i = 0; i < 4; i++) {
+    pass(2000);
+    rig.say(busy, requestBytes(wire.NBD_CMD_READ, i, 0, 512));
+    rig.turns(2);
+    rig.hear(busy);
+  }
+  t.equal(rig.export('idleDisconnects'), 2);
+  pass(LINGER_LIMIT_MS + 1);
+  rig.turns(2);
+  t.equal(rig.server('drainTimeouts'), 1, 'it did not read what was left for it either');
+  t.equal(rig.server('connections'), 2);
+  for (const fd of [quiet, busy, forever, deaf]) close(fd);
 });
 
 void t.test('unlisten closes the address and its clients; stop flushes and ends', async t => {
