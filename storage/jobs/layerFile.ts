@@ -7,6 +7,8 @@
  *           the data is written
  *   commit  data synced; checksum pages, synced; state pages without the mark, synced; then holes are punched
  *
+ * and before the first and after the last (finish) the word that the layer is clean is taken back and given again.
+ *
  * Whoever reads the layer meanwhile has its map in memory, and blocks that it had are not touched by a pull; a crash leaves
  * regions open at worst.
  */
@@ -49,6 +51,8 @@ export class LayerFile implements LayerStates {
   #holes: { offset_bytes: number; length_bytes: number }[] = [];
   #twins = new Set<number>();
   #resummed: number[] = [];
+  /** The layer was clean (layers/map.ts), or new, when the first batch began: so it will be. null: nothing was begun. */
+  #endsClean: boolean | null = null;
 
   constructor(opening: LayerOpening, checksum: Checksum) {
     this.uuid = opening.uuid;
@@ -98,9 +102,16 @@ export class LayerFile implements LayerStates {
   begin(regions: readonly number[]): void {
     if (this.plain) return;
     const groups = new Set<number>();
+    if (this.#endsClean === null) {
+      const first = this.#map.pin(0).state;
+      this.#endsClean = first.clean || this.#map.nextWritten(0) === Infinity;
+      // Taken back before anything is changed; who finds the layer after a crash looks through it.
+      if (first.clean) groups.add(0);
+      first.clean = false;
+    }
     for (const region of regions) {
       const index = Math.floor(region / GROUP_REGIONS);
-      if (!this.#states.has(index)) this.#states.set(index, this.#map.group(index).state.states.slice());
+      if (!this.#states.has(index)) this.#states.set(index, this.#map.pin(index).state.states.slice());
       if (!this.checksums || this.#words.has(region)) continue;
       this.#words.set(region, this.#wordsToKeep(region));
       this.#map.group(index).state.flags[region % GROUP_REGIONS] = REGION_OPEN;
@@ -141,6 +152,13 @@ export class LayerFile implements LayerStates {
     this.#twins.clear();
     if (!this.plain) syncData(this.mapFd);
     syncData(this.dataFd);
+    if (this.#endsClean !== true) return;
+    this.#endsClean = null;
+    this.#map.group(0).state.clean = true;
+    this.#map.writePage(0);
+    syncData(this.mapFd);
+    this.#map.writeTwin(0);
+    syncData(this.mapFd);
   }
 
   /** Of a layer that is to stand for a larger one. Longer only; see mergeLayers. */
@@ -172,6 +190,7 @@ export class LayerFile implements LayerStates {
     if (this.#states.size > 0) syncData(this.mapFd);
     this.#words.clear();
     this.#states.clear();
+    this.#map.unpin();
   }
 
   #set(block: number, state: number): void {

@@ -22,7 +22,7 @@ import {
 import { JobError } from './errors.js';
 import { bootId, readAt, seekData, writeAt } from './file.js';
 
-/** Groups in memory (2 KiB each); all are forgotten when there are so many. */
+/** Groups in memory (2 KiB each); when there are so many, those that are not pinned are forgotten. */
 const GROUPS_KEPT = 4096;
 
 export interface MapGroup {
@@ -39,6 +39,8 @@ export class MapFile {
   #sum: PageSum;
   #bootId = bootId();
   #groups = new Map<number, MapGroup>();
+  /** What they say in memory is to be written. */
+  #pinned = new Set<number>();
   #page = new Uint8Array(PAGE_BYTES);
 
   /** `layer`: its uuid, for messages. */
@@ -52,10 +54,21 @@ export class MapFile {
   group(index: number): MapGroup {
     const known = this.#groups.get(index);
     if (known !== undefined) return known;
-    if (this.#groups.size >= GROUPS_KEPT) this.#groups.clear();
+    if (this.#groups.size >= GROUPS_KEPT + this.#pinned.size)
+      for (const one of this.#groups.keys()) if (!this.#pinned.has(one)) this.#groups.delete(one);
     const group = this.#load(index);
     this.#groups.set(index, group);
     return group;
+  }
+
+  /** Until `unpin` it is changed in memory. */
+  pin(index: number): MapGroup {
+    this.#pinned.add(index);
+    return this.group(index);
+  }
+
+  unpin(): void {
+    this.#pinned.clear();
   }
 
   isOpen(region: number): boolean {

@@ -39,12 +39,18 @@ for (const [kind, ...options] of [
     const pools = [{ name: 'p', directory: `${point}/pool` }];
     const path = lab.path('nbd.sock');
     const exported = (volume: string) => ({
-      ...{ name: volume, nbdName: volume, pool: 'p', volume, readOnly: false },
+      name: volume,
+      nbdName: volume,
+      pool: 'p',
+      volume,
+      readOnly: false,
       listen: [{ kind: 'unix' as const, path }],
     });
     const io = (volume: string, ...commands: string[]) =>
       run([
-        ...['qemu-io', '-f', 'raw'],
+        'qemu-io',
+        '-f',
+        'raw',
         ...commands.flatMap(command => ['-c', command]),
         `nbd+unix:///${volume}?socket=${path}`,
       ]);
@@ -59,7 +65,7 @@ for (const [kind, ...options] of [
     const { id } = await plane.post<{ id: string }>('/jobs', { kind: 'flatten', pool: 'p', volume: 'c' });
     const job = await eventually('it to be flat', async () => {
       const found = (await plane.status()).jobs?.find(one => one.id === id);
-      return found?.endedAt_ms == null ? null : found;
+      return (found?.endedAt_ms ?? null) === null ? null : found!;
     });
     t.match(job, { state: 'done', message: /^9[67]\.\d MiB were copied/, findings: [] });
     const grown = (await used()) - before;

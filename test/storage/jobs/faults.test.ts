@@ -9,6 +9,9 @@ import { random } from '../layers/disk.js';
 import { Rig } from './rig.js';
 import { STORIES, again, judge, newDirectory, tell, type Story } from './story.js';
 
+// Seconds of work; a machine with much to do takes longer.
+t.setTimeout(300_000);
+
 const seed = Number(process.env['WEFT_SEED'] ?? (Date.now() >>> 8) % 1_000_000);
 const pick = random(seed);
 /** Of a story with more, so many are chosen. */

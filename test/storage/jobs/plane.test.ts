@@ -1,6 +1,6 @@
 /**
- * Backups of encrypted volumes by the whole plane, with clients of qemu-io: what goes where, and what is refused. The cases are in
- * jobs/poolDesk.ts (requireKey).
+ * Backups by the whole plane, with clients of qemu-io: of encrypted volumes, what goes where and what is refused (the cases are in
+ * jobs/poolDesk.ts, requireKey); and across kill -9 of the process.
  */
 import { spawnSync } from 'node:child_process';
 import * as crypto from 'node:crypto';
@@ -12,6 +12,58 @@ import { Plane, eventually } from '../plane.js';
 
 const MiB = 1024 * 1024;
 const skip = spawnSync('qemu-io', ['--version']).status === 0 ? false : 'qemu-io is not installed';
+
+async function runOn(plane: Plane, request: JobRequestInput): Promise<JobStatus> {
+  const begun = await plane.ask('POST', '/jobs', request);
+  if (begun.status !== 200) throw new Error(JSON.stringify(begun.body));
+  let job = begun.body as JobStatus;
+  await eventually('the job ends', async () => {
+    job = (await plane.ask('GET', `/jobs/${job.id}`)).body as JobStatus;
+    return job.endedAt_ms !== null;
+  });
+  return job;
+}
+
+function ioOn(plane: Plane, name: string, ...commands: string[]): void {
+  const more = commands.flatMap(command => ['-c', command]);
+  const { status, stdout, stderr } = spawnSync('qemu-io', ['-f', 'raw', ...more, plane.uri(name)], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  if (status !== 0) throw new Error(`${commands.join('; ')}: ${stdout}${stderr}`);
+}
+
+void t.test('kill -9 in the middle of a backup: it is told, and gone on with', { skip }, async t => {
+  const plane = await Plane.start(t);
+  await plane.configure([plane.unix('v')]);
+  await plane.volume('v', 64 * MiB);
+  ioOn(plane, 'v', 'write -P 7 1M 24M', 'flush');
+  const directory = plane.path('backups');
+  const backup = { kind: 'backup' as const, pool: 'p', volume: 'v', target: { directory } };
+  const begun = await plane.ask('POST', '/jobs', { ...backup, rate_bytes_per_s: 24 * MiB });
+  const { id } = begun.body as JobStatus;
+  await eventually('a part is there', async () => {
+    const { done_bytes } = (await plane.ask('GET', `/jobs/${id}`)).body as JobStatus;
+    return done_bytes > 9 * MiB;
+  });
+  plane.child.kill('SIGKILL');
+  await plane.exit();
+  await plane.launch();
+  await plane.configure([plane.unix('v')]);
+  const url = `/backups?directory=${encodeURIComponent(directory)}`;
+  const listed = async (): Promise<object[]> =>
+    ((await plane.ask('GET', url)).body as { backups: object[] }).backups;
+  t.match(await listed(), [{ volume: 'v', state: 'incomplete' }]);
+  ioOn(plane, 'v', 'write -P 8 2M 64k', 'flush');
+  const { message } = await runOn(plane, backup);
+  t.match(
+    message,
+    /^backup \S+: 24\.0 MiB \(.*, of which \d+\.0 MiB were there already\); backup \S+: 64\.0 KiB/,
+  );
+  t.match(await listed(), [{ state: 'whole' }, { state: 'whole', kind: 'incremental' }]);
+  t.equal((await plane.status()).volumes[0]!.snapshots!.length, 1);
+  t.match(await runOn(plane, { kind: 'verify', source: { directory } }), { state: 'done', findings: [] });
+});
 
 void t.test(
   'an encrypted volume goes to a backup, and back under the same key file only',
@@ -38,24 +90,8 @@ void t.test(
       });
       t.equal(status, 200, JSON.stringify(body));
     };
-    const io = (name: string, ...commands: string[]): void => {
-      const more = commands.flatMap(command => ['-c', command]);
-      const { status, stdout, stderr } = spawnSync('qemu-io', ['-f', 'raw', ...more, plane.uri(name)], {
-        encoding: 'utf8',
-        timeout: 30_000,
-      });
-      t.equal(status, 0, `${commands.join('; ')}: ${stdout}${stderr}`);
-    };
-    const run = async (request: JobRequestInput): Promise<JobStatus> => {
-      const begun = await plane.ask('POST', '/jobs', request);
-      t.equal(begun.status, 200, JSON.stringify(begun.body));
-      let job = begun.body as JobStatus;
-      await eventually('the job ends', async () => {
-        job = (await plane.ask('GET', `/jobs/${job.id}`)).body as JobStatus;
-        return job.endedAt_ms !== null;
-      });
-      return job;
-    };
+    const io = (name: string, ...commands: string[]): void => ioOn(plane, name, ...commands);
+    const run = (request: JobRequestInput): Promise<JobStatus> => runOn(plane, request);
     const [sealed, open] = [plane.path('sealed'), plane.path('open')];
     const backup = (volume: string, directory: string, plaintext: boolean): Promise<JobStatus> =>
       run({ kind: 'backup', pool: 'p', volume, target: { directory }, plaintext });

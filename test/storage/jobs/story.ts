@@ -8,10 +8,12 @@ import { JobRequest } from '../../../storage/contract.js';
 import { listBackups } from '../../../storage/jobs/backupPlace.js';
 import { runJob } from '../../../storage/jobs/bodies.js';
 import { kernelCalls, useCalls } from '../../../storage/jobs/calls.js';
+import { MapFile } from '../../../storage/jobs/mapFile.js';
 import type { TaskKind, Tasks } from '../../../storage/jobs/messages.js';
 import { findChain } from '../../../storage/jobs/restoreTask.js';
 import { newTasks, type Task } from '../../../storage/jobs/tasks.js';
-import { BLOCK_BYTES, GROUP_BLOCKS } from '../../../storage/layers/map.js';
+import { BLOCK_BYTES, GROUP_BLOCKS, REGION_BYTES } from '../../../storage/layers/map.js';
+import type { LayerOpening } from '../../../storage/volume/opening.js';
 import { Recorder } from './recorder.js';
 import { Rig, TestSlices, buffer, checksum, type Model } from './rig.js';
 
@@ -166,6 +168,17 @@ export const STORIES: readonly Story[] = [
     job: rig => restore(rig, 'other'),
   },
   {
+    name: 'a prune',
+    before: async rig => {
+      await backedUp(rig);
+      await run(rig, backup(rig));
+      rig.write('disk', 7, 6, 500);
+      await run(rig, backup(rig, { full: true }));
+    },
+    job: rig => ({ kind: 'prune', source: { directory: target(rig) }, keep: { last: 1 } }),
+    backups: 1,
+  },
+  {
     name: 'a scrub',
     before: layered,
     job: () => ({ kind: 'scrub', pool: POOL }),
@@ -214,11 +227,22 @@ export async function tell(story: Story, fail: Recorder['fail'] = () => null): P
   }
 }
 
+/** What it says of all its groups is so. */
+function isTrue({ mapFd, uuid, size_bytes }: LayerOpening): boolean {
+  if (mapFd < 0) return true;
+  const map = new MapFile(mapFd, uuid, checksum.pageSum);
+  if (!map.group(0).state.clean) return true;
+  for (let region = 0; region * REGION_BYTES < size_bytes; region++) if (map.isOpen(region)) return false;
+  return true;
+}
+
 /** What is wrong with what a crash or an error left; null: nothing. */
 export async function judge(rig: Rig, kept: Kept): Promise<string | null> {
   try {
     const faults = rig.faults();
     if (faults.length > 0) return faults.join('; ');
+    for (const { opening } of rig.layers.values())
+      if (!isTrue(opening)) return `layer ${opening.uuid} says that it is clean, and has open regions`;
     const slices = new TestSlices();
     await run(rig, { kind: 'scrub', pool: POOL }, slices);
     // A page that was being written when the power went; the other one is whole.
