@@ -43,6 +43,12 @@ export class Catalog {
   /** Layers on which nothing stands. */
   #loose = new Set<string>();
   #shares: Shares | null = null;
+  /** Of chains, as far as they were asked for; forgotten when one is shortened. */
+  #depths = new Map<string, number>();
+  /** Which volume was made before which. */
+  #age = new Map<string, number>();
+  #madeCount = 0;
+  #names = new Map<string, Map<string, SnapshotRecord>>();
 
   apply(changes: readonly Change[]): void {
     this.#shares = null;
@@ -96,6 +102,30 @@ export class Catalog {
     return out;
   }
 
+  snapshotNamed(volume: string, name: string): SnapshotRecord | undefined {
+    return this.#names.get(volume)?.get(name);
+  }
+
+  /** How many layers `chain` has. */
+  depthOf(layer: string): number {
+    const path: string[] = [];
+    const seen = new Set<string>();
+    let below = 0;
+    for (let next: string | null = layer; next !== null && !seen.has(next);) {
+      const known = this.#depths.get(next);
+      const record = this.layers.get(next);
+      if (known !== undefined || record === undefined) {
+        below = known ?? 0;
+        break;
+      }
+      seen.add(next);
+      path.push(next);
+      next = record.parent;
+    }
+    for (let i = path.length - 1; i >= 0; i--) this.#depths.set(path[i]!, ++below);
+    return below;
+  }
+
   view(volume: VolumeRecord): VolumeView {
     const alone = this.#ownIfAlone(volume);
     const shares = alone === null ? this.#findShares() : null;
@@ -103,13 +133,8 @@ export class Catalog {
       record,
       clones: shares?.clones.get(record.uuid) ?? NONE,
     }));
-    const depth = this.chain(volume.top).length;
-    return {
-      own: alone ?? shares?.own.get(volume.uuid) ?? NONE,
-      snapshots,
-      parent: shares === null ? null : this.#parentOf(volume),
-      depth,
-    };
+    const own = alone ?? shares?.own.get(volume.uuid) ?? NONE;
+    return { own, snapshots, parent: this.#parentOf(volume), depth: this.depthOf(volume.top) };
   }
 
   /** Layers that no volume and no snapshot reaches. Costs no more than there are. */
@@ -173,6 +198,9 @@ export class Catalog {
 
   #setLayer(layer: LayerRecord): void {
     const before = this.layers.get(layer.uuid);
+    // Also where one becomes known that others stand on.
+    if (before === undefined ? this.#uses.has(layer.uuid) : before.parent !== layer.parent)
+      this.#depths.clear();
     this.#move(before?.parent ?? null, layer.parent);
     this.layers.set(layer.uuid, layer);
     if ((this.#uses.get(layer.uuid) ?? 0) === 0) this.#loose.add(layer.uuid);
@@ -181,6 +209,7 @@ export class Catalog {
   #setVolume(volume: VolumeRecord): void {
     const before = this.volumes.get(volume.uuid);
     if (before !== undefined && this.#byName.get(before.name) === before) this.#byName.delete(before.name);
+    if (before === undefined) this.#age.set(volume.uuid, this.#madeCount++);
     this.#leaveTop(before);
     this.#move(before?.top ?? null, volume.top);
     this.#atTop.set(volume.top, volume);
@@ -198,10 +227,16 @@ export class Catalog {
     this.snapshots.set(snapshot.uuid, snapshot);
     addTo(this.#ofVolume, snapshot.volume, snapshot);
     addTo(this.#ofLayer, snapshot.layer, snapshot);
+    if (before !== undefined) this.#forgetName(before);
+    const names = this.#names.get(snapshot.volume);
+    if (names === undefined) this.#names.set(snapshot.volume, new Map([[snapshot.name, snapshot]]));
+    else names.set(snapshot.name, snapshot);
   }
 
   #drop(kind: 'layer' | 'volume' | 'snapshot', uuid: string): void {
     if (kind === 'layer') {
+      if ((this.#uses.get(uuid) ?? 0) > 0) this.#depths.clear();
+      this.#depths.delete(uuid);
       this.#move(this.layers.get(uuid)?.parent ?? null, null);
       this.layers.delete(uuid);
       this.#loose.delete(uuid);
@@ -209,6 +244,7 @@ export class Catalog {
       const snapshot = this.snapshots.get(uuid);
       if (snapshot === undefined) return;
       this.#move(snapshot.layer, null);
+      this.#forgetName(snapshot);
       removeFrom(this.#ofVolume, snapshot.volume, uuid);
       removeFrom(this.#ofLayer, snapshot.layer, uuid);
       this.snapshots.delete(uuid);
@@ -219,7 +255,14 @@ export class Catalog {
       this.#move(volume.top, null);
       if (this.#byName.get(volume.name) === volume) this.#byName.delete(volume.name);
       this.volumes.delete(uuid);
+      this.#age.delete(uuid);
     }
+  }
+
+  #forgetName(snapshot: SnapshotRecord): void {
+    const names = this.#names.get(snapshot.volume);
+    if (names?.get(snapshot.name) === snapshot) names.delete(snapshot.name);
+    if (names?.size === 0) this.#names.delete(snapshot.volume);
   }
 
   #leaveTop(volume: VolumeRecord | undefined): void {
@@ -246,12 +289,15 @@ export class Catalog {
     return [top, ...this.snapshotsOf(uuid).map(({ layer }) => layer)];
   }
 
-  /** All layers that the volume and its snapshots reach; null: something else stands on one of them too. */
+  /**
+   * Layers that count as the volume's, where that is seen without looking at others: above what is the snapshot of an older one,
+   * nothing of others stands on them. null: it is not.
+   */
   #ownIfAlone(volume: VolumeRecord): string[] | null {
     /** Uses of a layer that come from this volume. */
     const ours = new Map<string, number>();
     for (const root of this.#roots(volume)) {
-      for (let next: string | null = root; next !== null;) {
+      for (let next: string | null = root; next !== null && !this.#isOlders(next, volume);) {
         const uses = ours.get(next);
         ours.set(next, (uses ?? 0) + 1);
         if (uses !== undefined) break;
@@ -260,6 +306,15 @@ export class Catalog {
     }
     for (const [uuid, uses] of ours) if (uses !== this.#uses.get(uuid)) return null;
     return [...ours.keys()].filter(uuid => this.layers.has(uuid));
+  }
+
+  /** It is a snapshot of a volume that was made before. */
+  #isOlders(layer: string, { uuid }: VolumeRecord): boolean {
+    const at = this.#ofLayer.get(layer);
+    if (at === undefined) return false;
+    for (const { volume } of at.values())
+      if (this.volumes.has(volume) && this.#age.get(volume)! < this.#age.get(uuid)!) return true;
+    return false;
   }
 
   #findShares(): Shares {
@@ -299,10 +354,13 @@ export class Catalog {
     const seen = new Set<string>();
     for (let next: string | null = volume.top; next !== null && !seen.has(next);) {
       seen.add(next);
-      const found = this.snapshotsAt(next).filter(
-        one => one.volume !== volume.uuid && this.volumes.has(one.volume),
-      );
-      if (found.length > 0) return found;
+      const at = this.#ofLayer.get(next);
+      if (at !== undefined && (at.size > 1 || !isOf(at, volume))) {
+        const found = [...at.values()].filter(
+          one => one.volume !== volume.uuid && this.volumes.has(one.volume),
+        );
+        if (found.length > 0) return found;
+      }
       next = this.layers.get(next)?.parent ?? null;
     }
     return [];
@@ -319,4 +377,9 @@ function removeFrom(map: Map<string, Map<string, SnapshotRecord>>, key: string, 
   const some = map.get(key);
   some?.delete(uuid);
   if (some?.size === 0) map.delete(key);
+}
+
+function isOf(at: ReadonlyMap<string, SnapshotRecord>, { uuid }: VolumeRecord): boolean {
+  for (const { volume } of at.values()) if (volume !== uuid) return false;
+  return true;
 }

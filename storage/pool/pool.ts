@@ -168,7 +168,7 @@ export class Pool {
   }
 
   requireSnapshot(volume: VolumeRecord, name: string): SnapshotRecord {
-    const found = this.snapshots(volume).find(snapshot => snapshot.name === name);
+    const found = this.#catalog.snapshotNamed(volume.uuid, name);
     if (found === undefined)
       throw new StorageError('SNAPSHOT_UNKNOWN', `volume ${volume.name} has no snapshot ${name}`);
     return found;
@@ -323,7 +323,7 @@ export class Pool {
         'SNAPSHOT_NAME_INVALID',
         `"${name}" cannot name a snapshot: 1 to 63 letters, digits, dots, hyphens and underscores, no dot first`,
       );
-    if (this.snapshots(volume).some(snapshot => snapshot.name === name))
+    if (this.#catalog.snapshotNamed(volume.uuid, name) !== undefined)
       throw new StorageError('SNAPSHOT_EXISTS', `volume ${volume.name} has a snapshot ${name} already`);
     const { uuid, size_bytes } = volume;
     const createdAt_ms = this.#now_ms();
@@ -517,7 +517,7 @@ export class Pool {
     checksums: boolean;
     preallocated: boolean;
   }): LayerRecord {
-    if (parts.parent !== null && this.chain(parts.parent).length >= LAYERS_MAX_COUNT)
+    if (parts.parent !== null && this.#catalog.depthOf(parts.parent) >= LAYERS_MAX_COUNT)
       throw new StorageError(
         'SNAPSHOT_FAILED',
         `a chain of more than ${LAYERS_MAX_COUNT} layers cannot be kept: delete snapshots, and wait until they are merged`,

@@ -1,7 +1,7 @@
 /** The catalogue's text: what is written is read, a torn end is dropped, damage in the middle is told, and nothing throws. */
 import fc from 'fast-check';
 import t from 'tap';
-import type { Change, LayerRecord, VolumeRecord } from '../../../storage/pool/catalog.js';
+import { Catalog, type Change, type LayerRecord, type VolumeRecord } from '../../../storage/pool/catalog.js';
 import { batchLine, headLine, replay } from '../../../storage/pool/catalogText.js';
 
 const POOL = '00000000-0000-4000-8000-000000000000';
@@ -137,6 +137,130 @@ void t.test('whatever bytes: it does not throw, and counts no more than there is
       return length_bytes <= bytes.length;
     }),
     { numRuns: 2000 },
+  );
+  t.pass();
+});
+
+/** As view says it, the slow way: all of everything. */
+function slowView(catalog: Catalog, volume: VolumeRecord): unknown {
+  const reach = (one: VolumeRecord): Set<string> =>
+    new Set(
+      [one.top, ...catalog.snapshotsOf(one.uuid).map(snapshot => snapshot.layer)].flatMap(root =>
+        catalog.chain(root).map(layer => layer.uuid),
+      ),
+    );
+  const volumes = [...catalog.volumes.values()];
+  const older = volumes.slice(
+    0,
+    volumes.findIndex(one => one.uuid === volume.uuid),
+  );
+  const taken = new Set(older.flatMap(one => [...reach(one)]));
+  const below = (one: VolumeRecord): string[] => {
+    for (const { uuid: at } of catalog.chain(one.top)) {
+      const found = [...catalog.snapshots.values()].filter(
+        snapshot =>
+          snapshot.layer === at && snapshot.volume !== one.uuid && catalog.volumes.has(snapshot.volume),
+      );
+      if (found.length > 0) return found.map(snapshot => snapshot.uuid);
+    }
+    return [];
+  };
+  const parent = catalog.snapshots.get(below(volume)[0] ?? '');
+  return {
+    own: [...reach(volume)].filter(at => !taken.has(at)).sort(),
+    clones: catalog
+      .snapshotsOf(volume.uuid)
+      .map(({ uuid: at }) => volumes.filter(one => below(one).includes(at)).map(one => one.name)),
+    parent:
+      parent === undefined
+        ? null
+        : { volume: catalog.volumes.get(parent.volume)!.name, snapshot: parent.name },
+    depth: catalog.chain(volume.top).length,
+  };
+}
+
+void t.test('what is told of a volume is what the slow way tells, whatever was done', async t => {
+  const step = fc.tuple(fc.nat(7), fc.nat(30), fc.nat(30));
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 40 }), steps => {
+      const catalog = new Catalog();
+      let n = 100;
+      const pick = <T>(from: Iterable<T>, i: number): T | undefined =>
+        [...from][i % Math.max(1, [...from].length)];
+      for (const [what, i, j] of steps) {
+        const some = pick(catalog.volumes.values(), i);
+        const at = pick(catalog.snapshots.values(), j);
+        const top: Change = { do: 'layer', layer: { ...layer(++n, null), parent: null } };
+        const on = (parent: string): Change => ({ do: 'layer', layer: { ...layer(n, null), parent } });
+        if (some === undefined || what === 0)
+          catalog.apply([top, { do: 'volume', volume: volume(++n, `v${n}`, n - 1) }]);
+        else if (what === 1) {
+          const taken = {
+            uuid: uuid(++n),
+            volume: some.uuid,
+            name: `s${n}`,
+            layer: some.top,
+            size_bytes: 8192,
+            createdAt_ms: 1,
+            labels: {},
+          };
+          const above: Change = { do: 'layer', layer: { ...layer(++n, null), parent: some.top } };
+          catalog.apply([
+            above,
+            { do: 'volume', volume: { ...some, top: uuid(n) } },
+            { do: 'snapshot', snapshot: taken },
+          ]);
+        } else if (what === 2 && at !== undefined)
+          catalog.apply([on(at.layer), { do: 'volume', volume: volume(++n, `c${n}`, n - 1) }]);
+        else if (what === 3 && at !== undefined) {
+          const owner = catalog.volumes.get(at.volume);
+          if (owner !== undefined)
+            catalog.apply([on(at.layer), { do: 'volume', volume: { ...owner, top: uuid(n) } }]);
+        } else if (what === 4 && at !== undefined)
+          catalog.apply([{ do: 'drop', kind: 'snapshot', uuid: at.uuid }]);
+        else if (what === 5)
+          catalog.apply([
+            ...catalog
+              .snapshotsOf(some.uuid)
+              .map((one): Change => ({ do: 'drop', kind: 'snapshot', uuid: one.uuid })),
+            { do: 'drop', kind: 'volume', uuid: some.uuid },
+          ]);
+        else if (what === 6) {
+          // As a merge: what stood on the parent of a layer stands on what is below it.
+          const upper = pick(catalog.layers.values(), j);
+          const lower = upper?.parent == null ? undefined : catalog.layers.get(upper.parent);
+          if (upper !== undefined && lower !== undefined)
+            catalog.apply([{ do: 'layer', layer: { ...upper, parent: lower.parent } }]);
+        } else
+          catalog.apply(
+            catalog
+              .unreachable()
+              .map(({ uuid: gone }): Change => ({ do: 'drop', kind: 'layer', uuid: gone })),
+          );
+        for (const one of catalog.volumes.values()) {
+          const { own, snapshots, parent, depth } = catalog.view(one);
+          const told = { own: [...own].sort(), clones: snapshots.map(({ clones }) => clones), parent, depth };
+          if (JSON.stringify(told) !== JSON.stringify(slowView(catalog, one)))
+            throw new Error(
+              `${one.name}: ${JSON.stringify(told)} is not ${JSON.stringify(slowView(catalog, one))}`,
+            );
+        }
+        const reached = new Set(
+          [
+            ...[...catalog.volumes.values()].map(one => one.top),
+            ...[...catalog.snapshots.values()].map(one => one.layer),
+          ].flatMap(root => catalog.chain(root).map(one => one.uuid)),
+        );
+        const loose = catalog
+          .unreachable()
+          .map(one => one.uuid)
+          .sort();
+        const wanted = [...catalog.layers.keys()].filter(one => !reached.has(one)).sort();
+        if (loose.join() !== wanted.join())
+          throw new Error(`unreachable: ${loose.join()} is not ${wanted.join()}`);
+      }
+    }),
+    { numRuns: 200 },
   );
   t.pass();
 });
