@@ -24,6 +24,8 @@ import type { TlsOpening } from '../volume/opening.js';
 import type { Reactor, Watcher } from '../volume/reactor.js';
 
 const ACCEPTS_LIMIT = 64;
+/** Steps of TLS handshakes in a turn: one takes a millisecond or more, and those who are served wait meanwhile. */
+const SHAKES_LIMIT = 4;
 /** Failed TLS handshakes are told so often at most. */
 const TLS_FAILURE_INTERVAL_MS = 1000;
 /** After accept failed for want of descriptors or memory, listeners rest so long. */
@@ -137,6 +139,8 @@ export class Client implements Channel, TlsDoor<Offered>, Watcher {
 
   ready(events: number): void {
     const { connection, secure } = this;
+    // epoll tells of it again in the next turn.
+    if (connection.shaking && !this.#clients.mayShake()) return;
     const gone = (events & (EPOLLHUP | EPOLLERR)) !== 0;
     const canRead = (events & EPOLLIN) !== 0;
     const canWrite = (events & EPOLLOUT) !== 0;
@@ -175,6 +179,8 @@ export class Clients {
   /** Clients from the network, by address. */
   #perAddress = new Map<string, number>();
 
+  /** Steps of TLS handshakes in this turn. */
+  #shakes = 0;
   /** TLS handshakes that failed and were not told. */
   #untold = 0;
   #nextTold_ms = -Infinity;
@@ -206,6 +212,10 @@ export class Clients {
 
   renewTls(listenerId: number, opening: TlsOpening): void {
     this.#listeners.get(listenerId)?.tls?.renew(opening);
+  }
+
+  mayShake(): boolean {
+    return this.#shakes++ < SHAKES_LIMIT;
   }
 
   tlsFailed(client: Client, reason: string): void {
@@ -320,6 +330,7 @@ export class Clients {
 
   /** At the end of a turn: everybody who was touched in it. */
   settle(): void {
+    this.#shakes = 0;
     for (let i = 0; i < this.#touched.length; i++) this.#settle(this.#touched[i]!);
     this.#touched.length = 0;
   }

@@ -73,7 +73,6 @@ export class Connection<O extends ServedOffer = ServedOffer> {
   #parts: ConnectionParts<O>;
   #channel: Channel;
   #secure: SecureChannel | null = null;
-  /** In the TLS handshake. */
   #shaking = false;
   #notedPlaintext = false;
   #out: Output;
@@ -100,6 +99,11 @@ export class Connection<O extends ServedOffer = ServedOffer> {
 
   get handshaking(): boolean {
     return this.#negotiation !== null;
+  }
+
+  /** In the TLS handshake. */
+  get shaking(): boolean {
+    return this.#shaking;
   }
 
   /** It ends: nothing more is taken from the client, or only to be refused. */
