@@ -109,6 +109,12 @@ function fieldsOf(volume: VolumeView): [string, string][] {
     const left = mirror.left_bytes > 0 ? `${formatBytes(mirror.left_bytes)} to copy` : '';
     fields.push(['Mirror', [mirror.state, left, mirror.reason ?? ''].filter(Boolean).join(', ')]);
   }
+  const { throttledCount = 0, throttled_ms = 0 } = volume;
+  if (throttledCount > 0)
+    fields.push([
+      'Held back',
+      `${throttledCount} requests by its limits, for ${(throttled_ms / 1000).toFixed(1)} s altogether`,
+    ]);
   fields.push(['Labels', labelText(volume.labels)]);
   fields.push(['Configured', volume.configured ? 'yes' : 'no']);
   fields.push(['Used by', volume.usedBy.join(', ') || '-']);
@@ -118,15 +124,14 @@ function fieldsOf(volume: VolumeView): [string, string][] {
 
 function snapshotLines(session: Session, { snapshots = [] }: Pick<VolumeView, 'snapshots'>): string[] {
   const now_ms = Date.now();
-  const rows = snapshots
-    .toSorted((a, b) => a.createdAt_ms - b.createdAt_ms)
-    .map(one => [
-      one.name,
-      formatAge(now_ms - one.createdAt_ms),
-      formatBytes(one.size_bytes),
-      formatBytes(one.allocated_bytes),
-      one.clones.join(',') || '-',
-      labelText(one.labels),
-    ]);
+  // As weft-storage lists them: in the order in which they were made, whatever the clock did meanwhile.
+  const rows = snapshots.map(one => [
+    one.name,
+    formatAge(now_ms - one.createdAt_ms),
+    formatBytes(one.size_bytes),
+    formatBytes(one.allocated_bytes),
+    one.clones.join(',') || '-',
+    labelText(one.labels),
+  ]);
   return formatTable(['SNAPSHOT', 'AGE', 'SIZE', 'ALONE', 'CLONES', 'LABELS'], rows, session.out);
 }

@@ -25,6 +25,8 @@ const VOLUME = {
   state: 'damaged',
   reason: 'a block cannot be read',
   checksumErrors: 3,
+  throttledCount: 12,
+  throttled_ms: 3400,
   parent: { volume: 'golden', snapshot: 'v1' },
   depth: 3,
   snapshots: [SNAPSHOT],
@@ -101,6 +103,7 @@ await t.test('looking', async t => {
     /Cloned from: +golden@v1/,
     /Mirror: +degraded, 4 KiB to copy, its other side is away/,
     /Damaged blocks: +3 found/,
+    /Held back: +12 requests by its limits, for 3\.4 s/,
     /Running on: +machine alice/,
     /monday +\d+d +1 GiB +4 KiB +web-test +why=upgrade/,
   ])
