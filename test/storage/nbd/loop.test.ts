@@ -275,6 +275,40 @@ void t.test('more connections than the limit are refused, and places come free',
   t.equal(rig.hear(rig.enter())?.length, 0);
 });
 
+void t.test('a TLS handshake has no more time than any other', async t => {
+  const rig = new Rig(t);
+  const address = path.join(path.dirname(rig.path), 'tls');
+  const psk = new Map([['someone', '00'.repeat(32)]]);
+  const none = { certificate: null, key: null, authority: null, pskIdentity: null, serverName: null };
+  rig.send({
+    type: 'listen',
+    listenerId: 8,
+    fd: listenUnix(address, { backlog: 64 }),
+    tcp: false,
+    tls: { ...none, psk },
+  });
+  rig.turns(1);
+  const fds = [connectUnix(address), connectUnix(address)];
+  rig.turns(1);
+  for (const fd of fds) rig.say(fd, Buffer.concat([flags(3), option(wire.NBD_OPT.STARTTLS)]));
+  rig.turns(3);
+  for (const fd of fds) t.equal(rig.hear(fd)?.length, 18 + 20);
+  // The beginning of a record that never ends, a byte at a time.
+  const hello = Buffer.from('16030102000100', 'hex');
+  for (let i = 0; i < hello.length; i++) {
+    rig.now_ms += HANDSHAKE_LIMIT_MS / 20;
+    rig.say(fds[0]!, hello.subarray(i, i + 1));
+    rig.turns(2);
+  }
+  t.equal(rig.server('connections'), 2);
+  rig.now_ms += HANDSHAKE_LIMIT_MS;
+  rig.turns(2);
+  t.equal(rig.server('connections'), 0);
+  t.equal(rig.server('handshakeTimeouts'), 2);
+  t.equal(rig.server('tlsHandshakes'), 0);
+  for (const fd of fds) close(fd);
+});
+
 void t.test('an address may not take the places of all others', async t => {
   const rig = new Rig(t);
   const port = 20_000 + (process.pid % 20_000);
