@@ -73,6 +73,8 @@ export class PoolDesk implements JobDesk {
       const due = [...pool.log.catalog.layers.values()].filter(layer => {
         const child = onlyChildOf(plan, layer);
         if (child === null || this.#isTaken(layer.uuid) || this.#isTaken(child.uuid)) return false;
+        // Of what has lost a part, what is left must not be mixed up.
+        if (pool.layers.lost(layer.uuid) !== null || pool.layers.lost(child.uuid) !== null) return false;
         return !plan.tops.has(child.uuid) || isWorthFreezing(pool, layer, child);
       });
       return due.map(({ uuid }) => ({ pool: name, layer: uuid }));

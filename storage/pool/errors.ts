@@ -19,6 +19,30 @@ export function toStorageError(error: unknown, what: string): StorageError {
       return new StorageError('VOLUME_NO_SPACE', `${what}: the file system is full: make room there`, {
         cause: error,
       });
+    case 'EROFS':
+      return new StorageError('POOL_IO', `${what}: the file system is read-only: mount it for writing`, {
+        cause: error,
+      });
+    case 'EACCES':
+    case 'EPERM':
+      return new StorageError(
+        'POOL_IO',
+        `${what}: ${told.message}: it belongs to another user, or is protected: give it to the user of weft-storage (chown -R, mode 0700)`,
+        { cause: error },
+      );
+    case 'EOPNOTSUPP':
+      return new StorageError(
+        'POOL_IO',
+        `${what}: the file system cannot do that: take one with sparse files, as ext4, XFS, Btrfs`,
+        { cause: error },
+      );
+    case 'EMFILE':
+    case 'ENFILE':
+      return new StorageError(
+        'POOL_IO',
+        `${what}: too many files are open (each layer in use takes two): raise the limit (LimitNOFILE=, ulimit -n), or export fewer volumes`,
+        { cause: error },
+      );
     default:
       return new StorageError('POOL_IO', `${what}: ${told.message}`, { cause: error });
   }

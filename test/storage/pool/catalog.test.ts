@@ -228,7 +228,7 @@ void t.test('what is told of a volume is what the slow way tells, whatever was d
         else if (what === 6) {
           // As a merge: what stood on the parent of a layer stands on what is below it.
           const upper = pick(catalog.layers.values(), j);
-          const lower = upper?.parent == null ? undefined : catalog.layers.get(upper.parent);
+          const lower = catalog.layers.get(upper?.parent ?? '');
           if (upper !== undefined && lower !== undefined)
             catalog.apply([{ do: 'layer', layer: { ...upper, parent: lower.parent } }]);
         } else
