@@ -51,7 +51,8 @@ function source(
       return {
         name,
         measure: async ({ size_bytes }) => {
-          const { pid, uri, stop } = await up(`${name}${runs++}`, size_bytes);
+          const server = await up(`${name}${runs++}`, size_bytes);
+          const { pid, uri } = server;
           const sample = await meter(
             () => cpuTimeOfAll_s(pid),
             async () => {
@@ -69,7 +70,7 @@ function source(
               return { value, seconds: (performance.now() - from_ms) / 1000 };
             },
           );
-          await stop();
+          await server.stop();
           return sample;
         },
       };

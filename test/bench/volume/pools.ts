@@ -17,7 +17,7 @@ import { Pool } from '../../../storage/pool/pool.js';
 import { kernelFiles, type PoolFiles } from '../../../storage/pool/files.js';
 import { O_CREAT, O_EXCL, O_RDWR, closeFile, ftruncate, openFile } from '../../../storage/pool/file.js';
 import type { Lab } from '../../lab/harness/lab.js';
-import { cpuTimeOfAll_s } from '../../lab/harness/processes.js';
+import { cpuTimeOfAll_s, run } from '../../lab/harness/processes.js';
 import { OURS, group, median, meter } from '../bench.js';
 import type { Case, Contender, ContenderSource, Group } from '../bench.js';
 import { GIB, Place, resident_bytes, timed_ms } from './plane.js';
@@ -113,6 +113,9 @@ class Many implements Contender<PoolCase> {
     const volumes = Array.from({ length: how === '-exported' ? count : 1 }, (_, i) => `v${i}`);
     const from_ms = performance.now();
     const place = await Place.start(this.#lab, `p${this.#runs++}`, pool);
+    // Two descriptors for each volume; who is not root keeps the limit that there is, and is told by the server.
+    if (volumes.length > 1000)
+      await run(['prlimit', `--pid=${place.pid}`, '--nofile=65536:65536'], { mayFail: true });
     await place.serve(volumes);
     await greeted(place.socket);
     this.#up = { key, place, opened_ms: performance.now() - from_ms };

@@ -125,7 +125,7 @@ class Ours implements Contender<SnapshotCase> {
       return timed_ms(() => this.#place.snapshot(disk, `s${index}`));
     });
     for (let index = 0; index < count; index++) await this.#place.deleteSnapshot(disk, `s${index}`);
-    await this.#place.settled();
+    await this.#place.settled(this.#options.quick ? 3000 : 30_000);
     return value;
   }
 
@@ -139,7 +139,7 @@ class Ours implements Contender<SnapshotCase> {
     });
     for (let index = 0; index < count; index++) await this.#place.destroy(`clone${index}`);
     await this.#place.deleteSnapshot(disk, 'base');
-    await this.#place.settled();
+    await this.#place.settled(this.#options.quick ? 3000 : 30_000);
     return value;
   }
 
@@ -162,7 +162,7 @@ class Ours implements Contender<SnapshotCase> {
       );
     });
     await this.#place.deleteSnapshot(disk, 'n');
-    await this.#place.settled();
+    await this.#place.settled(this.#options.quick ? 3000 : 30_000);
     return took_ms;
   }
 
@@ -257,8 +257,16 @@ function files(name: string, trick: Trick): ContenderSource<SnapshotCase> {
 
 const overlay = (image: string): string => `${image}.overlay`;
 const create = (image: string): string[] => [
-  ...['qemu-img', 'create', '-q', '-f', 'qcow2'],
-  ...['-b', image, '-F', 'raw', overlay(image)],
+  'qemu-img',
+  'create',
+  '-q',
+  '-f',
+  'qcow2',
+  '-b',
+  image,
+  '-F',
+  'raw',
+  overlay(image),
 ];
 
 function noReflink(): string | false {
