@@ -4,7 +4,8 @@
  */
 import type { Chunk } from './chunks.js';
 import type { LongWrite } from './longWrite.js';
-import { NBD_CMD_FLUSH } from './wire.js';
+import type { ZeroHow } from '../volume/volume.js';
+import { NBD_CMD_FLAG_FAST_ZERO, NBD_CMD_FLAG_NO_HOLE, NBD_CMD_FLUSH } from './wire.js';
 
 /** Pieces of one read that are still to be answered. */
 export interface PieceGroup {
@@ -112,4 +113,17 @@ function newOperation(): Operation {
     inBlocks: false,
     total: 0,
   };
+}
+
+const ZERO_HOW: readonly ZeroHow[] = [
+  { mayUnmap: true, fastOnly: false },
+  { mayUnmap: false, fastOnly: false },
+  { mayUnmap: true, fastOnly: true },
+  { mayUnmap: false, fastOnly: true },
+];
+
+/** What the flags of NBD_CMD_WRITE_ZEROES ask for. */
+export function howToZero(flags: number): ZeroHow {
+  const noHole = (flags & NBD_CMD_FLAG_NO_HOLE) !== 0 ? 1 : 0;
+  return ZERO_HOW[noHole + ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0 ? 2 : 0)]!;
 }

@@ -37,14 +37,14 @@ import {
   SLICE_BYTES,
 } from './limits.js';
 import { LongWrite } from './longWrite.js';
-import { Operations, type Operation } from './operation.js';
+import { Operations, howToZero, type Operation } from './operation.js';
 import type { FileSource, Output } from './output.js';
 import { layRead } from './readReply.js';
 import { Replies } from './replies.js';
 import { BLOCK_BYTES, SlowReads } from './slowReads.js';
 import { BAD_CONTEXT_LIST, SHUTTING_DOWN, nbdError, validate, type Agreed } from './validate.js';
 import { failure } from './words.js';
-import { ERRNO, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
+import { ERRNO, type Volume, type Waiter } from '../volume/volume.js';
 import {
   EXTENDED_REQUEST_BYTES,
   NBD_CMD_BLOCK_STATUS,
@@ -53,7 +53,6 @@ import {
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
-  NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLAG_PAYLOAD_LEN,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
@@ -531,8 +530,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     operation.done += length;
     operation.piecesLeft = 1;
     if (type === NBD_CMD_TRIM) return this.#volume.trim(at, length, this, token);
-    if (type === NBD_CMD_WRITE_ZEROES)
-      return this.#volume.zero(at, length, ZERO_HOW[zeroHow(flags)]!, this, token);
+    if (type === NBD_CMD_WRITE_ZEROES) return this.#volume.zero(at, length, howToZero(flags), this, token);
     // A hint: what comes later would only drive out what came first.
     operation.done = operation.length;
     this.#volume.cache(at, length, this, token);
@@ -583,15 +581,3 @@ const COUNTER_OF: Readonly<Record<number, number>> = {
   [NBD_CMD_CACHE]: AT_EXPORT.caches,
   [NBD_CMD_WRITE_ZEROES]: AT_EXPORT.zeroes,
 };
-
-/** By zeroHow(flags). */
-const ZERO_HOW: readonly ZeroHow[] = [
-  { mayUnmap: true, fastOnly: false },
-  { mayUnmap: false, fastOnly: false },
-  { mayUnmap: true, fastOnly: true },
-  { mayUnmap: false, fastOnly: true },
-];
-
-function zeroHow(flags: number): number {
-  return ((flags & NBD_CMD_FLAG_NO_HOLE) !== 0 ? 1 : 0) + ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0 ? 2 : 0);
-}
