@@ -12,6 +12,7 @@ import type { KernelIo } from '../layers/kernelIo.js';
 import { LayeredVolume } from '../layers/layeredVolume.js';
 import type { RegionBudget } from '../layers/regions.js';
 import type { HeldVolume, LayersChange } from '../nbd/mail.js';
+import type { LayersHow } from '../nbd/messages.js';
 import { FileVolume } from '../pool/fileVolume.js';
 import { AlignedVolume } from '../remote/aligned.js';
 import { openRemote } from '../remote/loop.js';
@@ -22,7 +23,7 @@ import type { MirrorLeg, MirrorStatus } from '../volume/mirrorParts.js';
 import type { LayersOpening, MirrorOpening, SingleOpening, VolumeOpening } from '../volume/opening.js';
 import type { Reactor } from '../volume/reactor.js';
 import type { SlowIo } from '../volume/slowIo.js';
-import type { Memory, Volume, VolumeState } from '../volume/volume.js';
+import { ERRNO, type Memory, type Volume, type VolumeState } from '../volume/volume.js';
 
 export interface BuilderParts {
   readonly io: KernelIo;
@@ -173,9 +174,10 @@ export class Builder {
 
 /** See `changeLayers` of nbd/messages.ts. What changes together is held still together. */
 export function changeLayers(
-  how: 'snapshot' | 'replace' | 'content',
+  how: LayersHow,
   changes: readonly { held: Built; base: LayersOpening }[],
 ): LayersChange {
+  if (how === 'expect') return expectContent(changes.map(({ held }) => held.mirror));
   const change = {
     result: 0,
     over: () =>
@@ -201,10 +203,23 @@ export function changeLayers(
       for (const { volume, base } of volumes) volume.replace(base);
     }
     for (const { volume } of volumes) volume.resume();
+    if (how === 'content') for (const { held } of changes) held.mirror?.contentChanged();
   };
   for (const { volume } of volumes)
     volume.pause(() => {
       if (--left === 0) exchange();
     });
+  return change;
+}
+
+function expectContent(mirrors: readonly (MirrorVolume | null)[]): LayersChange {
+  const change = {
+    result: 0,
+    over: () => {
+      const results = mirrors.map(mirror => mirror?.expectContent() ?? 0);
+      change.result = results.find(result => result < 0) ?? 0;
+      return change.result !== -ERRNO.EAGAIN;
+    },
+  };
   return change;
 }

@@ -4,7 +4,8 @@
  *
  *   snapshot   an empty top is committed (the chain reads the same) -> the data thread writes to it from one instant on, for all
  *              volumes of the request -> what was frozen is durable -> the name is committed -> answer
- *   rollback   an empty top above the snapshot's layer is committed -> the data thread takes it
+ *   rollback   an empty top above the snapshot's layer is committed -> the data thread takes it. Of a mirror: its journal says before
+ *              that everything may differ, and afterwards the other side gets all of it anew
  *   shrink     as a snapshot without a name, with a shorter top: what is cut off cannot come back
  *
  * The caller sees to it that one operation is done after the other.
@@ -70,6 +71,11 @@ export class Operations {
         throw new StorageError(
           'VOLUME_SHRINK',
           `volume ${name} has ${record.size_bytes} bytes and would lose what lies behind ${size_bytes}: say shrink as well if that is meant`,
+        );
+      if (this.#parts.isMirrored(poolName, name))
+        throw new StorageError(
+          'VOLUME_EXPORTED',
+          `volume ${name} of pool ${poolName} is mirrored and cannot be made smaller, as its other side would stay as long as it is: take the mirror away, make both smaller, and mirror them again`,
         );
       this.#requireIdle(poolName, name, 'made smaller');
       await this.#shrink(poolName, record, size_bytes);
@@ -159,9 +165,27 @@ export class Operations {
     const record = pool.require(name);
     const snapshot = pool.requireSnapshot(record, snapshotName);
     this.#requireIdle(poolName, name, 'rolled back');
-    const changed = pool.rollback(record, snapshot);
-    await this.takeContent(poolName, changed);
-    return changed;
+    if (!this.#parts.isMirrored(poolName, name)) {
+      const changed = pool.rollback(record, snapshot);
+      await this.takeContent(poolName, changed);
+      return changed;
+    }
+    const { used, nbd } = this.#parts;
+    const open = used.use(poolName, name, null, USER);
+    try {
+      const base = used.opening(open, record, open.layers);
+      const result = await nbd.changeLayers('expect', [{ volumeId: open.volumeId, base }]);
+      if (result < 0)
+        throw new StorageError(
+          'VOLUME_EXPORTED',
+          `volume ${name} of pool ${poolName} cannot be rolled back, as the first side of its mirror is not the good one now (${open.reason ?? `errno ${-result}`}): wait until both are the same`,
+        );
+      return pool.rollback(record, snapshot);
+    } finally {
+      // Also when nothing came of it: the mirror waits for it.
+      await this.takeContent(poolName, pool.require(name));
+      await used.leave(open, USER);
+    }
   }
 
   /** The catalogue says that the volume has other layers: the data thread takes them, where it has the volume open. */
@@ -251,11 +275,6 @@ export class Operations {
   }
 
   #requireIdle(pool: string, name: string, what: string): void {
-    if (this.#parts.isMirrored(pool, name))
-      throw new StorageError(
-        'VOLUME_EXPORTED',
-        `volume ${name} of pool ${pool} is mirrored and cannot be ${what}, as its other side would keep what it has: take the mirror away first`,
-      );
     const count = this.#parts.clients(pool, name);
     if (count > 0)
       throw new StorageError(

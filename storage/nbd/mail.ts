@@ -6,7 +6,7 @@
  */
 import type { Client, Clients } from './clients.js';
 import { DRAIN_LIMIT_MS } from './limits.js';
-import type { FromLoop, ToLoop } from './messages.js';
+import type { FromLoop, LayersHow, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import { Shutting } from './shutting.js';
 import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
@@ -38,7 +38,7 @@ export interface MailParts {
   readonly closedVolume: (held: HeldVolume) => void;
   readonly hostAddresses: (host: string, addresses: readonly string[]) => void;
   readonly changeLayers: (
-    how: 'snapshot' | 'replace' | 'content',
+    how: LayersHow,
     changes: readonly { held: HeldVolume; base: LayersOpening }[],
   ) => LayersChange;
   readonly isFinishing: (layer: string) => boolean;

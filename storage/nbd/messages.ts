@@ -7,6 +7,8 @@ import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '..
 import type { VolumeState } from '../volume/volume.js';
 import type { OfferRules } from './rules.js';
 
+export type LayersHow = 'snapshot' | 'replace' | 'expect' | 'content';
+
 export type ToLoop =
   /** Its fds stay the sender's; they may be closed after `closeVolume` is done. */
   | { type: 'openVolume'; volumeId: number; opening: VolumeOpening }
@@ -18,11 +20,13 @@ export type ToLoop =
    *   replace   the same content by other layers (some were merged). The layer that took up another keeps its uuid and has
    *             another map now: what is remembered of frozen layers' maps and of who has a block is read again. Done when
    *             no fd of a layer that is in no new chain is used any more
+   *   expect    nothing is changed yet: a mirror among them takes note that `content` will follow; done when that is durable.
+   *             -EBUSY: its first side is not the good one
    *   content   other content (rollback): the sender has seen to it that no client is connected. Done likewise
    */
   | {
       type: 'changeLayers';
-      how: 'snapshot' | 'replace' | 'content';
+      how: LayersHow;
       changes: { volumeId: number; base: LayersOpening }[];
       reply: number;
     }

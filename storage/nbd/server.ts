@@ -21,7 +21,7 @@ import { StorageError } from '../volume/errors.js';
 import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '../volume/opening.js';
 import { SERVER_COUNTERS, newCounters } from './counters.js';
 import { NbdError } from './errors.js';
-import type { FromLoop, ToLoop, VolumeTold } from './messages.js';
+import type { FromLoop, LayersHow, ToLoop, VolumeTold } from './messages.js';
 import type { OfferRules } from './rules.js';
 
 const RETRY_MS = 1000;
@@ -154,10 +154,7 @@ export class NbdServer {
   }
 
   /** See messages.ts; 0 or -errno. */
-  changeLayers(
-    how: 'snapshot' | 'replace' | 'content',
-    changes: { volumeId: number; base: LayersOpening }[],
-  ): Promise<number> {
+  changeLayers(how: LayersHow, changes: { volumeId: number; base: LayersOpening }[]): Promise<number> {
     return this.#ask(reply => ({ type: 'changeLayers', how, changes, reply }));
   }
 

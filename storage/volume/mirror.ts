@@ -65,6 +65,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
   clientCount = 0;
   #parts: MirrorParts;
   #ready = false;
+  #exchanging = false;
   #failed: string | null = null;
   #operations: (Operation | null)[] = [];
   #free: number[] = [];
@@ -108,6 +109,8 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
   }
 
   get mirrorStatus(): MirrorStatus {
+    // Which of them is good, and what may differ, is not known yet.
+    if (!this.#ready) return { state: 'resyncing', left_bytes: 0, reason: null };
     const { other } = this.sides;
     const state = other.state === 'in-sync' ? 'in-sync' : other.state === 'out' ? 'degraded' : 'resyncing';
     return {
@@ -174,6 +177,42 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
     this.journal.commit();
     this.sides.checkSizes();
     if (this.#failed === null) this.sides.resync();
+  }
+
+  /**
+   * What the first side holds is to be exchanged below it (a rollback), in two steps. This is the first: durably, everything may
+   * differ and the first side is the good one, so a crash in between copies all of it again, whether it was exchanged or not. Called until it
+   * does not answer -EAGAIN; -EBUSY: the first is not good, so what it holds would be lost. Then nothing is copied until
+   * `contentChanged`. No client may write meanwhile.
+   */
+  expectContent(): number {
+    if (!this.#ready) return -ERRNO.EAGAIN;
+    if (this.#failed !== null) return -ERRNO.EIO;
+    const { journal, sides } = this;
+    if (journal.good === 'second' || sides.legs[0].state !== 'in-sync') return -ERRNO.EBUSY;
+    if (!this.#exchanging) {
+      this.#exchanging = true;
+      this.#copier.hold(true);
+      this.#allDiffers();
+      journal.setGood('first');
+    }
+    return journal.mark(0, this.size_bytes) && journal.goodIsDurable ? 0 : -ERRNO.EAGAIN;
+  }
+
+  /** The second: it has been exchanged, or nothing came of it. */
+  contentChanged(): void {
+    if (!this.#exchanging) return;
+    this.#exchanging = false;
+    this.#allDiffers();
+    this.#copier.hold(false);
+  }
+
+  #allDiffers(): void {
+    const { other } = this.sides;
+    this.#cleaner.cancel();
+    this.#spoil(0, this.size_bytes);
+    if (other.state === 'in-sync') other.state = 'resyncing';
+    this.#tell();
   }
 
   /** A few times a second. */

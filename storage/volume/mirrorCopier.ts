@@ -35,6 +35,7 @@ export class MirrorCopier implements Waiter, LockWaiter {
   #now_ms: () => number;
   #step: Step = 'idle';
   #stopped = false;
+  #held = false;
   #repairs: Repair[] = [];
   #repair: Repair | null = null;
   #region = -1;
@@ -70,6 +71,12 @@ export class MirrorCopier implements Waiter, LockWaiter {
     this.#region = -1;
   }
 
+  /** Begins nothing until it is let go again. */
+  hold(held: boolean): void {
+    this.#held = held;
+    if (!held) this.proceed();
+  }
+
   stop(): void {
     this.#stopped = true;
   }
@@ -85,7 +92,7 @@ export class MirrorCopier implements Waiter, LockWaiter {
   }
 
   proceed(): void {
-    if (this.#step !== 'idle' || this.#stopped || this.#mirror.state === 'failed') return;
+    if (this.#step !== 'idle' || this.#stopped || this.#held || this.#mirror.state === 'failed') return;
     const now_ms = this.#now_ms();
     if (now_ms < this.#restUntil_ms || !this.#choose()) return;
     this.#begun_ms = now_ms;

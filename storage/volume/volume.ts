@@ -41,6 +41,7 @@ export const ERRNO = {
   EIO: 5,
   EAGAIN: 11,
   ENOMEM: 12,
+  EBUSY: 16,
   EINVAL: 22,
   EFBIG: 27,
   ENOSPC: 28,

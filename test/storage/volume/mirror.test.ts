@@ -7,6 +7,8 @@ import { ERRNO } from '../../../storage/volume/volume.js';
 import { Rig, Side } from './mirrorRig.js';
 import { MiB, exam, read, waitFor, write } from './suite.js';
 
+t.setTimeout(120_000);
+
 const BIG = 64 * MiB;
 const SMALL = 12 * MiB;
 
@@ -32,7 +34,7 @@ exam(t, 'mirror', () => {
 
 void t.test('what is written is on both sides, and a new mirror copies the first', async t => {
   const rig = new Rig(BIG);
-  t.equal(rig.volume.mirrorStatus.state, 'in-sync', 'before the journal is read nothing is told');
+  t.equal(rig.volume.mirrorStatus.state, 'resyncing', 'before the journal is read nothing is promised');
   write(rig, 5 * MiB, filled(100_000, 1));
   rig.turn();
   rig.synced();
@@ -297,3 +299,58 @@ function remade(bytes: Buffer, rig: Rig): Side {
   side.flush({ completed: () => undefined }, 0);
   return side;
 }
+
+/** Asked once a turn, as the loop does. */
+function expectContent(rig: Rig): number {
+  for (;;) {
+    const result = rig.volume.expectContent();
+    if (result !== -ERRNO.EAGAIN) return result;
+    rig.turn();
+  }
+}
+
+void t.test(
+  'what the first side holds is exchanged, and the second gets all of it, whatever crashes',
+  async t => {
+    for (const crash of ['never', 'before', 'after'] as const) {
+      const rig = new Rig(SMALL);
+      rig.turn();
+      rig.synced();
+      for (let at = 0; at < SMALL; at += 3 * MiB) write(rig, at, filled(3 * MiB, 1));
+      t.equal(flush(rig), 0);
+      rig.turns(6000);
+      t.equal(expectContent(rig), 0);
+      const marked = rig.second.written_bytes;
+      rig.turns(2000);
+      t.equal(rig.second.written_bytes, marked, 'nothing is copied until it has been exchanged');
+      if (crash !== 'before') rig.first.tryWrite(0, SMALL, { address: 0, bytes: filled(SMALL, 2) }, 0);
+      if (crash === 'never') rig.volume.contentChanged();
+      else {
+        // What is durable of the journal, and both sides, are what the next one finds.
+        rig.file.now = rig.file.synced.slice();
+        rig.open();
+      }
+      rig.turns(5000);
+      rig.synced();
+      same(t, rig, `the same: crash ${crash}`);
+      t.equal(rig.second.all()[SMALL - 1], crash === 'before' ? 1 : 2);
+    }
+  },
+);
+
+void t.test('the content of a first side that is not the good one is not exchanged', async t => {
+  const rig = new Rig(SMALL);
+  rig.turn();
+  rig.synced();
+  rig.first.failing = true;
+  t.equal(write(rig, 0, filled(4096, 1)), 0);
+  t.equal(expectContent(rig), -ERRNO.EBUSY);
+  rig.first.failing = false;
+  rig.turns(6000);
+  rig.synced();
+  t.equal(expectContent(rig), 0);
+  rig.volume.contentChanged();
+  rig.turns(5000);
+  rig.synced();
+  t.equal(read(rig, 0, 1)[0], 1);
+});
