@@ -122,7 +122,7 @@ export class Builder {
     const base = this.#base(built, opening.base, reactor);
     // Always there, so that limits can come while clients are connected.
     const below = opening.encryptionKey === null ? base : this.#encrypted(built, base, opening.encryptionKey);
-    built.limited = new LimitedVolume(below, this.#parts.limits, opening.limits);
+    built.limited = new LimitedVolume(below, this.#parts.limits, opening.limits, opening.throttled);
     built.volume = built.limited;
     return built;
   }

@@ -99,4 +99,6 @@ export interface VolumeOpening {
   /** 64 bytes: AES-256-XTS. Never logged. */
   readonly encryptionKey: Uint8Array | null;
   readonly limits: LimitsOpening | null;
+  /** Memory that both threads share: requests that waited for a limit, and how long altogether, in ms. Left out: nobody asks. */
+  readonly throttled?: Float64Array;
 }
