@@ -91,8 +91,11 @@ function textOf(address: RemoteAddress): string {
   return address.kind === 'unix' ? address.path : `${address.host}:${address.port}`;
 }
 
+/** Of OpenSSL's errors only what it says in words: the rest of the line is numbers and its source files. */
 function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  const { reason } = error as { reason?: unknown };
+  return typeof reason === 'string' ? reason : error.message;
 }
 
 interface Shaken {
