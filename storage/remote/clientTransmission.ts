@@ -25,12 +25,6 @@ export interface Answers {
   extent(tag: number, length_bytes: number, flags: number): void;
 }
 
-const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
-const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
-const EXTENDED_BYTES = 32;
-const CMD_FLAG_PAYLOAD_LEN = 1 << 5;
-const REPLY_TYPE_BLOCK_STATUS_EXT = 6;
-
 /** Ours: descriptors in one answer to a block status. */
 const DESCRIPTORS_LIMIT = 65_536;
 const TWO_32 = 0x1_0000_0000;
@@ -97,7 +91,7 @@ export class ClientTransmission {
   }
 
   get requestBytes(): number {
-    return this.#agreed.extended ? EXTENDED_BYTES : wire.REQUEST_BYTES;
+    return this.#agreed.extended ? wire.EXTENDED_REQUEST_BYTES : wire.REQUEST_BYTES;
   }
 
   /** Writes the header of a request at `view`, `viewAt`. A read's data will go to `memory` from `at` on. */
@@ -126,8 +120,8 @@ export class ClientTransmission {
     slot.done = 0;
     slot.error = 0;
     const { extended } = this.#agreed;
-    const payload = extended && type === wire.NBD_CMD_WRITE ? CMD_FLAG_PAYLOAD_LEN : 0;
-    view.setUint32(viewAt, extended ? EXTENDED_REQUEST_MAGIC : wire.NBD_REQUEST_MAGIC);
+    const payload = extended && type === wire.NBD_CMD_WRITE ? wire.NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+    view.setUint32(viewAt, extended ? wire.NBD_EXTENDED_REQUEST_MAGIC : wire.NBD_REQUEST_MAGIC);
     view.setUint16(viewAt + 4, flags | payload);
     view.setUint16(viewAt + 6, type);
     view.setUint32(viewAt + 8, slot.uses);
@@ -141,7 +135,7 @@ export class ClientTransmission {
   disconnect(view: DataView, viewAt: number): number {
     const length = this.requestBytes;
     for (let i = 0; i < length; i++) view.setUint8(viewAt + i, 0);
-    view.setUint32(viewAt, this.#agreed.extended ? EXTENDED_REQUEST_MAGIC : wire.NBD_REQUEST_MAGIC);
+    view.setUint32(viewAt, this.#agreed.extended ? wire.NBD_EXTENDED_REQUEST_MAGIC : wire.NBD_REQUEST_MAGIC);
     view.setUint16(viewAt + 6, wire.NBD_CMD_DISC);
     return length;
   }
@@ -173,7 +167,7 @@ export class ClientTransmission {
         if (this.#left > 0) break;
         this.#chunkEnds();
       } else if (this.#stage === DESCRIPTORS) {
-        const size = this.#type === REPLY_TYPE_BLOCK_STATUS_EXT ? 16 : wire.STATUS_DESCRIPTOR_BYTES;
+        const size = this.#type === wire.NBD_REPLY_TYPE_BLOCK_STATUS_EXT ? 16 : wire.STATUS_DESCRIPTOR_BYTES;
         if (there < size) break;
         this.#descriptor(view, at, size);
         at += size;
@@ -212,12 +206,12 @@ export class ClientTransmission {
   #header(view: DataView, at: number, there: number): number {
     const magic = view.getUint32(at);
     if (this.#agreed.extended) {
-      if (magic !== EXTENDED_REPLY_MAGIC) return this.#break('what should be a reply is none');
-      if (there < EXTENDED_BYTES) return 0;
+      if (magic !== wire.NBD_EXTENDED_REPLY_MAGIC) return this.#break('what should be a reply is none');
+      if (there < wire.EXTENDED_CHUNK_HEADER_BYTES) return 0;
       if (!this.#find(view, at + 8)) return 0;
       if (view.getUint32(at + 24) !== 0) return this.#break('a reply claims to be longer than 4 GiB');
       this.#chunk(view, at, view.getUint32(at + 28));
-      return EXTENDED_BYTES;
+      return wire.EXTENDED_CHUNK_HEADER_BYTES;
     }
     if (magic === wire.NBD_SIMPLE_REPLY_MAGIC) {
       if (!this.#find(view, at + 8)) return 0;
@@ -291,7 +285,7 @@ export class ClientTransmission {
         this.#need = 4;
         fits = !this.#agreed.extended && this.#fitsDescriptors(length - 4, wire.STATUS_DESCRIPTOR_BYTES);
         break;
-      case REPLY_TYPE_BLOCK_STATUS_EXT:
+      case wire.NBD_REPLY_TYPE_BLOCK_STATUS_EXT:
         this.#need = 8;
         fits = this.#agreed.extended && this.#fitsDescriptors(length - 8, 16);
         break;
@@ -333,7 +327,7 @@ export class ClientTransmission {
         return taken;
       }
       case wire.NBD_REPLY_TYPE_BLOCK_STATUS:
-      case REPLY_TYPE_BLOCK_STATUS_EXT: {
+      case wire.NBD_REPLY_TYPE_BLOCK_STATUS_EXT: {
         const wanted = this.#left / 16;
         if (view.getUint32(at) !== this.#agreed.contextId) return this.#break('it tells what was not asked');
         if (this.#need === 8 && view.getUint32(at + 4) !== wanted) return this.#break('it counts wrongly');

@@ -1,6 +1,7 @@
 /** The client's pure halves, with bytes written by hand: what a server may do, and what ends the connection. */
 import fc from 'fast-check';
 import t from 'tap';
+import { Negotiation } from '../../../storage/nbd/negotiation.js';
 import * as wire from '../../../storage/nbd/wire.js';
 import { ClientNegotiation, type Agreed } from '../../../storage/remote/clientNegotiation.js';
 import { ClientTransmission } from '../../../storage/remote/clientTransmission.js';
@@ -39,6 +40,23 @@ void t.test('a handshake with a server that knows only the least', async t => {
     minimumBlock_bytes: 512,
     maximumBlock_bytes: 32 << 20,
   });
+});
+
+void t.test('extended headers, and block status of 64 bits, with our own server', async t => {
+  const server = new Negotiation({
+    find: () => ({ name: 'disk', size_bytes: 2 ** 45, readOnly: false }),
+    listReply: () => new Uint8Array(0),
+  } as never);
+  const client = new ClientNegotiation({ exportName: 'disk', tls: false });
+  let toClient: Uint8Array[] = [wire.greeting()];
+  for (let round = 0; round < 20 && client.agreed === null; round++) {
+    const toServer: Uint8Array[] = [];
+    client.step(join(...toClient), toServer);
+    toClient = [];
+    if (client.agreed === null) server.step(join(...toServer), toClient);
+  }
+  t.match(client.agreed, { extended: true, structured: true, size_bytes: 2 ** 45 });
+  t.ok(client.agreed!.contextId >= 0);
 });
 
 void t.test('EXPORT_NAME where GO is not known', async t => {
