@@ -15,6 +15,7 @@ import { parseArgs } from 'node:util';
 import { pino } from 'pino';
 import { z } from 'zod';
 import { HostError } from '../host/errno.js';
+import { fallocate, punchHole } from '../host/file.js';
 import { IoUring } from '../host/ioUring.js';
 import { listenUnix } from '../host/unix.js';
 import { ApiServer } from './api/server.js';
@@ -109,10 +110,15 @@ function ioUring(): { available: boolean; reason: string } {
   return { available: found.available, reason: found.available ? '' : found.reason };
 }
 
+function giveBack(fd: number, length_bytes: number): boolean {
+  fallocate(fd, 0, length_bytes);
+  return punchHole(fd, 0, length_bytes);
+}
+
 /** Without a weftd nobody knows what is configured. */
 async function doctor(state: string, specs: Specs = emptySpecs()) {
   const { checks } = judge(await collectFacts(state, ioUring));
-  return { checks: [...checks, ...judgeStorage(collectStorageFacts(layoutOf(state), specs))] };
+  return { checks: [...checks, ...judgeStorage(collectStorageFacts(layoutOf(state), specs, giveBack))] };
 }
 
 /** What must not be seen in a log, should it ever come near one. */

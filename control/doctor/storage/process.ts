@@ -2,7 +2,6 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import * as fs from 'node:fs';
 import { dirname, join } from 'node:path';
-import { fallocate, punchHole } from '../../../host/file.js';
 import type { Layout } from '../../model/layout.js';
 import type { Specs } from '../../model/resource.js';
 import type { FileFacts, PoolFacts, StorageFacts } from './checks.js';
@@ -26,18 +25,21 @@ const TRIAL_BYTES = 1024 * 1024;
 const FILE_LIMIT_BYTES = 1024 * 1024;
 const PEM = /-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----/gs;
 
-export function collectStorageFacts(layout: Layout, specs: Specs): StorageFacts {
+/** Takes room for the beginning of a file and gives it back: whether that can be done there. Throws when even the first cannot. */
+export type GiveBack = (fd: number, length_bytes: number) => boolean;
+
+export function collectStorageFacts(layout: Layout, specs: Specs, giveBack: GiveBack): StorageFacts {
   return {
     uid: process.getuid?.() ?? -1,
     now_ms: Date.now(),
     lastWritten_ms: newest(layout.store),
     openFilesMax: openFilesMax(),
-    pools: poolsOf(layout, specs).map(lookAtPool),
+    pools: poolsOf(layout, specs).map(pool => lookAtPool(pool, giveBack)),
     files: filesOf(specs).map(lookAtFile),
   };
 }
 
-function lookAtPool(pool: NamedPool): PoolFacts {
+function lookAtPool(pool: NamedPool, giveBack: GiveBack): PoolFacts {
   const nothing = { fileSystem: '', free_bytes: 0, capacity_bytes: 0, sparse: null, punchHole: null };
   try {
     const own = fs.statSync(pool.directory, { throwIfNoEntry: false });
@@ -51,7 +53,7 @@ function lookAtPool(pool: NamedPool): PoolFacts {
       fileSystem: FILE_SYSTEMS[type] ?? `file system ${type.toString(16)}`,
       free_bytes: bavail * bsize,
       capacity_bytes: blocks * bsize,
-      ...(own?.isDirectory() ? trial(pool.directory) : { sparse: null, punchHole: null }),
+      ...(own?.isDirectory() ? trial(pool.directory, giveBack) : { sparse: null, punchHole: null }),
       isOpenToOthers: own !== undefined && (own.mode & 0o007) !== 0,
       ownerUid: own?.uid ?? null,
     };
@@ -61,7 +63,7 @@ function lookAtPool(pool: NamedPool): PoolFacts {
 }
 
 /** On a file that has no name and is gone at once. */
-function trial(directory: string): { sparse: boolean | null; punchHole: boolean | null } {
+function trial(directory: string, giveBack: GiveBack): { sparse: boolean | null; punchHole: boolean | null } {
   let fd: number;
   try {
     fd = fs.openSync(directory, fs.constants.O_RDWR | O_TMPFILE, 0o600);
@@ -71,8 +73,7 @@ function trial(directory: string): { sparse: boolean | null; punchHole: boolean 
   try {
     fs.ftruncateSync(fd, TRIAL_BYTES);
     const sparse = fs.fstatSync(fd).blocks * 512 < TRIAL_BYTES;
-    fallocate(fd, 0, TRIAL_BYTES);
-    return { sparse, punchHole: punchHole(fd, 0, TRIAL_BYTES) };
+    return { sparse, punchHole: giveBack(fd, TRIAL_BYTES) };
   } catch {
     return { sparse: null, punchHole: null };
   } finally {

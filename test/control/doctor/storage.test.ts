@@ -9,7 +9,12 @@ import { collectStorageFacts } from '../../../control/doctor/storage/process.js'
 import { layoutOf } from '../../../control/model/layout.js';
 import { emptySpecs, readSpec, setSpec } from '../../../control/model/resource.js';
 import type { Kind } from '../../../control/model/spec.js';
+import { fallocate, punchHole } from '../../../host/file.js';
 
+const giveBack = (fd: number, length_bytes: number): boolean => {
+  fallocate(fd, 0, length_bytes);
+  return punchHole(fd, 0, length_bytes);
+};
 const NOW_MS = Date.UTC(2026, 10, 21);
 const DAY_MS = 86_400_000;
 const POOL: PoolFacts = {
@@ -96,7 +101,7 @@ await t.test('files and directories as they are', async t => {
     tcp,
     tls: { certificate: at('garbage.pem'), key: at('garbage.pem') },
   });
-  const facts = collectStorageFacts(layoutOf(home), specs);
+  const facts = collectStorageFacts(layoutOf(home), specs, giveBack);
   const pool = (name: string) => facts.pools.find(one => one.name === name);
   t.match(pool('main'), { problem: null, sparse: true, punchHole: true, isOpenToOthers: false });
   t.match(pool('file'), { problem: 'is not a directory' });
@@ -137,7 +142,7 @@ await t.test('a key that belongs to another certificate; when one ends', { skip 
     const spec = readSpec('export', { volume: 'v', tcp: { host: '::1', port: 1 }, tls });
     setSpec(specs, 'export', name, spec);
   }
-  const { files } = collectStorageFacts(layoutOf(home), specs);
+  const { files } = collectStorageFacts(layoutOf(home), specs, giveBack);
   const keys = files.filter(({ holds }) => holds === 'key');
   t.match(keys, [{ problem: null }, { problem: /does not belong to .*a\.pem/ }]);
   const end_ms = files.find(({ holds }) => holds === 'certificate')?.endsAt_ms ?? 0;
