@@ -26,8 +26,8 @@ interface Outcome {
 }
 
 /** As connection.ts does it: what a step leaves is offered again with more behind it. */
-function talk(pieces: readonly Uint8Array[]): Outcome {
-  const negotiation = new Negotiation(OFFERS);
+function talk(pieces: readonly Uint8Array[], tls: 'none' | 'required' = 'none'): Outcome {
+  const negotiation = new Negotiation(OFFERS, tls);
   const out: Uint8Array[] = [];
   let [rest, used] = [new Uint8Array(0), 0];
   for (const piece of pieces) {
@@ -36,7 +36,7 @@ function talk(pieces: readonly Uint8Array[]): Outcome {
     assert(step >= 0 && step <= rest.length);
     used += step;
     rest = rest.slice(step);
-    if (negotiation.ended !== null || negotiation.entered !== null) break;
+    if (negotiation.ended !== null || negotiation.entered !== null || negotiation.startsTls) break;
   }
   const { ended, entered } = negotiation;
   assert(ended === null || entered === null);
@@ -54,5 +54,8 @@ export const target: Target = {
     const whole = talk([input]);
     const inPieces = talk(cuts(input, random));
     assert.deepEqual(inPieces, whole);
+    const plain = talk(cuts(input, random), 'required');
+    assert.equal(plain.entered, null, 'nobody comes in before TLS');
+    assert(!Buffer.from(plain.out).includes(DISK.name), 'or is told of an export');
   },
 };
