@@ -21,7 +21,7 @@ function kit(...settings: string[]): Command {
 
 /** Turns until it says why it is not served. */
 function refusal(examined: RealExamined): string {
-  for (let i = 0; i < 3000 && examined.volume.state === 'ok'; i++) examined.turn();
+  for (let i = 0; i < 30_000 && examined.volume.state === 'ok'; i++) examined.turn();
   const { reason } = examined.volume;
   examined.close();
   return reason ?? 'served';
