@@ -15,12 +15,18 @@
  * Lives in the data thread. Time comes from the loop (`tick`).
  */
 import { FileVolume } from '../pool/fileVolume.js';
-import { WriteWatch } from '../pool/writeWatch.js';
-import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, mapAnonymous, type Mapping } from '../pool/file.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  mapAnonymous,
+  voluntarySwitches,
+  type Mapping,
+} from '../pool/file.js';
 import type { Checksum } from '../checksum/checksum.js';
 import type { Later } from '../volume/later.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
 import { FlushGate } from '../volume/flushGate.js';
+import { WriteWatch } from '../volume/writeWatch.js';
 import {
   ERRNO,
   type BlockMeta,
@@ -85,7 +91,7 @@ export class LayeredVolume implements Volume {
   #slow: SlowOps;
   #extents: Extents;
   #quotaLeft_bytes: number;
-  #watch = new WriteWatch();
+  #watch = new WriteWatch(voluntarySwitches);
   #checkpoints: LayersOpening['checkpoints'];
   /** Ranges whose states are zero or absent now, since the last flush began: to be punched when that is durable. */
   #punches: { layer: Layer; offset: number; length: number }[] = [];

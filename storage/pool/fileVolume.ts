@@ -18,6 +18,7 @@
 import { FlushGate } from '../volume/flushGate.js';
 import type { Later } from '../volume/later.js';
 import type { SlowIo } from '../volume/slowIo.js';
+import { WriteWatch } from '../volume/writeWatch.js';
 import {
   ERRNO,
   EXTENT_DATA,
@@ -46,9 +47,9 @@ import {
   pread,
   preadv2,
   pwrite,
+  voluntarySwitches,
   type Mapping,
 } from './file.js';
-import { WriteWatch } from './writeWatch.js';
 
 const BLOCK_BYTES = 4096;
 const EINTR = 4;
@@ -118,7 +119,7 @@ export class FileVolume implements Volume {
     this.#later = parts.later;
     this.#now_ms = parts.now_ms;
     this.#onState = parts.onState;
-    this.#watch = parts.watch ?? new WriteWatch();
+    this.#watch = parts.watch ?? new WriteWatch(voluntarySwitches);
     this.#gate = new FlushGate(() => this.#slow.fdatasync(this.#fd, this, SYNC_TOKEN));
   }
 

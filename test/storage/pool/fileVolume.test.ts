@@ -12,7 +12,7 @@ import { mapAnonymous } from '../../../host/memory.js';
 import { RingIo } from '../../../storage/dataThread/ring.js';
 import { BlockingIo } from '../../../storage/pool/file.js';
 import { FileVolume } from '../../../storage/pool/fileVolume.js';
-import { WriteWatch } from '../../../storage/pool/writeWatch.js';
+import { WriteWatch } from '../../../storage/volume/writeWatch.js';
 import { Later } from '../../../storage/volume/later.js';
 import type { SlowIo } from '../../../storage/volume/slowIo.js';
 import { ERRNO, newExtentList, type Waiter } from '../../../storage/volume/volume.js';

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { voluntarySwitches } from '../../../host/process.js';
-import { WriteWatch } from '../../../storage/pool/writeWatch.js';
+import { WriteWatch } from '../../../storage/volume/writeWatch.js';
 
 /** Writes of this length, one behind the other; how many went the fast way. */
 function play(watch: WriteWatch, from_ms: number, lengths_ms: readonly number[], slept: () => void): number {

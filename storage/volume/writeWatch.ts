@@ -6,8 +6,6 @@
  * A write takes long, too, when another process has the processor in the middle of it, and then the slow way would be slower
  * still. So a long write only makes that the next ones are watched: a thread that slept gave the processor up by itself.
  */
-import { voluntarySwitches } from './file.js';
-
 const LONG_MS = 5;
 const PERIOD_MS = 500;
 
@@ -19,7 +17,8 @@ export class WriteWatch {
   /** When the write began; -1: it is not watched. */
   #switchesThen = -1;
 
-  constructor(switches: () => number = voluntarySwitches) {
+  /** `switches`: how often this thread slept. */
+  constructor(switches: () => number) {
     this.#switches = switches;
   }
 
