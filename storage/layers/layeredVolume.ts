@@ -15,13 +15,7 @@
  * Lives in the data thread. Time comes from the loop (`tick`).
  */
 import { FileVolume } from '../pool/fileVolume.js';
-import {
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  mapAnonymous,
-  voluntarySwitches,
-  type Mapping,
-} from '../pool/file.js';
+import { PUNCH, mapAnonymous, voluntarySwitches, type Mapping } from '../pool/file.js';
 import type { Checksum } from '../checksum/checksum.js';
 import type { Later } from '../volume/later.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
@@ -56,8 +50,6 @@ import { Reads } from './reads.js';
 import { Regions, type RegionBudget } from './regions.js';
 import { SlowOps } from './slowOps.js';
 import { Upkeep } from './upkeep.js';
-
-const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 let scratch: Mapping | null = null;
 

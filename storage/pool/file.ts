@@ -16,7 +16,15 @@ import {
   renameDurably,
   syncDirectory,
 } from '../../host/file.js';
-import { fallocate, fdatasync, pread, pwrite } from '../../host/raw.js';
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  fallocate,
+  fdatasync,
+  pread,
+  pwrite,
+} from '../../host/raw.js';
 import type { Later } from '../volume/later.js';
 import type { SlowIo } from '../volume/slowIo.js';
 import type { Waiter } from '../volume/volume.js';
@@ -44,9 +52,6 @@ export { IoVector } from '../../host/iovec.js';
 export { addressOf, mapAnonymous, type Mapping } from '../../host/memory.js';
 export { isCached } from '../../host/sendFile.js';
 export {
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  FALLOC_FL_ZERO_RANGE,
   RWF_NOWAIT,
   SEEK_DATA,
   SEEK_END,
@@ -59,6 +64,10 @@ export {
   preadv2,
   pwrite,
 } from '../../host/raw.js';
+
+/** Of fallocate(2): the range becomes a hole, or zeroes that have their space; the file stays as long as it is. */
+export const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+export const ZERO_RANGE = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 
 export const MODE_DIRECTORY = 0o700;
 export const MODE_FILE = 0o600;

@@ -35,12 +35,11 @@ import {
 import {
   IoVector,
   mapAnonymous,
-  FALLOC_FL_KEEP_SIZE,
-  FALLOC_FL_PUNCH_HOLE,
-  FALLOC_FL_ZERO_RANGE,
+  PUNCH,
   RWF_NOWAIT,
   SEEK_DATA,
   SEEK_HOLE,
+  ZERO_RANGE,
   isCached,
   isUnsupported,
   lseek,
@@ -54,9 +53,6 @@ import {
 const BLOCK_BYTES = 4096;
 const EINTR = 4;
 const ENXIO = 6;
-
-const PUNCH = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-const ZERO_RANGE = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 
 /** A cache hint is followed so far, in pieces of this length. */
 const CACHE_LIMIT_BYTES = 8 * 1024 * 1024;
