@@ -75,6 +75,7 @@ function bound() {
     ]),
     handshake: bind<(ssl: N) => N>('SSL_do_handshake', 'int', [P]),
     read: bind<(ssl: N, at: N, length: N) => N>('SSL_read', 'int', [P, P, 'int']),
+    hasPending: bind<(ssl: N) => N>('SSL_has_pending', 'int', [P]),
     write: bind<(ssl: N, at: N, length: N) => N>('SSL_write', 'int', [P, P, 'int']),
     shutdown: bind<(ssl: N) => N>('SSL_shutdown', 'int', [P]),
     error: bind<(ssl: N, result: N) => N>('SSL_get_error', 'int', [P, 'int']),

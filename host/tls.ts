@@ -6,7 +6,7 @@
  *   TlsSession   one connection: shake, then recv and send as their namesakes of raw.ts do
  *
  * Both are of one thread. Neither closes the socket. OpenSSL reads ahead, so that epoll may be silent while a session has bytes:
- * read until -EAGAIN, or ask `hasInput` before waiting again. One SSL_read gives a record (16 KiB) at most, a send is cut into as many.
+ * read until -EAGAIN, or ask `hasInput` before waiting again. A send is cut into records of 16 KiB.
  *
  * Not spoken: renegotiation (RFC 5746 is refused), compression, session tickets and resumption, anything below TLS 1.2.
  */
@@ -238,7 +238,7 @@ export class TlsSession {
   /** What the last -EAGAIN waits for. */
   wantsInput = false;
   wantsOutput = false;
-  /** Bytes may be there that epoll does not tell: the last recv gave some. */
+  /** Bytes may be there of which epoll does not tell. */
   hasInput = false;
   /** Common name of the peer's verified certificate, or its PSK identity; after shake() was 0. */
   peerIdentity: string | null = null;
@@ -246,6 +246,8 @@ export class TlsSession {
   reason = '';
   /** The identity whose key OpenSSL was given. Whether the handshake used it is another question. */
   claimedIdentity: string | null = null;
+  /** How reading ended, once it has. */
+  #ended: number | null = null;
   #address: number;
 
   /** `serverName`: a client's, whom its server's certificate must name (also told by SNI, RFC 6066); null: any name will do. */
@@ -294,13 +296,35 @@ export class TlsSession {
     return -EPROTO;
   }
 
-  /** As recv(2): bytes, 0 at the end, -EAGAIN or another -errno. */
+  /**
+   * As recv(2): bytes, 0 at the end, -EAGAIN or another -errno. All the records that are there, as far as there is room: a peer's
+   * burst of small requests is as many records.
+   */
   recv(address: number, length_bytes: number): number {
     const ssl = openssl();
+    if (this.#ended !== null) return this.#ended;
     ssl.clearErrors();
-    const result = ssl.read(this.#address, address, length_bytes);
-    this.hasInput = result > 0;
-    return result > 0 ? result : this.#failed(result);
+    let received_bytes = 0;
+    this.hasInput = true;
+    while (received_bytes < length_bytes) {
+      const result = ssl.read(this.#address, address + received_bytes, length_bytes - received_bytes);
+      if (result <= 0) {
+        this.hasInput = false;
+        const failure = this.#failed(result);
+        // Told when the bytes before it have been taken.
+        if (failure !== -EAGAIN) this.#ended = failure;
+        if (received_bytes === 0) return failure;
+        if (this.#ended !== null) this.hasInput = true;
+        break;
+      }
+      received_bytes += result;
+      if (ssl.hasPending(this.#address) === 0) {
+        // What else there may be is with the kernel.
+        this.hasInput = false;
+        break;
+      }
+    }
+    return received_bytes;
   }
 
   /** As send(2). After -EAGAIN the same bytes must come next, perhaps with more behind them. */

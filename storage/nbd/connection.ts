@@ -222,8 +222,8 @@ export class Connection<O extends ServedOffer = ServedOffer> {
       if (received <= 0) return this.#endOfStream();
       this.#end += received;
       this.#consume();
-      // A stream that gave less than there was room for is empty; epoll says when it is not. TLS gives a record at a time.
-      if (received < room && this.#secure === null) {
+      // A stream that gave less than there was room for is empty; epoll says when it is not.
+      if (received < room && this.#secure?.hasInput !== true) {
         this.#dry = true;
         return;
       }

@@ -137,6 +137,24 @@ await t.test('certificates on both sides; bytes arrive whole and in order', asyn
   both.end();
 });
 
+await t.test('records that are there come together, and the end after them', async t => {
+  const both = pair(server(as('server.test')), client({ authority: pem('one.pem') }));
+  t.equal(both.server.recv(back.address, 100), -EAGAIN);
+  for (let i = 0; i < 40; i++) {
+    memory.bytes.fill(i, 0, 28);
+    t.equal(both.client.send(memory.address, 28), 28);
+  }
+  both.client.end();
+  t.equal(both.server.recv(back.address, 100), 100, 'as far as there is room');
+  t.ok(both.server.hasInput);
+  t.equal(both.server.recv(back.address + 100, 4000), 40 * 28 - 100);
+  for (let i = 0; i < 40; i++) t.equal(back.bytes[i * 28 + 27], i);
+  t.ok(both.server.hasInput, 'the end is there already');
+  t.equal(both.server.recv(back.address, 100), 0);
+  t.equal(both.server.recv(back.address, 100), 0, 'and stays');
+  both.end();
+});
+
 await t.test('the server is who it should be', async t => {
   const cases: [name: string, expected: string | null, authority: string, reason: RegExp][] = [
     ['server.test', 'server.test', 'other', /verify failed: (self.signed|unable to get)/],
