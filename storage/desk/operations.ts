@@ -10,6 +10,7 @@
  *
  * The caller sees to it that one operation is done after the other.
  */
+import { setTimeout } from 'node:timers/promises';
 import type { Labels, SnapshotStatus, VolumeSpec } from '../contract/volumes.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { Change, SnapshotRecord, VolumeRecord } from '../pool/catalog.js';
@@ -38,6 +39,9 @@ export interface Frozen {
 }
 
 const USER = 'operation';
+/** A mirror has read its journal within; and how often it is looked at. */
+const MIRROR_READY_MS = 10_000;
+const MIRROR_LOOK_MS = 5;
 
 export class Operations {
   #parts: OperationsParts;
@@ -94,6 +98,8 @@ export class Operations {
     // Everything that can be refused is refused before anything is done.
     for (const { pool, volume } of volumes)
       poolOf(pool).snapshotRecord(poolOf(pool).require(volume), name, '', labels);
+    for (const { pool, volume } of volumes)
+      if (this.#parts.isMirrored(pool, volume)) await this.#requireFirstSide(pool, volume);
     const frozen = await this.freeze(volumes, name);
     const taken = frozen.map(({ used, record, layer }) => ({
       pool: used.pool,
@@ -105,6 +111,24 @@ export class Operations {
         taken.filter(one => one.pool === pool).map(({ snapshot }): Change => ({ do: 'snapshot', snapshot })),
       );
     return taken;
+  }
+
+  /** Snapshots are of a mirror's first side: it must have what was written last. */
+  async #requireFirstSide(poolName: string, name: string): Promise<void> {
+    const { used } = this.#parts;
+    const open = used.use(poolName, name, null, USER);
+    try {
+      const end_ms = performance.now() + MIRROR_READY_MS;
+      while ((open.mirror?.good ?? null) === null && performance.now() < end_ms)
+        await setTimeout(MIRROR_LOOK_MS);
+      if (open.mirror?.state === 'in-sync' || open.mirror?.good === 'first') return;
+      throw new StorageError(
+        'SNAPSHOT_FAILED',
+        `volume ${name} of pool ${poolName}: the first side of its mirror, of which a snapshot would be, lacks what was written last (${open.mirror?.reason ?? 'its journal was not read yet'}): wait until both sides are the same`,
+      );
+    } finally {
+      await used.leave(open, USER);
+    }
   }
 
   /** Each gets an empty top; what was the top is durable and frozen when this returns. `name`: the snapshot it is for. */

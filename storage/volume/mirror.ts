@@ -25,6 +25,7 @@ import { MirrorCopier } from './mirrorCopier.js';
 import { Bits, JOURNAL_BYTES, MirrorJournal, regionBytesOf, type JournalCopy } from './mirrorJournal.js';
 import {
   FLUSH,
+  NAMES,
   READ,
   TRIM,
   WRITE,
@@ -110,11 +111,12 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
 
   get mirrorStatus(): MirrorStatus {
     // Which of them is good, and what may differ, is not known yet.
-    if (!this.#ready) return { state: 'resyncing', left_bytes: 0, reason: null };
+    if (!this.#ready) return { state: 'resyncing', good: null, left_bytes: 0, reason: null };
     const { other } = this.sides;
     const state = other.state === 'in-sync' ? 'in-sync' : other.state === 'out' ? 'degraded' : 'resyncing';
     return {
       state: this.#failed === null ? state : 'degraded',
+      good: NAMES[this.sides.good],
       left_bytes: this.left_bytes,
       reason: this.#failed ?? other.reason,
     };
