@@ -76,8 +76,6 @@ export const VolumeStatus = z.object({
   mirror: z
     .object({
       state: z.enum(['in-sync', 'resyncing', 'degraded']),
-      /** The side that has everything, when not both have. Snapshots are of the first. */
-      good: z.enum(['first', 'second']).nullable().optional(),
       left_bytes: z.number(),
       reason: z.string().nullable(),
     })

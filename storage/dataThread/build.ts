@@ -177,7 +177,9 @@ export function changeLayers(
   how: LayersHow,
   changes: readonly { held: Built; base: LayersOpening }[],
 ): LayersChange {
-  if (how === 'expect') return expectContent(changes.map(({ held }) => held.mirror));
+  const mirrors = changes.map(({ held }) => held.mirror);
+  if (how === 'look') return answersOf(mirrors.map(mirror => () => mirror?.firstHasAll ?? 0));
+  if (how === 'expect') return answersOf(mirrors.map(mirror => () => mirror?.expectContent() ?? 0));
   const change = {
     result: 0,
     over: () =>
@@ -212,11 +214,12 @@ export function changeLayers(
   return change;
 }
 
-function expectContent(mirrors: readonly (MirrorVolume | null)[]): LayersChange {
+/** Asked until nobody says -EAGAIN. */
+function answersOf(asked: readonly (() => number)[]): LayersChange {
   const change = {
     result: 0,
     over: () => {
-      const results = mirrors.map(mirror => mirror?.expectContent() ?? 0);
+      const results = asked.map(ask => ask());
       change.result = results.find(result => result < 0) ?? 0;
       return change.result !== -ERRNO.EAGAIN;
     },

@@ -10,7 +10,6 @@
  *
  * The caller sees to it that one operation is done after the other.
  */
-import { setTimeout } from 'node:timers/promises';
 import type { Labels, SnapshotStatus, VolumeSpec } from '../contract/volumes.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { Change, SnapshotRecord, VolumeRecord } from '../pool/catalog.js';
@@ -39,9 +38,6 @@ export interface Frozen {
 }
 
 const USER = 'operation';
-/** A mirror has read its journal within; and how often it is looked at. */
-const MIRROR_READY_MS = 10_000;
-const MIRROR_LOOK_MS = 5;
 
 export class Operations {
   #parts: OperationsParts;
@@ -115,16 +111,14 @@ export class Operations {
 
   /** Snapshots are of a mirror's first side: it must have what was written last. */
   async #requireFirstSide(poolName: string, name: string): Promise<void> {
-    const { used } = this.#parts;
+    const { used, nbd } = this.#parts;
     const open = used.use(poolName, name, null, USER);
     try {
-      const end_ms = performance.now() + MIRROR_READY_MS;
-      while ((open.mirror?.good ?? null) === null && performance.now() < end_ms)
-        await setTimeout(MIRROR_LOOK_MS);
-      if (open.mirror?.state === 'in-sync' || open.mirror?.good === 'first') return;
+      const base = used.opening(open, open.pool.require(name), open.layers);
+      if ((await nbd.changeLayers('look', [{ volumeId: open.volumeId, base }])) === 0) return;
       throw new StorageError(
         'SNAPSHOT_FAILED',
-        `volume ${name} of pool ${poolName}: the first side of its mirror, of which a snapshot would be, lacks what was written last (${open.mirror?.reason ?? 'its journal was not read yet'}): wait until both sides are the same`,
+        `volume ${name} of pool ${poolName}: the first side of its mirror, of which a snapshot would be, lacks what was written last (${open.mirror?.reason ?? 'it is being made good'}): wait until both sides are the same`,
       );
     } finally {
       await used.leave(open, USER);

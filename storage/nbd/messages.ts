@@ -7,7 +7,7 @@ import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '..
 import type { VolumeState } from '../volume/volume.js';
 import type { OfferRules } from './rules.js';
 
-export type LayersHow = 'snapshot' | 'replace' | 'expect' | 'content';
+export type LayersHow = 'look' | 'snapshot' | 'replace' | 'expect' | 'content';
 
 export type ToLoop =
   /** Its fds stay the sender's; they may be closed after `closeVolume` is done. */
@@ -15,6 +15,7 @@ export type ToLoop =
   /**
    * Other layers from now on, of all these volumes in one turn of the loop: what was written before is below, what is
    * written after is above, for all of them at one instant.
+   *   look      nothing changes: -EBUSY when the first side of a mirror among them lacks what was written last
    *   snapshot  the new chains are the old ones with an empty layer on top. Done when what the frozen layers hold is
    *             durable; they are put in order after that, see finishLayers
    *   replace   the same content by other layers (some were merged). The layer that took up another keeps its uuid and has

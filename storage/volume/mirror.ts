@@ -25,7 +25,6 @@ import { MirrorCopier } from './mirrorCopier.js';
 import { Bits, JOURNAL_BYTES, MirrorJournal, regionBytesOf, type JournalCopy } from './mirrorJournal.js';
 import {
   FLUSH,
-  NAMES,
   READ,
   TRIM,
   WRITE,
@@ -111,12 +110,11 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
 
   get mirrorStatus(): MirrorStatus {
     // Which of them is good, and what may differ, is not known yet.
-    if (!this.#ready) return { state: 'resyncing', good: null, left_bytes: 0, reason: null };
+    if (!this.#ready) return { state: 'resyncing', left_bytes: 0, reason: null };
     const { other } = this.sides;
     const state = other.state === 'in-sync' ? 'in-sync' : other.state === 'out' ? 'degraded' : 'resyncing';
     return {
       state: this.#failed === null ? state : 'degraded',
-      good: NAMES[this.sides.good],
       left_bytes: this.left_bytes,
       reason: this.#failed ?? other.reason,
     };
@@ -179,6 +177,13 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
     this.journal.commit();
     this.sides.checkSizes();
     if (this.#failed === null) this.sides.resync();
+  }
+
+  /** 0 when the first side has what was written last, -EBUSY when only the other has, -EAGAIN while that is not known. */
+  get firstHasAll(): number {
+    if (!this.#ready) return -ERRNO.EAGAIN;
+    if (this.#failed !== null) return -ERRNO.EIO;
+    return this.sides.legs[0].state === 'in-sync' ? 0 : -ERRNO.EBUSY;
   }
 
   /**

@@ -24,8 +24,6 @@ export interface MirrorParts {
 
 export interface MirrorStatus {
   readonly state: 'in-sync' | 'resyncing' | 'degraded';
-  /** The side that has everything, when not both have; null: not known yet. */
-  readonly good: 'first' | 'second' | null;
   readonly left_bytes: number;
   readonly reason: string | null;
 }

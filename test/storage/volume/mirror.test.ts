@@ -345,9 +345,11 @@ void t.test('the content of a first side that is not the good one is not exchang
   rig.first.failing = true;
   t.equal(write(rig, 0, filled(4096, 1)), 0);
   t.equal(expectContent(rig), -ERRNO.EBUSY);
+  t.equal(rig.volume.firstHasAll, -ERRNO.EBUSY, 'a snapshot of it would be stale');
   rig.first.failing = false;
   rig.turns(6000);
   rig.synced();
+  t.equal(rig.volume.firstHasAll, 0);
   t.equal(expectContent(rig), 0);
   rig.volume.contentChanged();
   rig.turns(5000);
