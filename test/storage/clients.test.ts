@@ -118,7 +118,9 @@ def chunk(data, offset, status, err):
     chunks.append((offset, len(data), status))
     return 0
 h.pread_structured(1 << 20, 4096, chunk)
-assert chunks == [(4096, 1 << 20, nbd.READ_DATA)], chunks
+assert all(status == nbd.READ_DATA for offset, length, status in chunks), chunks
+assert [offset for offset, length, status in chunks] == [4096 + sum(c[1] for c in chunks[:i]) for i in range(len(chunks))], chunks
+assert sum(length for offset, length, status in chunks) == 1 << 20, chunks
 h.zero(2 << 20, 6 << 20)
 assert extents(6 << 20, 1 << 20) == [(1 << 20, 3)], extents(6 << 20, 1 << 20)
 assert extents(0, 8 << 20, nbd.CMD_FLAG_REQ_ONE)[0][1] == 0
