@@ -79,8 +79,9 @@ export class Store {
     this.#reaching = true;
     try {
       if (this.remote === null) {
-        await this.#resolve();
         const { server, connections, patience_ms } = remote;
+        // A path needs no looking up, and so this pool is open at once.
+        if (server.kind === 'tcp') await this.#resolve();
         const serverName = server.kind === 'tcp' ? server.host : null;
         const tls = remote.tls === undefined ? null : readTls(remote.tls, serverName);
         this.remote = new RemotePool({ server, tls, connections, patience_ms });

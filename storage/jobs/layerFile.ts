@@ -105,9 +105,13 @@ export class LayerFile implements LayerStates {
     if (this.#endsClean === null) {
       const first = this.#map.pin(0).state;
       this.#endsClean = first.clean || this.#map.nextWritten(0) === Infinity;
-      // Taken back before anything is changed; who finds the layer after a crash looks through it.
-      if (first.clean) groups.add(0);
-      first.clean = false;
+      // Taken back before anything is changed, durably; who finds the layer after a crash looks through it.
+      if (first.clean) {
+        first.clean = false;
+        if (this.#map.group(0).soft) syncData(this.dataFd);
+        this.#map.writePage(0);
+        syncData(this.mapFd);
+      }
     }
     for (const region of regions) {
       const index = Math.floor(region / GROUP_REGIONS);

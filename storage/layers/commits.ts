@@ -113,17 +113,19 @@ export class Commits implements Waiter {
 
   /** The layer is not clean and all these regions are open, durably. `regions` is read when its turn has come. */
   open(layer: Layer, regions: () => Iterable<number>, done: Done): void {
-    this.#ask(done, () => {
+    const open = (): void => {
       const groups = new Set<number>();
       for (const region of regions()) {
         layer.markOpen(region);
         groups.add(Math.floor(region / GROUP_REGIONS));
       }
-      if (layer.clean) {
-        layer.markClean(false);
-        groups.add(0);
-      }
       this.#commit([{ layer, groups }], () => this.#end(0));
+    };
+    this.#ask(done, () => {
+      if (!layer.clean) return open();
+      // First and by itself: of pages that are not synced any may come to the disk.
+      layer.markClean(false);
+      this.#commit([{ layer, groups: new Set([0]) }], open);
     });
   }
 
