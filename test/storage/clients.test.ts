@@ -46,9 +46,10 @@ void t.test(
     qemu.stdin.write('write -P 0x33 2M 1M\n');
     await plane.launch();
     t.same((await plane.configure([plane.unix('v')])).problems, []);
+    // The one before it comes again when its answer had not reached QEMU.
     await eventually(
       'the held write',
-      async () => (await plane.status()).exports[0]?.counters['writes'] === 1,
+      async () => ((await plane.status()).exports[0]?.counters['writes'] ?? 0) >= 1,
     );
     await say('read -P 0x11 0 1M', 'reads', 1);
     await say('read -P 0x22 1M 1M', 'reads', 2);
