@@ -8,6 +8,7 @@ import {
   EXTENT_DATA,
   EXTENT_HOLE,
   EXTENT_ZERO,
+  pushContextExtent,
   pushExtent,
   type BlockMeta,
   type ContextExtentList,
@@ -49,7 +50,7 @@ export class Extents implements BlockMeta {
   contextExtents(context: number, offset: number, length: number, into: ContextExtentList): number {
     into.count = 0;
     const name = this.#contexts[context] ?? '';
-    const take: Take = (length_bytes, value) => pushValue(into, length_bytes, value);
+    const take: Take = (length_bytes, value) => pushContextExtent(into, length_bytes, value);
     const { layers } = this.#volume.chain;
     if (name === DEPTH) {
       this.#walk(
@@ -166,17 +167,4 @@ export class Extents implements BlockMeta {
     }
     if (run > 0) take(run, runValue);
   }
-}
-
-function pushValue(list: ContextExtentList, length_bytes: number, value: number): boolean {
-  const last = list.count - 1;
-  if (last >= 0 && list.values[last] === value) {
-    list.lengths_bytes[last] = list.lengths_bytes[last]! + length_bytes;
-    return true;
-  }
-  if (list.count === list.values.length) return false;
-  list.lengths_bytes[list.count] = length_bytes;
-  list.values[list.count] = value;
-  list.count++;
-  return true;
 }

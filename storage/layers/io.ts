@@ -5,7 +5,6 @@
  * Results are bytes moved or 0, or -errno. What the SlowIo part takes is answered later.
  */
 import type { SlowIo } from '../volume/slowIo.js';
-import type { Memory } from '../volume/volume.js';
 
 export interface LayerIo extends SlowIo {
   /** Of this boot of the kernel: see the soft pages of map.ts. */
@@ -22,10 +21,4 @@ export interface LayerIo extends SlowIo {
   seek(fd: number, offset_bytes: number, whence: number): number;
   /** 1: in the page cache; 0: not all of it; -errno: that cannot be told. */
   isCached(fd: number, offset_bytes: number, length_bytes: number): number;
-}
-
-/** Sums of 4096 bytes: checksum/checksum.ts, or anything in a test. */
-export interface Sums {
-  sum(memory: Pick<Memory, 'bytes'>, at: number): number;
-  readonly pageSum: (page: Uint8Array) => number;
 }

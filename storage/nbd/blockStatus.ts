@@ -16,6 +16,7 @@ import {
   EXTENT_ZERO,
   newContextExtentList,
   newExtentList,
+  pushContextExtent,
   type ContextExtentList,
   type Volume,
 } from '../volume/volume.js';
@@ -139,27 +140,14 @@ export class BlockStatus {
         begun += taken;
         left -= taken;
         if (begun < block) continue;
-        if (!push(rounded, block, value)) return rounded;
+        if (!pushContextExtent(rounded, block, value)) return rounded;
       }
       begun = left % block;
       value = here;
-      if (left > begun && !push(rounded, left - begun, here)) return rounded;
+      if (left > begun && !pushContextExtent(rounded, left - begun, here)) return rounded;
     }
     // Of its only block the volume told but a part.
-    if (rounded.count === 0) push(rounded, block, areFlags ? 0 : Math.max(value, 1));
+    if (rounded.count === 0) pushContextExtent(rounded, block, areFlags ? 0 : Math.max(value, 1));
     return rounded;
   }
-}
-
-function push(list: ContextExtentList, length_bytes: number, value: number): boolean {
-  const last = list.count - 1;
-  if (last >= 0 && list.values[last] === value) {
-    list.lengths_bytes[last] = list.lengths_bytes[last]! + length_bytes;
-    return true;
-  }
-  if (list.count === list.values.length) return false;
-  list.lengths_bytes[list.count] = length_bytes;
-  list.values[list.count] = value;
-  list.count++;
-  return true;
 }

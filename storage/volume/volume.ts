@@ -163,6 +163,20 @@ export function newContextExtentList(limit: number): ContextExtentList {
   return { count: 0, lengths_bytes: new Float64Array(limit), values: new Uint32Array(limit) };
 }
 
+/** As pushExtent, of one context's values. */
+export function pushContextExtent(list: ContextExtentList, length_bytes: number, value: number): boolean {
+  const last = list.count - 1;
+  if (last >= 0 && list.values[last] === value) {
+    list.lengths_bytes[last] = list.lengths_bytes[last]! + length_bytes;
+    return true;
+  }
+  if (list.count === list.values.length) return false;
+  list.lengths_bytes[list.count] = length_bytes;
+  list.values[list.count] = value;
+  list.count++;
+  return true;
+}
+
 /** Adds an extent, joined to the last one where flags agree. False when the list is full. */
 export function pushExtent(list: ExtentList, length_bytes: number, flags: number): boolean {
   const last = list.count - 1;

@@ -7,7 +7,8 @@
 import t from 'tap';
 import { random } from './disk.js';
 import { BLOCK, History, type Step } from './history.js';
-import { Rig, verifyFrozen, type Shape } from './rig.js';
+import { verifyFrozen } from './frozen.js';
+import { Rig, type Shape } from './rig.js';
 
 const SIZE = 34 * 1024 * 1024;
 /** In two groups and three regions, neighbours among them, and the last one. */

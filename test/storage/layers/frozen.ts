@@ -43,7 +43,8 @@ function verify(layer: LayerFile): string | null {
       const region = Math.floor(block / REGION_BLOCKS);
       const words = layer.words(region);
       const where = `block ${block} of ${layer.uuid}`;
-      if (!layer.checksums || layer.isOpen(region)) continue;
+      if (!layer.checksums) continue;
+      if (layer.isOpen(region)) return `${where}: its region is open`;
       if (words === null) return `${where}: its page of checksums is damaged`;
       const word = words[block % REGION_BLOCKS]!;
       if (word === 0) return `${where} has no sum`;

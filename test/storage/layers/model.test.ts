@@ -6,7 +6,8 @@ import t from 'tap';
 import { mapBytesOf } from '../../../storage/layers/map.js';
 import { random } from './disk.js';
 import { BLOCK, History, readBlock, type Step } from './history.js';
-import { Rig, verifyFrozen } from './rig.js';
+import { verifyFrozen } from './frozen.js';
+import { Rig } from './rig.js';
 
 const SIZE = 34 * 1024 * 1024;
 const BLOCKS = [0, 1, 2, 3, 1022, 1023, 1024, 8191, 8192, 8200, SIZE / BLOCK - 1];

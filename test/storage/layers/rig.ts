@@ -1,11 +1,9 @@
 /**
  * Layered volumes on the disk of disk.ts: made, changed as the desk would change them, and opened again after a crash.
  */
-import { mapAnonymous } from '../../../host/memory.js';
 import { Checksum } from '../../../storage/checksum/checksum.js';
 import { LayeredVolume } from '../../../storage/layers/layeredVolume.js';
 import { mapBytesOf } from '../../../storage/layers/map.js';
-import { LayerReader, newLayerRegion } from '../../../storage/layers/reader.js';
 import { RegionBudget } from '../../../storage/layers/regions.js';
 import { Later } from '../../../storage/volume/later.js';
 import type { LayerOpening, LayersOpening } from '../../../storage/volume/opening.js';
@@ -155,27 +153,4 @@ export class Rig {
     this.until(() => result !== 1, 'an answer');
     return result;
   }
-}
-
-const room = mapAnonymous(4096);
-
-/** What jobs would see of the frozen layers: states and sums agree. */
-export function verifyFrozen(rig: Rig, layers = rig.layers): string | null {
-  const region = newLayerRegion();
-  for (const layer of layers) {
-    const reader = new LayerReader({ ...layer, io: rig.disk, sums });
-    for (let at = reader.nextRegion(0); at >= 0; at = reader.nextRegion(at + 1)) {
-      const result = reader.readRegion(at, region);
-      if (result !== 'ok') return `region ${at} of ${layer.uuid}: ${result}`;
-      for (let i = 0; i < region.states.length; i++) {
-        if (region.states[i] !== 1) continue;
-        if (layer.checksums && region.words[i] === 0)
-          return `block ${i} of region ${at} of ${layer.uuid} has no sum`;
-        if (reader.readBlocks(at * 1024 + i, 1, room, 0, region) !== 1)
-          return `block ${i} of region ${at} of ${layer.uuid} does not verify`;
-      }
-    }
-    reader.close();
-  }
-  return null;
 }
