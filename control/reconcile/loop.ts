@@ -126,6 +126,7 @@ export class Reconciler {
   #turning: Promise<void> | undefined;
   #turnCount = 0;
   #turnedDesired: unknown;
+  #planesHaveTheirs = false;
 
   constructor(edges: Edges) {
     this.edges = edges;
@@ -146,9 +147,9 @@ export class Reconciler {
     return this.#turnCount;
   }
 
-  /** Whether the last turn was made for the configuration as it is now. */
+  /** Whether the last turn was made for the configuration as it is now, and the planes were seen to have theirs. */
   get isCurrent(): boolean {
-    return this.#turnedDesired === this.edges.keeper.desired;
+    return this.#planesHaveTheirs && this.#turnedDesired === this.edges.keeper.desired;
   }
 
   /** Called after each turn. Returns how to stop listening. */
@@ -357,6 +358,7 @@ export class Reconciler {
     if (planned.configs.dataplane !== null) this.edges.dataplane.remember(planned.configs.dataplane);
     if (planned.configs.storage !== null) this.edges.storage.remember(planned.configs.storage);
     this.#turnedDesired = desired;
+    this.#planesHaveTheirs = planned.planesHaveTheirs;
     if (!this.#paused) for (const one of planned.actions) this.#begin(one);
     return planned.wakeAt_ms;
   }

@@ -46,6 +46,9 @@ export function plan(situation: Situation): Planned {
     inEffect: inEffect(turn),
     reports: turn.reports,
     configs: turn.configs,
+    planesHaveTheirs:
+      (turn.configs.dataplane === null || turn.dataplaneInSync) &&
+      (turn.configs.storage === null || turn.storageInSync),
     wakeAt_ms: turn.wakeAt_ms,
   };
 }

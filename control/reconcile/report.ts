@@ -39,6 +39,8 @@ export interface Planned {
   reports: Map<Key, Report>;
   /** What each plane is to have, for it to be told at once when it is started again; null while it is not up. */
   configs: { dataplane: DataplaneConfig | null; storage: StorageConfig | null };
+  /** No plane that is up lacks any of it: a stopped machine's disk, say, is served no more. */
+  planesHaveTheirs: boolean;
   /** When to plan again though nothing happens; null when there is no need. */
   wakeAt_ms: number | null;
 }

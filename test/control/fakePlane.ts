@@ -28,6 +28,8 @@ export class FakePlane {
   readonly broken = new Map<string, string>();
   /** Answers nothing any more, though its socket is open. */
   hangs = false;
+  /** Answers each new configuration with an error, and keeps the one it has. */
+  refuses = false;
   readonly requests: string[] = [];
   readonly #server: http.Server;
   readonly #events = new Set<http.ServerResponse>();
@@ -95,6 +97,7 @@ export class FakePlane {
     if (path === '/health') return { body: this.#health() };
     if (path === '/status') return { body: this.kind === 'dataplane' ? this.#frames() : this.#blocks() };
     if (path === '/config' && method === 'PUT') {
+      if (this.refuses) return { status: 409, body: { error: { code: 'REFUSED', message: 'not now' } } };
       this.config = JSON.parse(text) as DataplaneConfig & StorageConfig;
       return { body: { generation: this.config.generation, problems: [] } };
     }

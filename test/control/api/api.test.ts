@@ -220,6 +220,23 @@ await t.test('a hanging plane holds up nobody else', async t => {
   t.equal((await bench.get('/v1/resources/switch/wan')).status, 200);
 });
 
+await t.test('not settled while a plane serves what is not wanted any more', async t => {
+  const bench = await Bench.make(t);
+  await bench.apply(QUICK);
+  await bench.settled();
+  bench.storage.refuses = true;
+  await bench.ask('POST', '/v1/machines/alice/stop', {});
+  await bench.until(
+    'the machine was seen stopped',
+    async () => readyOf(await bench.get('/v1/resources/machine/alice'))?.reason === 'Stopped',
+  );
+  t.equal(bench.storage.config?.exports.length, 1, 'its disk is served still');
+  t.match((await bench.get('/v1/status')).json, { settled: false });
+  bench.storage.refuses = false;
+  await bench.settled();
+  t.same(bench.storage.config?.exports, []);
+});
+
 await t.test('broken ports and exports are reported in their words', async t => {
   const bench = await Bench.make(t);
   bench.dataplane.broken.set('up', 'no such interface; make it');

@@ -172,7 +172,9 @@ await t.test('plans come to an end, and at the end all is as asked', async () =>
           throw new Error(`${name} was to be destroyed`);
         if (!made.destroy && !isThere && !made.lost.includes(name)) throw new Error(`${name} was destroyed`);
       }
-      if (world.plan().actions.length > 0) throw new Error('still something to do');
+      const last = world.plan();
+      if (last.actions.length > 0) throw new Error('still something to do');
+      if (!last.planesHaveTheirs) throw new Error('a plane lacks something, and nobody tells it');
     }),
     { numRuns: 200 },
   );
