@@ -1,5 +1,5 @@
 /** What the two ends of a vhost connection agreed to leave to each other, out of the negotiated virtio features. */
-import { FEATURE } from '../../wire/vhostUser.js';
+import { FEATURE } from '../../../host/vhost/wire.js';
 import * as virtioNet from '../../wire/virtioNet.js';
 
 const bit = (feature: number): bigint => 1n << BigInt(feature);

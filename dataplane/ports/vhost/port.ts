@@ -2,8 +2,8 @@
  * A guest's network card as a port, by vhost-user: its virtqueues lie in memory that we share, and frames are
  * copied between that memory and the arena without a system call.
  *
- *   session.ts  the dialogue: memory, rings, features      connection.ts  its bytes and fds
- *   ring.ts     one virtqueue       reader.ts  guest -> arena       writer.ts  arena -> guest
+ *   host/vhost/   the dialogue, memory, rings: what all devices have in common
+ *   session.ts    what a card says beyond that   reader.ts  guest -> arena   writer.ts  arena -> guest
  *
  * `client` dials, and dials again until there is a peer: with QEMU `server=on` a plane that was restarted finds the
  * guest's rings where they were, and the guest notices a moment without frames. `server` listens, one peer at a time.
@@ -24,6 +24,11 @@ import { EAGAIN, ECONNREFUSED, ENOENT, HostError } from '../../../host/errno.js'
 import { signalEventFd } from '../../../host/eventfd.js';
 import * as raw from '../../../host/raw.js';
 import { connectUnix } from '../../../host/unix.js';
+import { Connection } from '../../../host/vhost/connection.js';
+import { makeKernel } from '../../../host/vhost/kernel.js';
+import type { Ring } from '../../../host/vhost/ring.js';
+import { Refused } from '../../../host/vhost/session.js';
+import type { Kernel } from '../../../host/vhost/session.js';
 import type { Arena } from '../../engine/arena.js';
 import { C } from '../../engine/counters.js';
 import { AT, FRAME_WORDS, FrameTable, LENGTH, W0, W1, W2 } from '../../engine/frames.js';
@@ -39,13 +44,9 @@ import { Backoff } from '../backoff.js';
 import { pushEditedCopy } from '../copies.js';
 import { countAllDropped, countSent } from '../sent.js';
 import { StreamListener } from '../streamListener.js';
-import { Connection } from './connection.js';
 import { flowHash } from './flow.js';
-import { makeKernel } from './kernel.js';
 import { RingReader } from './reader.js';
-import type { Ring } from './ring.js';
-import { Refused, Session } from './session.js';
-import type { Kernel } from './session.js';
+import { Session } from './session.js';
 import { NO_ROOM, PUT, RingWriter, TOO_LONG } from './writer.js';
 
 export interface VhostSettings {

@@ -19,12 +19,12 @@ import { BURST_MAX_BYTES } from '../../engine/port.js';
 import { FRAME_MAX_BYTES, FRAME_MIN_BYTES } from '../../wire/ethernet.js';
 import { checksumFits } from '../../wire/offload.js';
 import * as virtioNet from '../../wire/virtioNet.js';
-import { Chain } from './chain.js';
+import { Chain } from '../../../host/vhost/chain.js';
 import { WORDS_MAX_BYTES, copyStretch, copyWords } from './copy.js';
-import type { GuestMemory } from './memory.js';
+import type { GuestMemory } from '../../../host/vhost/memory.js';
 import type { Offloads } from './offloads.js';
-import { DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE } from './ring.js';
-import type { Ring } from './ring.js';
+import { DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE } from '../../../host/vhost/ring.js';
+import type { Ring } from '../../../host/vhost/ring.js';
 
 /** Between the frames of a slot: what a port may lay before a frame (see engine/frames.ts). */
 const ROOM_BYTES = 16;

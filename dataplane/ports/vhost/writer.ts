@@ -8,12 +8,12 @@
  * When the ring has too few buffers, nothing of it is touched; whoever asked decides whether the frame waits.
  */
 import type { Arena } from '../../engine/arena.js';
-import { Chain } from './chain.js';
+import { Chain } from '../../../host/vhost/chain.js';
 import { WORDS_MAX_BYTES, copyStretch, copyWords } from './copy.js';
-import type { GuestMemory, Window } from './memory.js';
+import type { GuestMemory, Window } from '../../../host/vhost/memory.js';
 import type { Offloads } from './offloads.js';
-import { DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE } from './ring.js';
-import type { Ring } from './ring.js';
+import { DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE } from '../../../host/vhost/ring.js';
+import type { Ring } from '../../../host/vhost/ring.js';
 
 export const PUT = 0;
 /** The guest has not made enough buffers available. */

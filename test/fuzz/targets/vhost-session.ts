@@ -1,6 +1,7 @@
 import assert from 'node:assert';
-import { Refused, Session } from '../../../dataplane/ports/vhost/session.js';
-import type { Kernel } from '../../../dataplane/ports/vhost/session.js';
+import { Refused } from '../../../host/vhost/session.js';
+import { Session } from '../../../dataplane/ports/vhost/session.js';
+import type { Kernel } from '../../../host/vhost/session.js';
 import {
   HEADER_LENGTH,
   REQUEST,
@@ -11,7 +12,7 @@ import {
   emitVringState,
   headerProblem,
   parseHeader,
-} from '../../../dataplane/wire/vhostUser.js';
+} from '../../../host/vhost/wire.js';
 import type { Target } from '../harness.js';
 
 const REGION_BYTES = 64 * 1024;

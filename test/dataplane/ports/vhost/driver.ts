@@ -20,8 +20,8 @@ import {
   emitU64,
   emitVringAddress,
   emitVringState,
-} from '../../../../dataplane/wire/vhostUser.js';
-import type { Region } from '../../../../dataplane/wire/vhostUser.js';
+} from '../../../../host/vhost/wire.js';
+import type { Region } from '../../../../host/vhost/wire.js';
 
 export const USER = 0x7f00_0000_0000;
 export const GUEST = 0x1_0000_0000;

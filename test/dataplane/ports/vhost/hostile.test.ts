@@ -3,7 +3,7 @@ import t from 'tap';
 import { createMemfd, ForeignMemory, memoryProblem } from '../../../../host/foreign.js';
 import * as raw from '../../../../host/raw.js';
 import { C } from '../../../../dataplane/engine/counters.js';
-import { REQUEST, emitVringAddress } from '../../../../dataplane/wire/vhostUser.js';
+import { REQUEST, emitVringAddress } from '../../../../host/vhost/wire.js';
 import { BUFFER_BYTES, GUEST, INDIRECT, NEXT, NUM, RING_STEP, USER, WRITE } from './driver.js';
 import type { Driver } from './driver.js';
 import { INDIRECT_DESC, MRG_RXBUF, VERSION_1, join } from './join.js';

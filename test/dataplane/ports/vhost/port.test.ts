@@ -4,7 +4,7 @@ import t from 'tap';
 import { C } from '../../../../dataplane/engine/counters.js';
 import * as virtioNet from '../../../../dataplane/wire/virtioNet.js';
 import * as vlan from '../../../../dataplane/wire/vlan.js';
-import { REQUEST } from '../../../../dataplane/wire/vhostUser.js';
+import { REQUEST } from '../../../../host/vhost/wire.js';
 import { gsoFrame, slowSegments, transportChecksumIsRight } from '../../wire/superFrame.js';
 import { holds } from '../../wire/codec.js';
 import { GUEST, INDIRECT, NEXT, NUM, WRITE } from './driver.js';

@@ -1,7 +1,6 @@
 /**
  * Follows a chain of descriptors, of any shape that virtio allows: linked ones, an indirect table, buffers that lie
- * across the border of two regions. For what is not the one plain descriptor that reader.ts and writer.ts
- * take the short way with.
+ * across the border of two regions.
  *
  * Each descriptor is read once and judged as it was read: the guest may change it at any moment. No chain has more
  * links than there are descriptors, so one that bites its tail ends.
@@ -13,6 +12,9 @@ import type { Ring } from './ring.js';
 /** As many as the longest ring that QEMU makes; a frame of 64 KiB in pages of 4 KiB needs 18. */
 export const PIECES_MAX_COUNT = 1024;
 
+/** Access of a chain that is first to be read and then to be written. */
+export const READ_THEN_WRITE = -1;
+
 const FLAGS = DESC_F_NEXT | DESC_F_WRITE | DESC_F_INDIRECT;
 
 export class Chain {
@@ -21,15 +23,20 @@ export class Chain {
   readonly lengths = new Int32Array(PIECES_MAX_COUNT);
   count = 0;
   bytes = 0;
+  /** Of READ_THEN_WRITE: so many pieces, and bytes, are to be read; those behind them to be written. */
+  readCount = 0;
+  readBytes = 0;
 
   clear(): void {
     this.count = 0;
     this.bytes = 0;
+    this.readCount = 0;
+    this.readBytes = 0;
   }
 
   /**
    * Appends the buffers of the chain until there are `want_bytes` of them or it ends. `access`: DESC_F_WRITE where
-   * the device writes, else 0. False: the ring has failed.
+   * the device writes, 0 where it reads, or READ_THEN_WRITE. False: the ring has failed.
    */
   append(ring: Ring, memory: GuestMemory, head: number, access: number, want_bytes: number): boolean {
     let table = ring.desc;
@@ -68,13 +75,20 @@ export class Chain {
         index = 0;
         continue;
       }
-      if ((word & FLAGS & DESC_F_WRITE) !== access)
+      if (access === READ_THEN_WRITE) {
+        if ((word & DESC_F_WRITE) === 0 && this.count !== this.readCount)
+          return this.#fail(ring, `descriptor ${index} is to be read, behind one that is to be written`);
+      } else if ((word & FLAGS & DESC_F_WRITE) !== access)
         return this.#fail(
           ring,
           `descriptor ${index} is ${access === 0 ? 'for writing, in a queue to be read' : 'read-only, in a queue to be written'}`,
         );
       if (length_bytes !== 0 && !this.#add(memory, low, high, length_bytes, want_bytes))
         return this.#fail(ring, `descriptor ${index} points outside of the memory`);
+      if (access === READ_THEN_WRITE && (word & DESC_F_WRITE) === 0) {
+        this.readCount = this.count;
+        this.readBytes = this.bytes;
+      }
       if ((word & DESC_F_NEXT) === 0 || this.bytes >= want_bytes) return true;
       index = word >>> 16;
     }

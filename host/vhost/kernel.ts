@@ -1,6 +1,6 @@
 /** What a session asks of the kernel, by host/. */
-import { ForeignMemory, acceptEventFd, memoryProblem } from '../../../host/foreign.js';
-import * as raw from '../../../host/raw.js';
+import { ForeignMemory, acceptEventFd, memoryProblem } from '../foreign.js';
+import * as raw from '../raw.js';
 import type { Kernel } from './session.js';
 
 /** `mayShrink`: memory that its owner could cut off under us is taken too. */

@@ -3,9 +3,9 @@
  * read first, with the fds that came beside it, then as much as it announces; so no message's fds can be taken for
  * another's. What a peer sends is bounded before it is read.
  */
-import { EAGAIN, HostError } from '../../../host/errno.js';
-import * as raw from '../../../host/raw.js';
-import { recvFds, sendFds } from '../../../host/unix.js';
+import { EAGAIN, HostError } from '../errno.js';
+import * as raw from '../raw.js';
+import { recvFds, sendFds } from '../unix.js';
 import {
   FLAG_REPLY,
   HEADER_LENGTH,
@@ -15,7 +15,7 @@ import {
   emitHeader,
   headerProblem,
   parseHeader,
-} from '../../wire/vhostUser.js';
+} from './wire.js';
 import { Refused } from './session.js';
 import type { Session } from './session.js';
 
@@ -34,6 +34,11 @@ export class Connection {
   constructor(fd: number, session: Session) {
     this.fd = fd;
     this.#session = session;
+  }
+
+  /** A whole message waits for `Session.mayHandle`. */
+  get holdsBack(): boolean {
+    return this.#have >= HEADER_LENGTH && this.#have === HEADER_LENGTH + this.#header.size;
   }
 
   /** Takes what is there. In words why the connection is over, or undefined. Throws Refused for a peer's nonsense. */
@@ -74,6 +79,8 @@ export class Connection {
         if (header.size > 0) return 'more';
       }
     }
+    // It lies whole in #bytes, and the next call comes here again.
+    if (!this.#session.mayHandle(header.request)) return 'later';
     this.#have = 0;
     const fds = this.#fds;
     this.#fds = [];
@@ -87,9 +94,14 @@ export class Connection {
     bytes.set(payload, HEADER_LENGTH);
     try {
       // It asked and waits for the answer, so there is room; a peer that never reads is none to serve.
-      return sendFds(this.fd, bytes, []) === bytes.length ? 'more' : 'the peer does not read its replies';
+      return sendFds(this.fd, bytes, this.#session.replyFds) === bytes.length
+        ? 'more'
+        : 'the peer does not read its replies';
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
+    } finally {
+      for (const fd of this.#session.replyFds) raw.close(fd);
+      this.#session.replyFds.length = 0;
     }
   }
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import t from 'tap';
-import * as vhostUser from '../../../dataplane/wire/vhostUser.js';
+import * as vhostUser from '../../../host/vhost/wire.js';
 
 const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
 const address = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER });
@@ -56,6 +56,46 @@ await t.test('what was emitted is parsed', async t => {
   );
 });
 
+await t.test('configuration and the area of requests under way', async t => {
+  const config = fc.record({
+    offset: fc.integer({ min: 0, max: 128 }),
+    bytes: fc.uint8Array({ maxLength: 128 }),
+    flags: u32,
+  });
+  fc.assert(
+    fc.property(config, ({ offset, bytes, flags }) => {
+      const view = fresh();
+      const end = AT + vhostUser.emitConfig(view, AT, offset, bytes, flags);
+      const parsed = vhostUser.parseConfig(view, AT, end);
+      t.same(parsed, { offset_bytes: offset, size_bytes: bytes.length, flags, payloadAt: AT + 12 });
+      t.same(new Uint8Array(view.buffer, AT + 12, bytes.length), bytes);
+      t.equal(vhostUser.parseConfig(view, AT, end + 1), undefined);
+      t.equal(vhostUser.parseConfig(view, AT, end - 1), undefined);
+    }),
+  );
+  const view = fresh();
+  t.equal(
+    vhostUser.parseConfig(view, 0, vhostUser.emitConfig(view, 0, 1, new Uint8Array(256))),
+    undefined,
+    'beyond the longest configuration',
+  );
+  const u16 = fc.integer({ min: 0, max: 0xffff });
+  const inflight = fc.record({
+    mmapSize_bytes: address,
+    mmapOffset_bytes: address,
+    queues: u16,
+    queueSize: u16,
+  });
+  fc.assert(
+    fc.property(inflight, one => {
+      const end = AT + vhostUser.emitInflight(view, AT, one);
+      t.same(vhostUser.parseInflight(view, AT, end), one);
+      t.same(vhostUser.parseInflight(view, AT, end + 4), one, 'padded, as compilers have it');
+      t.equal(vhostUser.parseInflight(view, AT, end - 1), undefined);
+    }),
+  );
+});
+
 await t.test('an address beyond 2^53 fits in no range', async t => {
   const view = fresh();
   const length = vhostUser.emitMemTable(view, 0, [
@@ -81,8 +121,8 @@ await t.test('any bytes are parsed or refused, never read beyond their end', asy
 await t.test('headers that are refused', async t => {
   const problem = (flags: number, size: number) => vhostUser.headerProblem({ request: 1, flags, size });
   t.equal(problem(1, 8), undefined);
-  t.equal(problem(9, 264), undefined);
+  t.equal(problem(9, 268), undefined);
   t.match(problem(2, 8), /version 2/);
   t.match(problem(5, 8), /a reply/);
-  t.match(problem(1, 265), /265 bytes/);
+  t.match(problem(1, 269), /269 bytes/);
 });

@@ -9,6 +9,8 @@
  *   u64            value
  *   vring state    index u32, num u32
  *   vring address  index u32, flags u32, descriptors u64, used u64, available u64, log u64
+ *   configuration  offset u32, size u32, flags u32, bytes[size]
+ *   in flight      mmap size u64, mmap offset u64, queues u16, queue size u16
  *   memory table   count u32, padding u32, regions: guest address u64, size u64, user address u64, mmap offset u64
  *
  * Feature words are bigints: they are read once per connection. Addresses and sizes come as numbers; those beyond
@@ -43,10 +45,18 @@ export const REQUEST = {
   SET_VRING_ENABLE: 18,
   SEND_RARP: 19,
   NET_SET_MTU: 20,
+  SET_BACKEND_REQ_FD: 21,
+  GET_CONFIG: 24,
+  SET_CONFIG: 25,
+  GET_INFLIGHT_FD: 31,
+  SET_INFLIGHT_FD: 32,
   RESET_DEVICE: 34,
   SET_STATUS: 39,
   GET_STATUS: 40,
 } as const;
+
+/** What a back-end asks of the front-end, on the socket of SET_BACKEND_REQ_FD. */
+export const BACKEND_REQUEST = { CONFIG_CHANGE_MSG: 2 } as const;
 
 const NAMES = new Map<number, string>(Object.entries(REQUEST).map(([name, id]) => [id, name]));
 export function requestName(request: number): string {
@@ -54,9 +64,17 @@ export function requestName(request: number): string {
 }
 
 /** Bit numbers of the protocol's own features. */
-export const PROTOCOL = { MQ: 0, REPLY_ACK: 3, NET_MTU: 4, STATUS: 16 } as const;
+export const PROTOCOL = {
+  MQ: 0,
+  REPLY_ACK: 3,
+  NET_MTU: 4,
+  BACKEND_REQ: 5,
+  CONFIG: 9,
+  INFLIGHT_SHMFD: 12,
+  STATUS: 16,
+} as const;
 
-/** Bit numbers of virtio features (virtio 1.2 5.1.3 and 6; 30 is vhost-user's own). */
+/** Bit numbers of virtio features (virtio 1.2 6, and 5.1.3 of network cards; 30 is vhost-user's own). */
 export const FEATURE = {
   CSUM: 0,
   GUEST_CSUM: 1,
@@ -90,8 +108,18 @@ const VRING_STATE_LENGTH = 8;
 const VRING_ADDRESS_LENGTH = 40;
 const U64_LENGTH = 8;
 
+const CONFIG_HEADER_LENGTH = 12;
+/** Of a device's configuration; in requests and replies. */
+export const CONFIG_MAX_BYTES = 256;
+const INFLIGHT_LENGTH = 20;
+/** QEMU sends the structure as its compiler has it, which ends on a multiple of eight. */
+const INFLIGHT_PADDED_LENGTH = 24;
+
 /** The longest payload of any request that we know. */
-export const PAYLOAD_MAX_BYTES = MEM_TABLE_LENGTH + REGIONS_MAX_COUNT * REGION_LENGTH;
+export const PAYLOAD_MAX_BYTES = Math.max(
+  MEM_TABLE_LENGTH + REGIONS_MAX_COUNT * REGION_LENGTH,
+  CONFIG_HEADER_LENGTH + CONFIG_MAX_BYTES,
+);
 
 export interface Header {
   request: number;
@@ -221,4 +249,63 @@ export function emitMemTable(view: DataView, at: number, regions: readonly Regio
     setNumber64(view, from + 24, region.mmapOffset_bytes);
   }
   return MEM_TABLE_LENGTH + regions.length * REGION_LENGTH;
+}
+
+/** A part of a device's configuration; its bytes lie at `payloadAt`. */
+export interface Config {
+  offset_bytes: number;
+  size_bytes: number;
+  flags: number;
+  payloadAt: number;
+}
+
+/** Also undefined when it reaches beyond CONFIG_MAX_BYTES. */
+export function parseConfig(view: DataView, at: number, end: number): Config | undefined {
+  if (end - at < CONFIG_HEADER_LENGTH) return undefined;
+  const offset_bytes = view.getUint32(at, true);
+  const size_bytes = view.getUint32(at + 4, true);
+  if (size_bytes !== end - at - CONFIG_HEADER_LENGTH || offset_bytes + size_bytes > CONFIG_MAX_BYTES)
+    return undefined;
+  const flags = view.getUint32(at + 8, true);
+  return { offset_bytes, size_bytes, flags, payloadAt: at + CONFIG_HEADER_LENGTH };
+}
+
+export function emitConfig(
+  view: DataView,
+  at: number,
+  offset_bytes: number,
+  bytes: Uint8Array,
+  flags = 0,
+): number {
+  view.setUint32(at, offset_bytes, true);
+  view.setUint32(at + 4, bytes.length, true);
+  view.setUint32(at + 8, flags, true);
+  for (let i = 0; i < bytes.length; i++) view.setUint8(at + CONFIG_HEADER_LENGTH + i, bytes[i]!);
+  return CONFIG_HEADER_LENGTH + bytes.length;
+}
+
+/** The memory in which requests under way are noted, and of how many queues. */
+export interface Inflight {
+  mmapSize_bytes: number;
+  mmapOffset_bytes: number;
+  queues: number;
+  queueSize: number;
+}
+
+export function parseInflight(view: DataView, at: number, end: number): Inflight | undefined {
+  if (end - at !== INFLIGHT_LENGTH && end - at !== INFLIGHT_PADDED_LENGTH) return undefined;
+  return {
+    mmapSize_bytes: number64(view, at),
+    mmapOffset_bytes: number64(view, at + 8),
+    queues: view.getUint16(at + 16, true),
+    queueSize: view.getUint16(at + 18, true),
+  };
+}
+
+export function emitInflight(view: DataView, at: number, inflight: Inflight): number {
+  setNumber64(view, at, inflight.mmapSize_bytes);
+  setNumber64(view, at + 8, inflight.mmapOffset_bytes);
+  view.setUint16(at + 16, inflight.queues, true);
+  view.setUint16(at + 18, inflight.queueSize, true);
+  return INFLIGHT_LENGTH;
 }

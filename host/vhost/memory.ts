@@ -10,13 +10,13 @@
  * of the bytes asked for lie there in one stretch. Nothing outside a region is ever answered, so whatever a guest
  * writes into its rings, it can only point us at its own memory.
  */
-import type { Region } from '../../wire/vhostUser.js';
-import { REGIONS_MAX_COUNT } from '../../wire/vhostUser.js';
+import type { Region } from './wire.js';
+import { REGIONS_MAX_COUNT } from './wire.js';
 
-/** As host/foreign.ts has it: a stretch of up to this many bytes lies whole in the window in which it begins. */
+/** As foreign.ts has it: a stretch of up to this many bytes lies whole in the window in which it begins. */
 export const WINDOW_STEP_BYTES = 2 ** 30;
 
-/** What is asked of mapped memory; ForeignMemory of host/ fits, and a double of plain memory. */
+/** What is asked of mapped memory; ForeignMemory of foreign.ts fits, and a double of plain memory. */
 export interface Backing {
   readonly length_bytes: number;
   readonly windows: readonly {
@@ -31,19 +31,21 @@ export interface Backing {
 /** The typed arrays of one window, made once per table. */
 export class Window {
   readonly address: number;
+  readonly bytes: Uint8Array;
   readonly view: DataView;
   readonly i32: Int32Array;
   readonly u16: Uint16Array;
 
-  constructor(address: number, view: DataView, i32: Int32Array) {
+  constructor(address: number, bytes: Uint8Array, view: DataView, i32: Int32Array) {
     this.address = address;
+    this.bytes = bytes;
     this.view = view;
     this.i32 = i32;
     this.u16 = new Uint16Array(i32.buffer, i32.byteOffset, view.byteLength >>> 1);
   }
 }
 
-const NO_WINDOW = new Window(0, new DataView(new ArrayBuffer(0)), new Int32Array(0));
+const NO_WINDOW = new Window(0, new Uint8Array(0), new DataView(new ArrayBuffer(0)), new Int32Array(0));
 
 /** What is wrong with a table before anything is mapped; undefined: nothing. */
 export function tableProblem(regions: readonly Region[]): string | undefined {
@@ -92,7 +94,9 @@ export class GuestMemory {
       this.#start[i] = region.guestAddress;
       this.#end[i] = region.guestAddress + region.size_bytes;
       this.#user[i] = region.userAddress;
-      this.#windows[i] = backings[i]!.windows.map(({ address, view, i32 }) => new Window(address, view, i32));
+      this.#windows[i] = backings[i]!.windows.map(
+        ({ address, bytes, view, i32 }) => new Window(address, bytes, view, i32),
+      );
     }
     this.#backings = backings;
     this.#count = regions.length;
