@@ -12,6 +12,7 @@ import { missing } from '../../lab/harness/needs.js';
 import { eventually } from '../../lab/harness/processes.js';
 import { FakeApi, Refusal, STREAMING, runCli } from '../fakeApi.js';
 import { ovfOf, tarOf } from './samples.js';
+import { isListening } from '../../listening.js';
 
 t.setTimeout(120_000);
 
@@ -62,7 +63,7 @@ async function place(t: Test): Promise<Place> {
     const socketPath = join(directory, `s${index}`);
     const how = asked.kind === 'export' ? ['-r'] : [];
     servers.push(spawn('nbdkit', ['-f', ...how, '-U', socketPath, 'file', image], { stdio: 'ignore' }));
-    await eventually('nbdkit to listen', () => (existsSync(socketPath) ? true : null));
+    await eventually('nbdkit to listen', () => (isListening(socketPath) ? true : null));
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     response.on('close', () => here.released.push(String(index)));
     const ready = { id: String(index), socketPath, nbdName: 'x', size_bytes, isEmpty: here.isEmpty };

@@ -8,6 +8,7 @@ import { Bench } from '../../control/api/bench.js';
 import { missing } from '../../lab/harness/needs.js';
 import { eventually } from '../../lab/harness/processes.js';
 import { runCli } from '../fakeApi.js';
+import { isListening } from '../../listening.js';
 
 t.setTimeout(120_000);
 
@@ -37,7 +38,7 @@ await t.test('import, export, and a client that is killed', { skip }, async t =>
     const how = slow ? ['--filter=delay', 'file', volume, 'delay-write=500ms'] : ['file', volume];
     servers.set(name, spawn('nbdkit', ['-f', '-U', lease.path, ...how], { stdio: 'ignore' }));
     // The answer must not come before the socket is there, as it does not of the real one.
-    for (let i = 0; i < 200 && !existsSync(lease.path); i++) spawnSync('sleep', ['0.02']);
+    for (let i = 0; i < 2000 && !isListening(lease.path); i++) spawnSync('sleep', ['0.02']);
   };
   const weft = (...words: string[]) => runCli(words, { state: directory });
   const image = `${directory}/in.raw`;

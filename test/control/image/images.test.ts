@@ -7,6 +7,7 @@ import t, { type Test } from 'tap';
 import type { BuildProgress } from '../../../control/image/host.js';
 import { HostImages } from '../../../control/image/process.js';
 import { until } from '../vmm/stage.js';
+import { isListening } from '../../listening.js';
 
 const MIB = 2 ** 20;
 const noQemuImg =
@@ -112,7 +113,7 @@ await t.test('disk images', { skip: noQemuImg }, async t => {
       { stdio: 'ignore' },
     );
     t.teardown(() => server.kill('SIGKILL'));
-    await until('qemu-nbd to listen', () => fs.existsSync(socketPath));
+    await until('qemu-nbd to listen', () => isListening(socketPath));
     const boot = await images.bootFiles('x', { disk: qcow2 });
     if (boot.kind !== 'disk') throw new Error('a disk');
     const target = { socketPath, nbdName: 'my/vol' };

@@ -15,6 +15,7 @@ import { HostImages } from '../../../control/image/process.js';
 import type { BootPlan, ObservedGuest } from '../../../control/vmm/host.js';
 import { QemuHost } from '../../../control/vmm/process.js';
 import { findQemu } from '../../../control/vmm/qemu/process.js';
+import { isListening } from '../../listening.js';
 
 /** A loaded machine without KVM is slow; a fault is told apart from slowness only by never. */
 const PATIENCE_ms = 240_000;
@@ -55,7 +56,7 @@ export class DiskServer {
     fs.rmSync(this.#socket, { force: true });
     const [program = '', ...args] = this.#command;
     this.#child = spawn(program, args, { stdio: 'ignore' });
-    await until(`${program} to listen`, () => fs.existsSync(this.#socket));
+    await until(`${program} to listen`, () => isListening(this.#socket));
     if (this.#owner !== null) fs.lchownSync(this.#socket, this.#owner.uid, this.#owner.gid);
   }
 

@@ -9,6 +9,7 @@ import t from 'tap';
 import type { JobRequestInput as JobRequest } from '../../../storage/contract.js';
 import { BLOCK_BYTES, GROUP_BLOCKS, checksumPageAt, statePageAt } from '../../../storage/layers/map.js';
 import { BLOCKS, make } from './bench.js';
+import { isListening } from '../../listening.js';
 
 const MiB = 1024 * 1024;
 
@@ -147,7 +148,7 @@ void t.test(
     const socket = path.join(rig.directory, 'nbd');
     const server = spawn('qemu-nbd', ['-t', '-f', 'raw', '-k', socket, file], { stdio: 'ignore' });
     t.teardown(() => server.kill());
-    while (!fs.existsSync(socket)) await new Promise(resolve => setTimeout(resolve, 20));
+    while (!isListening(socket)) await new Promise(resolve => setTimeout(resolve, 20));
     const target = { server: { kind: 'unix', path: socket }, exportName: '' };
     const check = (): void => {
       const is = fs.readFileSync(file);

@@ -13,6 +13,7 @@ import { Later } from '../../../storage/volume/later.js';
 import type { RemoteOpening } from '../../../storage/volume/opening.js';
 import type { Reactor, Settler, Watcher } from '../../../storage/volume/reactor.js';
 import { EXAM_BYTES, type Examined } from '../volume/suite.js';
+import { isListening } from '../../listening.js';
 
 /** A loop with nothing but sockets. */
 class TestLoop implements Reactor {
@@ -62,13 +63,13 @@ export class Server {
     fs.writeFileSync(this.file, '');
     fs.truncateSync(this.file, size_bytes);
   }
-  /** Returns when its socket is there. */
+  /** Returns when it listens. */
   start(): this {
     fs.rmSync(this.socket, { force: true });
     const [program, ...args] = this.#command(this.file, this.socket);
     this.#child = spawn(program!, args, { stdio: 'ignore' });
-    for (let i = 0; !fs.existsSync(this.socket); i++) {
-      if (i > 500) throw new Error(`${program} does not start`);
+    for (let i = 0; !isListening(this.socket); i++) {
+      if (i > 6000) throw new Error(`${program} does not start`);
       sleep(10);
     }
     return this;

@@ -1,12 +1,12 @@
 /** A session over TLS with nbdkit: by certificates, and by a pre-shared key; and what is refused. */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import t, { type Test } from 'tap';
 import { connect } from '../../../storage/remote/session.js';
 import type { TlsOpening } from '../../../storage/volume/opening.js';
 import { eventually } from '../plane.js';
 import { Certificates, KEY, NO_TLS as NONE } from './certificates.js';
+import { isListening } from '../../listening.js';
 
 const missing = [['nbdkit', '--version'] as const, ['openssl', 'version'] as const].find(
   ([program, argument]) => spawnSync(program, [argument]).status !== 0,
@@ -29,7 +29,7 @@ async function serve(t: Test, room: string, ...settings: string[]): Promise<{ ki
     },
   );
   t.teardown(() => child.kill('SIGKILL'));
-  await eventually('nbdkit listens', () => fs.existsSync(socket));
+  await eventually('nbdkit listens', () => isListening(socket));
   return { kind: 'unix', path: socket };
 }
 

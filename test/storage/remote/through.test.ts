@@ -14,6 +14,7 @@ import { readTls } from '../../../storage/remote/file.js';
 import { JOURNAL_BYTES } from '../../../storage/volume/mirrorJournal.js';
 import type { RemoteOpening, VolumeOpening } from '../../../storage/volume/opening.js';
 import { eventually } from '../plane.js';
+import { isListening } from '../../listening.js';
 
 const SIZE = 32 * 1024 * 1024;
 const run = promisify(execFile);
@@ -93,7 +94,7 @@ class House {
     const socket = this.in('far.sock');
     fs.rmSync(socket, { force: true });
     this.#kit = spawn('nbdkit', ['-f', '-U', socket, 'file', this.file], { stdio: 'ignore' });
-    await eventually('nbdkit listens', () => fs.existsSync(socket));
+    await eventually('nbdkit listens', () => isListening(socket));
   }
   async kill(): Promise<void> {
     const ended = new Promise(resolve => this.#kit!.once('exit', resolve));
