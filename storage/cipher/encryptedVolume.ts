@@ -11,19 +11,12 @@
  * XTS does not tell changed ciphertext from true one; the checksums of the layers below do.
  */
 import type { Xts } from '../../host/evp.js';
+import { CACHE, FLUSH, handOn, WRITE, ZERO, type AskedKind } from '../volume/asked.js';
 import type { Later } from '../volume/later.js';
 import { RangeLock } from '../volume/rangeLock.js';
-import {
-  ERRNO,
-  type BlockMeta,
-  type ExtentList,
-  type Memory,
-  type Volume,
-  type VolumeState,
-  type Waiter,
-  type ZeroHow,
-} from '../volume/volume.js';
-import { CipherRequest, type RequestKind } from './request.js';
+import { ERRNO, type Memory, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
+import { WrapperVolume } from '../volume/wrapper.js';
+import { CipherRequest } from './request.js';
 
 export const UNIT_BYTES = 4096;
 /** What is encrypted at a time, and the longest write that is tried at once. */
@@ -38,8 +31,7 @@ export interface CipherMemory extends Memory {
   unmap(): void;
 }
 
-export class EncryptedVolume implements Volume {
-  readonly below: Volume;
+export class EncryptedVolume extends WrapperVolume {
   readonly later: Later;
   readonly lock = new RangeLock();
   #xts: Xts;
@@ -55,7 +47,7 @@ export class EncryptedVolume implements Volume {
 
   /** `xts` is closed with the volume. */
   constructor(below: Volume, xts: Xts, later: Later, allocate: (length_bytes: number) => CipherMemory) {
-    this.below = below;
+    super(below);
     this.later = later;
     this.#xts = xts;
     this.#allocate = allocate;
@@ -67,82 +59,45 @@ export class EncryptedVolume implements Volume {
   }
 
   /** Whole blocks: the rest of a device whose size is odd cannot be encrypted. */
-  get size_bytes(): number {
+  override get size_bytes(): number {
     return Math.floor(this.below.size_bytes / UNIT_BYTES) * UNIT_BYTES;
   }
-  get state(): VolumeState {
-    return this.below.state;
-  }
-  get reason(): string | null {
-    return this.below.reason;
-  }
-  get meta(): BlockMeta | null {
-    return this.below.meta ?? null;
+  override tryRead(offset: number, length: number, memory: Memory, at: number): number {
+    if (!aligned(offset, length)) return -ERRNO.EAGAIN;
+    const result = this.below.tryRead(offset, length, memory, at);
+    return result === 0 ? this.decrypt(offset, length, memory, at) : result;
   }
 
-  tryRead(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
-    if (!aligned(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
-    const result = this.below.tryRead(offset_bytes, length_bytes, memory, at);
-    return result === 0 ? this.decrypt(offset_bytes, length_bytes, memory, at) : result;
-  }
-
-  tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
-    if (!aligned(offset_bytes, length_bytes) || length_bytes > WINDOW_BYTES || this.#replacing > 0)
-      return -ERRNO.EAGAIN;
+  override tryWrite(offset: number, length: number, memory: Memory, at: number): number {
+    if (!aligned(offset, length) || length > WINDOW_BYTES || this.#replacing > 0) return -ERRNO.EAGAIN;
     this.#scratch ??= this.#allocate(WINDOW_BYTES);
-    const result = this.encrypt(offset_bytes, length_bytes, memory, at, this.#scratch);
-    return result === 0 ? this.below.tryWrite(offset_bytes, length_bytes, this.#scratch, 0) : result;
+    const result = this.encrypt(offset, length, memory, at, this.#scratch);
+    return result === 0 ? this.below.tryWrite(offset, length, this.#scratch, 0) : result;
   }
 
-  read(
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory,
+  protected override ask(
+    kind: AskedKind,
+    offset: number,
+    length: number,
+    memory: Memory | null,
     at: number,
+    how: ZeroHow | null,
     waiter: Waiter,
     token: number,
   ): void {
-    this.#begin('read', offset_bytes, length_bytes, memory, at, null, waiter, token);
-  }
-
-  write(
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory,
-    at: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    this.#begin('write', offset_bytes, length_bytes, memory, at, null, waiter, token);
-  }
-
-  zero(offset_bytes: number, length_bytes: number, how: ZeroHow, waiter: Waiter, token: number): void {
-    this.#begin('zero', offset_bytes, length_bytes, null, 0, how, waiter, token);
-  }
-
-  /** Whole blocks, as what is below may do with a part of one what it likes. */
-  trim(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): void {
-    this.#begin('trim', offset_bytes, length_bytes, null, 0, null, waiter, token);
-  }
-
-  flush(waiter: Waiter, token: number): void {
-    this.below.flush(waiter, token);
-  }
-
-  cache(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): void {
-    this.below.cache(offset_bytes, length_bytes, waiter, token);
-  }
-
-  extents(offset_bytes: number, length_bytes: number, into: ExtentList): number {
-    return this.below.extents(offset_bytes, length_bytes, into);
+    if (kind === FLUSH || kind === CACHE)
+      return handOn(this.below, kind, offset, length, memory, at, how, waiter, token);
+    const request = this.#requests.pop() ?? new CipherRequest(this);
+    this.#active++;
+    if (!aligned(offset, length) && (kind === WRITE || kind === ZERO)) this.#replacing++;
+    request.begin(kind, offset, length, memory, at, how, waiter, token);
   }
 
   /** There is no plaintext in any file. */
-  sendableFrom(): number {
+  override sendableFrom(): number {
     return -1;
   }
-
-  sendFailed(): void {}
+  override sendFailed(): void {}
 
   /** Forgets the key. Nothing may be under way. */
   close(): void {
@@ -194,23 +149,6 @@ export class EncryptedVolume implements Volume {
     this.#active--;
     if (replaced) this.#replacing--;
     this.#requests.push(request);
-  }
-
-  #begin(
-    kind: RequestKind,
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory | null,
-    at: number,
-    how: ZeroHow | null,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    const request = this.#requests.pop() ?? new CipherRequest(this);
-    const whole = aligned(offset_bytes, length_bytes);
-    this.#active++;
-    if (!whole && (kind === 'write' || kind === 'zero')) this.#replacing++;
-    request.begin(kind, offset_bytes, length_bytes, memory, at, how, waiter, token);
   }
 }
 

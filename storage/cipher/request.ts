@@ -9,6 +9,7 @@
  *
  * A window starts and ends on blocks of 4096 bytes below; `#from` and `#to` are the part of it that was asked for.
  */
+import { READ, TRIM, WRITE, ZERO, type AskedKind } from '../volume/asked.js';
 import type { LockWaiter } from '../volume/rangeLock.js';
 import type { Memory, Waiter, ZeroHow } from '../volume/volume.js';
 import {
@@ -18,8 +19,6 @@ import {
   type CipherMemory,
   type EncryptedVolume,
 } from './encryptedVolume.js';
-
-export type RequestKind = 'read' | 'write' | 'zero' | 'trim';
 
 /** What the answer that is waited for belongs to; handed down as the token. */
 const READ_WHOLE = 0;
@@ -34,7 +33,7 @@ const ceil = (offset_bytes: number): number => Math.ceil(offset_bytes / UNIT_BYT
 
 export class CipherRequest implements Waiter, LockWaiter {
   #volume: EncryptedVolume;
-  #kind: RequestKind = 'read';
+  #kind: AskedKind = READ;
   #offset = 0;
   #end = 0;
   #memory: Memory | null = null;
@@ -53,7 +52,7 @@ export class CipherRequest implements Waiter, LockWaiter {
   }
 
   begin(
-    kind: RequestKind,
+    kind: AskedKind,
     offset_bytes: number,
     length_bytes: number,
     memory: Memory | null,
@@ -72,8 +71,8 @@ export class CipherRequest implements Waiter, LockWaiter {
     this.#token = token;
     this.#to = offset_bytes;
     const whole = aligned(offset_bytes, length_bytes);
-    this.#replaces = !whole && (kind === 'write' || kind === 'zero');
-    if (kind === 'read') {
+    this.#replaces = !whole && (kind === WRITE || kind === ZERO);
+    if (kind === READ) {
       if (!whole) return this.#next();
       this.#volume.below.read(offset_bytes, length_bytes, memory!, at, this, READ_WHOLE);
       return;
@@ -84,7 +83,7 @@ export class CipherRequest implements Waiter, LockWaiter {
   }
 
   granted(): void {
-    if (this.#kind !== 'trim') return this.#next();
+    if (this.#kind !== TRIM) return this.#next();
     const from = ceil(this.#offset);
     const to = floor(this.#end);
     if (to <= from) this.#volume.later.answer(this, ENDED, 0);
@@ -121,14 +120,14 @@ export class CipherRequest implements Waiter, LockWaiter {
     if (from === this.#end) return this.#finish(0);
     this.#from = from;
     const { below } = this.#volume;
-    if (this.#kind === 'zero' && from % UNIT_BYTES === 0 && this.#end - from >= UNIT_BYTES) {
+    if (this.#kind === ZERO && from % UNIT_BYTES === 0 && this.#end - from >= UNIT_BYTES) {
       this.#to = floor(this.#end);
       return below.zero(from, this.#to - from, this.#how!, this, WROTE);
     }
     const first = floor(from);
-    this.#to = Math.min(this.#end, first + (this.#kind === 'zero' ? UNIT_BYTES : WINDOW_BYTES));
+    this.#to = Math.min(this.#end, first + (this.#kind === ZERO ? UNIT_BYTES : WINDOW_BYTES));
     this.#window ??= this.#volume.takeWindow(ceil(this.#end) - first);
-    if (this.#kind === 'read')
+    if (this.#kind === READ)
       return below.read(first, ceil(this.#to) - first, this.#window, 0, this, READ_WINDOW);
     if (from !== first || this.#to < first + UNIT_BYTES)
       return below.read(first, UNIT_BYTES, this.#window, 0, this, READ_HEAD);
@@ -160,7 +159,7 @@ export class CipherRequest implements Waiter, LockWaiter {
     const window = this.#window!;
     const first = floor(this.#from);
     const length = ceil(this.#to) - first;
-    if (this.#kind === 'zero') window.bytes.fill(0, this.#from - first, this.#to - first);
+    if (this.#kind === ZERO) window.bytes.fill(0, this.#from - first, this.#to - first);
     else {
       const at = this.#at + this.#from - this.#offset;
       const part = this.#memory!.bytes.subarray(at, at + this.#to - this.#from);
@@ -178,7 +177,7 @@ export class CipherRequest implements Waiter, LockWaiter {
     const token = this.#token;
     if (this.#window !== null) {
       // Plaintext does not lie about in there.
-      if (this.#kind === 'read' || this.#replaces) this.#window.bytes.fill(0);
+      if (this.#kind === READ || this.#replaces) this.#window.bytes.fill(0);
       volume.giveWindow(this.#window);
     }
     this.#window = null;

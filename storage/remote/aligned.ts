@@ -7,9 +7,21 @@
  * A trim shrinks to the whole blocks in it; zeroes are written into the parts. With blocks of 1 everything passes through.
  */
 import type { Chunk } from '../nbd/chunks.js';
+import {
+  changes,
+  FLUSH,
+  CACHE,
+  handOn,
+  READ,
+  TRIM,
+  WRITE,
+  type Asked,
+  type AskedKind,
+} from '../volume/asked.js';
 import type { Later } from '../volume/later.js';
 import { RangeLock, type LockWaiter } from '../volume/rangeLock.js';
-import type { ExtentList, Memory, Volume, VolumeState, Waiter, ZeroHow } from '../volume/volume.js';
+import { ERRNO, type Memory, type Volume, type Waiter, type ZeroHow } from '../volume/volume.js';
+import { WrapperVolume } from '../volume/wrapper.js';
 
 /** What it stands above. */
 export interface BlockVolume extends Volume {
@@ -26,20 +38,7 @@ export interface BlockVolume extends Volume {
 /** The largest block that NBD knows. */
 const BLOCK_LIMIT_BYTES = 65_536;
 
-const READ = 0;
-const WRITE = 1;
-const ZERO = 2;
-const TRIM = 3;
-
-interface Operation {
-  kind: number;
-  offset: number;
-  length: number;
-  memory: Memory | null;
-  at: number;
-  how: ZeroHow | null;
-  waiter: Waiter;
-  token: number;
+interface Operation extends Asked {
   lock: number;
   block: number;
   /** Where the part or the whole blocks that are being done begin and end, within the volume. */
@@ -49,8 +48,7 @@ interface Operation {
   bounce: Chunk | null;
 }
 
-export class AlignedVolume implements Volume, LockWaiter, Waiter {
-  #below: BlockVolume;
+export class AlignedVolume extends WrapperVolume<BlockVolume> implements LockWaiter, Waiter {
   #allocate: (length_bytes: number) => Chunk & { unmap(): void };
   #later: Later;
   #locks = new RangeLock();
@@ -65,100 +63,43 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
     allocate: (length_bytes: number) => Chunk & { unmap(): void },
     later: Later,
   ) {
-    this.#below = below;
+    super(below);
     this.#allocate = allocate;
     this.#later = later;
   }
 
-  get size_bytes(): number {
-    return this.#below.size_bytes;
-  }
-  get state(): VolumeState {
-    return this.#below.state;
-  }
-  get reason(): string | null {
-    return this.#below.reason;
-  }
   get serverSize_bytes(): number | null {
-    return this.#below.serverSize_bytes;
+    return this.below.serverSize_bytes;
   }
   get busy(): boolean {
-    return this.#below.busy || this.#free.length < this.#operations.length;
+    return this.below.busy || this.#free.length < this.#operations.length;
   }
 
   grow(size_bytes: number): void {
-    this.#below.grow(size_bytes);
+    this.below.grow(size_bytes);
   }
   tick(now_ms: number): void {
-    this.#below.tick(now_ms);
+    this.below.tick(now_ms);
   }
   shut(done: (result: number) => void): void {
-    this.#below.shut(done);
+    this.below.shut(done);
   }
   close(): void {
-    this.#below.close();
+    this.below.close();
     for (const chunk of this.#mapped) chunk.unmap();
     this.#mapped = [];
     this.#bounces = [];
   }
 
-  tryRead(offset: number, length: number, memory: Memory, at: number): number {
-    return this.#isWhole(offset, length) ? this.#below.tryRead(offset, length, memory, at) : -11;
+  override tryRead(offset: number, length: number, memory: Memory, at: number): number {
+    return this.#isWhole(offset, length) ? this.below.tryRead(offset, length, memory, at) : -ERRNO.EAGAIN;
   }
-  tryWrite(): number {
-    return -11;
-  }
-
-  read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
-    if (this.#isWhole(offset, length)) this.#below.read(offset, length, memory, at, waiter, token);
-    else this.#begin(READ, offset, length, memory, at, null, waiter, token);
+  override tryWrite(): number {
+    return -ERRNO.EAGAIN;
   }
 
-  write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
-    if (this.#below.minimumBlock_bytes === 1) this.#below.write(offset, length, memory, at, waiter, token);
-    else this.#begin(WRITE, offset, length, memory, at, null, waiter, token);
-  }
-
-  zero(offset: number, length: number, how: ZeroHow, waiter: Waiter, token: number): void {
-    if (this.#below.minimumBlock_bytes === 1) this.#below.zero(offset, length, how, waiter, token);
-    else this.#begin(ZERO, offset, length, null, 0, how, waiter, token);
-  }
-
-  trim(offset: number, length: number, waiter: Waiter, token: number): void {
-    const block = this.#below.minimumBlock_bytes;
-    const from = Math.ceil(offset / block) * block;
-    const to = offset + length - ((offset + length) % block);
-    if (to <= from) this.#later.answer(waiter, token, 0);
-    else if (block === 1) this.#below.trim(offset, length, waiter, token);
-    else this.#begin(TRIM, from, to - from, null, 0, null, waiter, token);
-  }
-
-  flush(waiter: Waiter, token: number): void {
-    this.#below.flush(waiter, token);
-  }
-
-  cache(offset: number, length: number, waiter: Waiter, token: number): void {
-    const block = this.#below.minimumBlock_bytes;
-    const from = offset - (offset % block);
-    const to = Math.min(Math.ceil((offset + length) / block) * block, this.size_bytes);
-    this.#below.cache(from, to - from, waiter, token);
-  }
-
-  extents(offset: number, length: number, into: ExtentList): number {
-    return this.#below.extents(offset, length, into);
-  }
-  sendableFrom(): number {
-    return -1;
-  }
-  sendFailed(): void {}
-
-  #isWhole(offset: number, length: number): boolean {
-    const block = this.#below.minimumBlock_bytes;
-    return offset % block === 0 && length % block === 0;
-  }
-
-  #begin(
-    kind: number,
+  protected override ask(
+    kind: AskedKind,
     offset: number,
     length: number,
     memory: Memory | null,
@@ -167,29 +108,40 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
     waiter: Waiter,
     token: number,
   ): void {
-    const block = this.#below.minimumBlock_bytes;
+    const block = this.below.minimumBlock_bytes;
+    if (block === 1 || kind === FLUSH || (kind === READ && this.#isWhole(offset, length)))
+      return handOn(this.below, kind, offset, length, memory, at, how, waiter, token);
+    const end = offset + length;
+    if (kind === TRIM) {
+      const first = Math.ceil(offset / block) * block;
+      const last = end - (end % block);
+      if (last <= first) return this.#later.answer(waiter, token, 0);
+      return this.#begin(
+        { kind, offset: first, length: last - first, memory, at, how, waiter, token },
+        block,
+      );
+    }
+    if (kind !== CACHE) return this.#begin({ kind, offset, length, memory, at, how, waiter, token }, block);
+    const first = offset - (offset % block);
+    const last = Math.min(Math.ceil(end / block) * block, this.size_bytes);
+    this.below.cache(first, last - first, waiter, token);
+  }
+
+  #isWhole(offset: number, length: number): boolean {
+    const block = this.below.minimumBlock_bytes;
+    return offset % block === 0 && length % block === 0;
+  }
+
+  #begin(asked: Asked, block: number): void {
+    const { kind, offset, length } = asked;
     const index = this.#free.pop() ?? this.#operations.push(null) - 1;
     const from = offset - (offset % block);
     const to = Math.min(Math.ceil((offset + length) / block) * block, this.size_bytes);
     const isWhole = from === offset && to === offset + length;
     // A read takes no lock: beside a write of the same bytes it may see either.
-    const lock = kind === READ ? -1 : this.#locks.acquire(from, to, !isWhole, this);
-    this.#operations[index] = {
-      kind,
-      offset,
-      length,
-      memory,
-      at,
-      how,
-      waiter,
-      token,
-      lock,
-      block,
-      from: offset,
-      to: offset,
-      writing: false,
-      bounce: null,
-    };
+    const lock = changes(kind) ? this.#locks.acquire(from, to, !isWhole, this) : -1;
+    const state = { lock, block, from: offset, to: offset, writing: false, bounce: null };
+    this.#operations[index] = { ...asked, ...state };
     if (lock >= 0) this.#byLock.set(lock, index);
     if (lock < 0 || this.#locks.held(lock)) this.#next(index);
   }
@@ -212,7 +164,7 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
       operation.to = Math.min(operation.from - within + block, end);
       operation.bounce = this.#takeBounce();
       operation.writing = false;
-      return this.#below.read(
+      return this.below.read(
         operation.from - within,
         this.#blockLength(operation.from - within, block),
         operation.bounce,
@@ -224,10 +176,7 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
     operation.to = wholeTo;
     const run = wholeTo - operation.from;
     const place = at + operation.from - offset;
-    if (kind === READ) this.#below.read(operation.from, run, memory!, place, this, index);
-    else if (kind === WRITE) this.#below.write(operation.from, run, memory!, place, this, index);
-    else if (kind === ZERO) this.#below.zero(operation.from, run, operation.how!, this, index);
-    else this.#below.trim(operation.from, run, this, index);
+    handOn(this.below, kind, operation.from, run, memory, place, operation.how, this, index);
   }
 
   #blockLength(begin: number, block: number): number {
@@ -246,7 +195,7 @@ export class AlignedVolume implements Volume, LockWaiter, Waiter {
       operation.writing = true;
       if (kind === WRITE) bounce.bytes.set(memory!.bytes.subarray(place, place + to - from), from - begin);
       else bounce.bytes.fill(0, from - begin, to - begin);
-      return this.#below.write(begin, this.#blockLength(begin, block), bounce, 0, this, index);
+      return this.below.write(begin, this.#blockLength(begin, block), bounce, 0, this, index);
     }
     this.#bounces.push(bounce);
     operation.bounce = null;

@@ -23,14 +23,14 @@
  */
 import type { Chunk } from '../nbd/chunks.js';
 import * as wire from '../nbd/wire.js';
+import { AskedVolume, CACHE, changes, FLUSH, TRIM, WRITE, ZERO, type AskedKind } from '../volume/asked.js';
 import type { Later } from '../volume/later.js';
-import { ERRNO, type ExtentList, type Memory, type Volume } from '../volume/volume.js';
+import { ERRNO, type ExtentList, type Memory } from '../volume/volume.js';
 import { EXTENT_DATA, pushExtent, type VolumeState, type Waiter, type ZeroHow } from '../volume/volume.js';
 import type { Agreed } from './clientNegotiation.js';
 import { ExtentCache } from './extentCache.js';
 import { LINK_CHUNK_BYTES, Link, type Dial, type LinkOwner } from './link.js';
-import * as ask from './requests.js';
-import { Requests, type Part } from './requests.js';
+import { REPLAY, Requests, STATUS, type Part } from './requests.js';
 import { KEPT_WRITE, KEPT_ZERO, Unflushed } from './unflushed.js';
 
 export interface RemoteVolumeParts {
@@ -68,7 +68,7 @@ const BATCH = 16;
 /** A server that is away is waited for so long when the volume is closed. */
 const SHUT_LIMIT_MS = 5000;
 
-export class RemoteVolume implements Volume, LinkOwner {
+export class RemoteVolume extends AskedVolume implements LinkOwner {
   size_bytes: number;
   state: VolumeState = 'ok';
   reason: string | null = null;
@@ -102,6 +102,7 @@ export class RemoteVolume implements Volume, LinkOwner {
   #replayOpen = 0;
 
   constructor(parts: RemoteVolumeParts) {
+    super();
     this.#parts = parts;
     this.size_bytes = parts.size_bytes;
     this.#awaySince_ms = parts.now_ms();
@@ -141,31 +142,22 @@ export class RemoteVolume implements Volume, LinkOwner {
     return -ERRNO.EAGAIN;
   }
 
-  read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
-    this.#ask(ask.READ, offset, length, memory, at, 0, waiter, token);
-  }
-
-  write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
-    this.#change(ask.WRITE, offset, length, memory, at, 0, waiter, token);
-  }
-
-  trim(offset: number, length: number, waiter: Waiter, token: number): void {
-    this.#change(ask.TRIM, offset, length, null, 0, 0, waiter, token);
-  }
-
-  zero(offset: number, length: number, how: ZeroHow, waiter: Waiter, token: number): void {
-    const noHole = how.mayUnmap ? 0 : wire.NBD_CMD_FLAG_NO_HOLE;
-    const flags = noHole | (how.fastOnly ? wire.NBD_CMD_FLAG_FAST_ZERO : 0);
-    this.#change(ask.ZERO, offset, length, null, 0, flags, waiter, token);
-  }
-
-  cache(offset: number, length: number, waiter: Waiter, token: number): void {
-    this.#ask(ask.CACHE, offset, length, null, 0, 0, waiter, token);
-  }
-
-  flush(waiter: Waiter, token: number): void {
-    if (this.#refuses) return this.#parts.later.answer(waiter, token, -ERRNO.EIO);
-    this.#flushWaiting.push({ waiter, token });
+  protected ask(
+    kind: AskedKind,
+    offset: number,
+    length: number,
+    memory: Memory | null,
+    at: number,
+    how: ZeroHow | null,
+    waiter: Waiter,
+    token: number,
+  ): void {
+    const changing = changes(kind);
+    if (this.#expired || this.#phase === 'closed' || (this.#failed && (changing || kind === FLUSH)))
+      return this.#parts.later.answer(waiter, token, -ERRNO.EIO);
+    if (changing) this.#cache.forget(offset, length);
+    if (kind === FLUSH) this.#flushWaiting.push({ waiter, token });
+    else this.#requests.add(kind, offset, length, memory, at, flagsOf(how), waiter, token);
     this.#touch();
   }
 
@@ -179,11 +171,6 @@ export class RemoteVolume implements Volume, LinkOwner {
     }
     return 0;
   }
-
-  sendableFrom(): number {
-    return -1;
-  }
-  sendFailed(): void {}
 
   /** A few times a second. */
   tick(now_ms: number): void {
@@ -337,12 +324,12 @@ export class RemoteVolume implements Volume, LinkOwner {
   }
 
   #takeBack(part: Part, again: Part[]): void {
-    if (part.kind < ask.FLUSH) {
+    if (part.kind < FLUSH) {
       again.push(part);
       return;
     }
-    if (part.kind === ask.FLUSH) this.#flushBack();
-    else if (part.kind === ask.STATUS) this.#cache.end(false, 0);
+    if (part.kind === FLUSH) this.#flushBack();
+    else if (part.kind === STATUS) this.#cache.end(false, 0);
     this.#requests.free(part);
   }
 
@@ -376,40 +363,6 @@ export class RemoteVolume implements Volume, LinkOwner {
 
   // ---- requests ----
 
-  get #refuses(): boolean {
-    return this.#failed || this.#expired || this.#phase === 'closed';
-  }
-
-  #ask(
-    kind: number,
-    offset: number,
-    length: number,
-    memory: Memory | null,
-    at: number,
-    flags: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    if (this.#expired || this.#phase === 'closed') return this.#parts.later.answer(waiter, token, -ERRNO.EIO);
-    this.#requests.add(kind, offset, length, memory, at, flags, waiter, token);
-    this.#touch();
-  }
-
-  #change(
-    kind: number,
-    offset: number,
-    length: number,
-    memory: Memory | null,
-    at: number,
-    flags: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    if (this.#failed) return this.#parts.later.answer(waiter, token, -ERRNO.EIO);
-    this.#cache.forget(offset, length);
-    this.#ask(kind, offset, length, memory, at, flags, waiter, token);
-  }
-
   #touch(): void {
     if (this.#touched) return;
     this.#touched = true;
@@ -441,7 +394,7 @@ export class RemoteVolume implements Volume, LinkOwner {
 
   #send(link: Link, part: Part): boolean {
     const { type, flags, offset, length, memory, at, index } = part;
-    if (part.kind === ask.FLUSH) part.detail = this.#kept?.newest ?? 0;
+    if (part.kind === FLUSH) part.detail = this.#kept?.newest ?? 0;
     if (link.ask(type, flags, offset, length, memory, at, type === wire.NBD_CMD_WRITE, index)) return true;
     const again: Part[] = [];
     this.#takeBack(part, again);
@@ -462,7 +415,7 @@ export class RemoteVolume implements Volume, LinkOwner {
     this.#flushing = true;
     this.#flushRunning = this.#flushWaiting;
     this.#flushWaiting = [];
-    return this.#requests.make(ask.FLUSH, wire.NBD_CMD_FLUSH, 0, 0, 0);
+    return this.#requests.make(FLUSH, wire.NBD_CMD_FLUSH, 0, 0, 0);
   }
 
   #nextStatus(): Part | null {
@@ -471,7 +424,7 @@ export class RemoteVolume implements Volume, LinkOwner {
     this.#statusFrom = -1;
     const length = Math.min(this.size_bytes - from, STATUS_LENGTH_BYTES);
     this.#cache.begin(from, length);
-    return this.#requests.make(ask.STATUS, wire.NBD_CMD_BLOCK_STATUS, 0, from, length);
+    return this.#requests.make(STATUS, wire.NBD_CMD_BLOCK_STATUS, 0, from, length);
   }
 
   #replay(): void {
@@ -505,7 +458,7 @@ export class RemoteVolume implements Volume, LinkOwner {
         ? wire.NBD_CMD_WRITE_ZEROES
         : wire.NBD_CMD_TRIM;
     const flags = type === wire.NBD_CMD_WRITE_ZEROES ? detail & ~wire.NBD_CMD_FLAG_FAST_ZERO : 0;
-    const part = this.#requests.make(ask.REPLAY, type, flags, kept.offset(entry), kept.length(entry));
+    const part = this.#requests.make(REPLAY, type, flags, kept.offset(entry), kept.length(entry));
     part.memory = kind === KEPT_WRITE ? kept.memory : isWrite ? this.#zeroMemory() : null;
     part.at = kind === KEPT_WRITE ? detail : 0;
     return part;
@@ -526,12 +479,12 @@ export class RemoteVolume implements Volume, LinkOwner {
       this.#requests.sendAgain(again);
       return this.#lost('is shutting down');
     }
-    if (part.kind === ask.FLUSH) return this.#flushed(part, error);
-    if (part.kind === ask.STATUS) {
+    if (part.kind === FLUSH) return this.#flushed(part, error);
+    if (part.kind === STATUS) {
       this.#cache.end(error === 0, this.#parts.now_ms());
       return this.#requests.free(part);
     }
-    if (part.kind === ask.REPLAY) {
+    if (part.kind === REPLAY) {
       this.#requests.free(part);
       this.#replayOpen--;
       this.replayCount++;
@@ -540,10 +493,10 @@ export class RemoteVolume implements Volume, LinkOwner {
       return;
     }
     const { kind, offset, length } = part;
-    const changes = kind === ask.WRITE || kind === ask.ZERO || kind === ask.TRIM;
+    const changes = kind === WRITE || kind === ZERO || kind === TRIM;
     if (changes) this.#cache.forget(offset, length);
-    if (kind === ask.WRITE || kind === ask.ZERO) this.#noteSpace(error);
-    const isHint = kind === ask.TRIM || kind === ask.CACHE;
+    if (kind === WRITE || kind === ZERO) this.#noteSpace(error);
+    const isHint = kind === TRIM || kind === CACHE;
     const result = isHint && (error === wire.NBD_ENOTSUP || error === wire.NBD_EINVAL) ? 0 : error;
     this.#requests.answered(part, result === wire.NBD_EOVERFLOW ? -ERRNO.EIO : -result);
   }
@@ -589,4 +542,10 @@ export class RemoteVolume implements Volume, LinkOwner {
     }
     return this.#zeroes;
   }
+}
+
+/** Of NBD_CMD_WRITE_ZEROES. */
+function flagsOf(how: ZeroHow | null): number {
+  if (how === null) return 0;
+  return (how.mayUnmap ? 0 : wire.NBD_CMD_FLAG_NO_HOLE) | (how.fastOnly ? wire.NBD_CMD_FLAG_FAST_ZERO : 0);
 }

@@ -6,17 +6,12 @@
  * Also says how an operation is done that a server has no command for: zeroes are written out, hints are done with.
  */
 import * as wire from '../nbd/wire.js';
+import { CACHE, READ, TRIM, WRITE, ZERO } from '../volume/asked.js';
 import { ERRNO, type Memory, type Waiter } from '../volume/volume.js';
 import type { Agreed } from './clientNegotiation.js';
 import { KEPT_TRIM, KEPT_WRITE, KEPT_ZERO, type Unflushed } from './unflushed.js';
 
-export const READ = 0;
-export const WRITE = 1;
-export const TRIM = 2;
-export const ZERO = 3;
-export const CACHE = 4;
-/** Parts without an operation. */
-export const FLUSH = 5;
+/** Parts without an operation, as FLUSH. */
 export const STATUS = 6;
 export const REPLAY = 7;
 

@@ -7,16 +7,10 @@
  *   error_ppm   a read, write, zero or trim answers `error` and does nothing
  *   flushError_ppm   a flush answers EIO and the volume is failed from then on
  */
-import {
-  ERRNO,
-  type ExtentList,
-  type Memory,
-  type Volume,
-  type VolumeState,
-  type Waiter,
-  type ZeroHow,
-} from './volume.js';
+import { CACHE, changes, FLUSH, handOn, type AskedKind } from './asked.js';
 import type { Later } from './later.js';
+import { ERRNO, type Memory, type Volume, type VolumeState, type Waiter, type ZeroHow } from './volume.js';
+import { WrapperVolume } from './wrapper.js';
 
 export interface Faults {
   readonly seed: number;
@@ -28,15 +22,14 @@ export interface Faults {
   readonly flushError_ppm?: number;
 }
 
-export class FaultyVolume implements Volume {
-  #below: Volume;
+export class FaultyVolume extends WrapperVolume {
   #later: Later;
   #faults: Required<Faults>;
   #random: number;
   #failed = false;
 
   constructor(below: Volume, later: Later, faults: Faults) {
-    this.#below = below;
+    super(below);
     this.#later = later;
     this.#faults = {
       again_ppm: 0,
@@ -50,83 +43,46 @@ export class FaultyVolume implements Volume {
     this.#random = faults.seed >>> 0 || 1;
   }
 
-  get size_bytes(): number {
-    return this.#below.size_bytes;
+  override get state(): VolumeState {
+    return this.#failed ? 'failed' : this.below.state;
   }
-  get state(): VolumeState {
-    return this.#failed ? 'failed' : this.#below.state;
-  }
-  get reason(): string | null {
-    return this.#failed ? 'a flush failed on purpose' : this.#below.reason;
+  override get reason(): string | null {
+    return this.#failed ? 'a flush failed on purpose' : this.below.reason;
   }
 
-  tryRead(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+  override tryRead(offset: number, length: number, memory: Memory, at: number): number {
     const fault = this.#tryFault();
-    return fault !== 0 ? fault : this.#below.tryRead(offset_bytes, length_bytes, memory, at);
+    return fault !== 0 ? fault : this.below.tryRead(offset, length, memory, at);
   }
 
-  tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
+  override tryWrite(offset: number, length: number, memory: Memory, at: number): number {
     if (this.#failed) return -ERRNO.EIO;
     const fault = this.#tryFault();
-    return fault !== 0 ? fault : this.#below.tryWrite(offset_bytes, length_bytes, memory, at);
+    return fault !== 0 ? fault : this.below.tryWrite(offset, length, memory, at);
   }
 
-  read(
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory,
+  protected override ask(
+    kind: AskedKind,
+    offset: number,
+    length: number,
+    memory: Memory | null,
     at: number,
+    how: ZeroHow | null,
     waiter: Waiter,
     token: number,
   ): void {
-    if (this.#refused(waiter, token)) return;
-    this.#below.read(offset_bytes, length_bytes, memory, at, this.#through(waiter), token);
+    if (kind === FLUSH && this.#hit(this.#faults.flushError_ppm)) this.#failed = true;
+    if (this.#failed && (kind === FLUSH || changes(kind)))
+      return this.#later.answer(waiter, token, -ERRNO.EIO);
+    if (kind !== FLUSH && kind !== CACHE && this.#hit(this.#faults.error_ppm))
+      return this.#later.answer(waiter, token, -this.#faults.error);
+    handOn(this.below, kind, offset, length, memory, at, how, this.#through(waiter), token);
   }
 
-  write(
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory,
-    at: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    if (this.#failed) return this.#later.answer(waiter, token, -ERRNO.EIO);
-    if (this.#refused(waiter, token)) return;
-    this.#below.write(offset_bytes, length_bytes, memory, at, this.#through(waiter), token);
-  }
-
-  flush(waiter: Waiter, token: number): void {
-    if (this.#hit(this.#faults.flushError_ppm)) this.#failed = true;
-    if (this.#failed) return this.#later.answer(waiter, token, -ERRNO.EIO);
-    this.#below.flush(this.#through(waiter), token);
-  }
-
-  trim(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): void {
-    if (this.#failed) return this.#later.answer(waiter, token, -ERRNO.EIO);
-    if (this.#refused(waiter, token)) return;
-    this.#below.trim(offset_bytes, length_bytes, this.#through(waiter), token);
-  }
-
-  zero(offset_bytes: number, length_bytes: number, how: ZeroHow, waiter: Waiter, token: number): void {
-    if (this.#failed) return this.#later.answer(waiter, token, -ERRNO.EIO);
-    if (this.#refused(waiter, token)) return;
-    this.#below.zero(offset_bytes, length_bytes, how, this.#through(waiter), token);
-  }
-
-  cache(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): void {
-    this.#below.cache(offset_bytes, length_bytes, this.#through(waiter), token);
-  }
-
-  extents(offset_bytes: number, length_bytes: number, into: ExtentList): number {
-    return this.#below.extents(offset_bytes, length_bytes, into);
-  }
-
-  sendableFrom(): number {
+  override sendableFrom(): number {
     return -1;
   }
-
-  sendFailed(): void {}
+  override sendFailed(): void {}
 
   #tryFault(): number {
     if (this.#hit(this.#faults.again_ppm)) return -ERRNO.EAGAIN;
@@ -134,12 +90,6 @@ export class FaultyVolume implements Volume {
     if (this.#hit(this.#faults.delay_ppm)) return -ERRNO.EAGAIN;
     if (this.#hit(this.#faults.error_ppm)) return -this.#faults.error;
     return 0;
-  }
-
-  #refused(waiter: Waiter, token: number): boolean {
-    if (!this.#hit(this.#faults.error_ppm)) return false;
-    this.#later.answer(waiter, token, -this.#faults.error);
-    return true;
   }
 
   #through(waiter: Waiter): Waiter {

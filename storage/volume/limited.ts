@@ -9,18 +9,11 @@
  *
  * bucket.ts says how a bucket works. `Limits` holds all the limited volumes of a thread and tells the loop when to wake.
  */
+import { changes, FLUSH, handOn, READ, TRIM, WRITE, ZERO, type Asked, type AskedKind } from './asked.js';
 import { Bucket } from './bucket.js';
 import type { LimitsOpening, RateOpening } from './opening.js';
-import {
-  ERRNO,
-  type BlockMeta,
-  type ExtentList,
-  type Memory,
-  type Volume,
-  type VolumeState,
-  type Waiter,
-  type ZeroHow,
-} from './volume.js';
+import { ERRNO, type Memory, type Volume, type Waiter, type ZeroHow } from './volume.js';
+import { WrapperVolume } from './wrapper.js';
 
 /** The limited volumes of one thread; nbd/loop.ts has it as `timed`. */
 export class Limits {
@@ -50,27 +43,17 @@ export class Limits {
   }
 }
 
-const READ = 0;
-const WRITE = 1;
-type Direction = typeof READ | typeof WRITE;
+/** Of buckets and queues. What is common to both has index 2. */
+const IN = 0;
+const OUT = 1;
+type Direction = typeof IN | typeof OUT;
 
-type Kind = 'read' | 'write' | 'zero' | 'trim' | 'cache';
-
-interface Waiting {
-  readonly kind: Kind;
-  readonly offset_bytes: number;
-  readonly length_bytes: number;
-  readonly memory: Memory | null;
-  readonly at: number;
-  readonly how: ZeroHow | null;
-  readonly waiter: Waiter;
-  readonly token: number;
+interface Waiting extends Asked {
   readonly order: number;
   readonly since_ms: number;
 }
 
-export class LimitedVolume implements Volume {
-  #below: Volume;
+export class LimitedVolume extends WrapperVolume {
   #limits: Limits;
   /** [read, write, both] x [operations, bytes]. */
   #operations: (Bucket | null)[] = [null, null, null];
@@ -87,8 +70,8 @@ export class LimitedVolume implements Volume {
     opening: LimitsOpening | null,
     throttled: Float64Array = new Float64Array(2),
   ) {
+    super(below);
     this.#throttled = throttled;
-    this.#below = below;
     this.#limits = limits;
     this.limit(opening);
   }
@@ -118,7 +101,7 @@ export class LimitedVolume implements Volume {
 
   /** Something waits here for its time. */
   get busy(): boolean {
-    return this.#queues[READ].count + this.#queues[WRITE].count > 0;
+    return this.#queues[IN].count + this.#queues[OUT].count > 0;
   }
 
   /** Requests that had to wait, and how long altogether those that have gone since. */
@@ -129,140 +112,74 @@ export class LimitedVolume implements Volume {
     return this.#throttled[1]!;
   }
 
-  get size_bytes(): number {
-    return this.#below.size_bytes;
-  }
-  get state(): VolumeState {
-    return this.#below.state;
-  }
-  get reason(): string | null {
-    return this.#below.reason;
-  }
-  get meta(): BlockMeta | null {
-    return this.#below.meta ?? null;
-  }
-
-  tryRead(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
-    if (!this.#mayPass(READ)) return -ERRNO.EAGAIN;
-    const result = this.#below.tryRead(offset_bytes, length_bytes, memory, at);
-    if (result !== -ERRNO.EAGAIN) this.#take(READ, length_bytes);
+  override tryRead(offset: number, length: number, memory: Memory, at: number): number {
+    if (!this.#mayPass(IN)) return -ERRNO.EAGAIN;
+    const result = this.below.tryRead(offset, length, memory, at);
+    if (result !== -ERRNO.EAGAIN) this.#take(IN, length);
     return result;
   }
 
-  tryWrite(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
-    if (!this.#mayPass(WRITE)) return -ERRNO.EAGAIN;
-    const result = this.#below.tryWrite(offset_bytes, length_bytes, memory, at);
-    if (result !== -ERRNO.EAGAIN) this.#take(WRITE, length_bytes);
+  override tryWrite(offset: number, length: number, memory: Memory, at: number): number {
+    if (!this.#mayPass(OUT)) return -ERRNO.EAGAIN;
+    const result = this.below.tryWrite(offset, length, memory, at);
+    if (result !== -ERRNO.EAGAIN) this.#take(OUT, length);
     return result;
   }
 
-  read(
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory,
+  protected override ask(
+    kind: AskedKind,
+    offset: number,
+    length: number,
+    memory: Memory | null,
     at: number,
+    how: ZeroHow | null,
     waiter: Waiter,
     token: number,
   ): void {
-    if (!this.#mayPass(READ))
-      return this.#wait('read', offset_bytes, length_bytes, memory, at, null, waiter, token);
-    this.#take(READ, length_bytes);
-    this.#below.read(offset_bytes, length_bytes, memory, at, waiter, token);
-  }
-
-  write(
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory,
-    at: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    if (!this.#mayPass(WRITE))
-      return this.#wait('write', offset_bytes, length_bytes, memory, at, null, waiter, token);
-    this.#take(WRITE, length_bytes);
-    this.#below.write(offset_bytes, length_bytes, memory, at, waiter, token);
-  }
-
-  trim(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): void {
-    if (!this.#mayPass(WRITE))
-      return this.#wait('trim', offset_bytes, length_bytes, null, 0, null, waiter, token);
-    this.#take(WRITE, 0);
-    this.#below.trim(offset_bytes, length_bytes, waiter, token);
-  }
-
-  zero(offset_bytes: number, length_bytes: number, how: ZeroHow, waiter: Waiter, token: number): void {
-    if (!this.#mayPass(WRITE))
-      return this.#wait('zero', offset_bytes, length_bytes, null, 0, how, waiter, token);
-    this.#take(WRITE, 0);
-    this.#below.zero(offset_bytes, length_bytes, how, waiter, token);
-  }
-
-  cache(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): void {
-    if (!this.#mayPass(READ))
-      return this.#wait('cache', offset_bytes, length_bytes, null, 0, null, waiter, token);
-    this.#take(READ, length_bytes);
-    this.#below.cache(offset_bytes, length_bytes, waiter, token);
-  }
-
-  flush(waiter: Waiter, token: number): void {
-    this.#below.flush(waiter, token);
-  }
-
-  extents(offset_bytes: number, length_bytes: number, into: ExtentList): number {
-    return this.#below.extents(offset_bytes, length_bytes, into);
+    if (kind !== FLUSH) {
+      const direction = directionOf(kind);
+      if (!this.#mayPass(direction)) {
+        const now_ms = this.#limits.now_ms();
+        const when = { order: this.#order++, since_ms: now_ms };
+        this.#queues[direction].push({ kind, offset, length, memory, at, how, waiter, token, ...when });
+        this.#throttled[0]!++;
+        return this.#limits.wait(this, this.#readyAt_ms(direction, now_ms));
+      }
+      this.#take(direction, carried(kind, length));
+    }
+    handOn(this.below, kind, offset, length, memory, at, how, waiter, token);
   }
 
   /** Who asks sends it: that is a read, and is counted as one. */
-  sendableFrom(offset_bytes: number, length_bytes: number): number {
+  override sendableFrom(offset: number, length: number): number {
     // A range may be asked for again when its socket was full: it must not be charged twice.
-    return this.#unlimited ? this.#below.sendableFrom(offset_bytes, length_bytes) : -1;
-  }
-
-  sendFailed(): void {
-    this.#below.sendFailed();
+    return this.#unlimited ? this.below.sendableFrom(offset, length) : -1;
   }
 
   /** Lets go what may; when to be asked again, Infinity when nothing waits. */
   release(now_ms: number): number {
     for (;;) {
-      const reads = this.#queues[READ].first;
-      const writes = this.#queues[WRITE].first;
-      const readAt_ms = reads === null ? Infinity : this.#readyAt_ms(READ, now_ms);
-      const writeAt_ms = writes === null ? Infinity : this.#readyAt_ms(WRITE, now_ms);
+      const reads = this.#queues[IN].first;
+      const writes = this.#queues[OUT].first;
+      const readAt_ms = reads === null ? Infinity : this.#readyAt_ms(IN, now_ms);
+      const writeAt_ms = writes === null ? Infinity : this.#readyAt_ms(OUT, now_ms);
       if (readAt_ms > now_ms && writeAt_ms > now_ms) return Math.min(readAt_ms, writeAt_ms);
       const readGoes =
-        readAt_ms <= now_ms && (writeAt_ms > now_ms || reads!.order < writes!.order) ? READ : WRITE;
+        readAt_ms <= now_ms && (writeAt_ms > now_ms || reads!.order < writes!.order) ? IN : OUT;
       this.#go(this.#queues[readGoes].shift(), readGoes, now_ms);
     }
   }
 
   #go(waiting: Waiting, direction: Direction, now_ms: number): void {
-    const { kind, offset_bytes, length_bytes, memory, at, how, waiter, token } = waiting;
+    const { kind, offset, length, memory, at, how, waiter, token } = waiting;
+    const { below } = this;
     this.#throttled[1]! += now_ms - waiting.since_ms;
-    const carries = kind === 'zero' || kind === 'trim' ? 0 : length_bytes;
-    this.#take(direction, carries);
-    const below = this.#below;
-    switch (kind) {
-      case 'read': {
-        const result = below.tryRead(offset_bytes, length_bytes, memory!, at);
-        if (result === -ERRNO.EAGAIN) below.read(offset_bytes, length_bytes, memory!, at, waiter, token);
-        else waiter.completed(token, result);
-        return;
-      }
-      case 'write': {
-        const result = below.tryWrite(offset_bytes, length_bytes, memory!, at);
-        if (result === -ERRNO.EAGAIN) below.write(offset_bytes, length_bytes, memory!, at, waiter, token);
-        else waiter.completed(token, result);
-        return;
-      }
-      case 'zero':
-        return below.zero(offset_bytes, length_bytes, how!, waiter, token);
-      case 'trim':
-        return below.trim(offset_bytes, length_bytes, waiter, token);
-      case 'cache':
-        return below.cache(offset_bytes, length_bytes, waiter, token);
-    }
+    this.#take(direction, carried(kind, length));
+    let result: number = -ERRNO.EAGAIN;
+    if (kind === READ) result = below.tryRead(offset, length, memory!, at);
+    else if (kind === WRITE) result = below.tryWrite(offset, length, memory!, at);
+    if (result === -ERRNO.EAGAIN) handOn(below, kind, offset, length, memory, at, how, waiter, token);
+    else waiter.completed(token, result);
   }
 
   /** Nobody waits before it, and no bucket is empty. */
@@ -293,34 +210,15 @@ export class LimitedVolume implements Volume {
     this.#bytes[direction]?.take(length_bytes);
     this.#bytes[2]?.take(length_bytes);
   }
+}
 
-  #wait(
-    kind: Kind,
-    offset_bytes: number,
-    length_bytes: number,
-    memory: Memory | null,
-    at: number,
-    how: ZeroHow | null,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    const now_ms = this.#limits.now_ms();
-    const direction = kind === 'read' || kind === 'cache' ? READ : WRITE;
-    const asked = { order: this.#order++, since_ms: now_ms };
-    this.#queues[direction].push({
-      ...asked,
-      kind,
-      offset_bytes,
-      length_bytes,
-      memory,
-      at,
-      how,
-      waiter,
-      token,
-    });
-    this.#throttled[0]!++;
-    this.#limits.wait(this, this.#readyAt_ms(direction, now_ms));
-  }
+function directionOf(kind: AskedKind): Direction {
+  return changes(kind) ? OUT : IN;
+}
+
+/** Bytes that count. */
+function carried(kind: AskedKind, length: number): number {
+  return kind === ZERO || kind === TRIM ? 0 : length;
 }
 
 /** First in, first out; taking costs nothing however many wait. */

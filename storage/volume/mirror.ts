@@ -20,20 +20,11 @@
  *
  * A trim is a hint to both; a side that has come back, or that has taken over, may show trimmed blocks as they were.
  */
+import { AskedVolume, CACHE, changes, FLUSH, handOn, READ, WRITE, ZERO, type AskedKind } from './asked.js';
 import { MirrorCleaner } from './mirrorCleaner.js';
 import { MirrorCopier } from './mirrorCopier.js';
 import { Bits, JOURNAL_BYTES, MirrorJournal, regionBytesOf, type JournalCopy } from './mirrorJournal.js';
-import {
-  FLUSH,
-  READ,
-  TRIM,
-  WRITE,
-  ZERO,
-  type Leg,
-  type MirrorParts,
-  type MirrorStatus,
-  type Operation,
-} from './mirrorParts.js';
+import type { Leg, MirrorParts, MirrorStatus, Operation } from './mirrorParts.js';
 import { MirrorSides, type SidesOwner } from './mirrorSides.js';
 import { RangeLock, type LockWaiter } from './rangeLock.js';
 import {
@@ -43,13 +34,12 @@ import {
   type BlockMeta,
   type ExtentList,
   type Memory,
-  type Volume,
   type VolumeState,
   type Waiter,
   type ZeroHow,
 } from './volume.js';
 
-export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
+export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, SidesOwner {
   size_bytes: number;
   state: VolumeState = 'ok';
   reason: string | null = null;
@@ -81,6 +71,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
   #journalChunk: Memory & { unmap(): void };
 
   constructor(parts: MirrorParts) {
+    super();
     this.#parts = parts;
     this.size_bytes = parts.first.size_bytes;
     this.#journalChunk = parts.allocate(JOURNAL_BYTES);
@@ -134,34 +125,16 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
   tryWrite(): number {
     return -ERRNO.EAGAIN;
   }
-  read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
-    this.#begin(READ, offset, length, memory, at, null, waiter, token);
-  }
-  write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
-    this.#begin(WRITE, offset, length, memory, at, null, waiter, token);
-  }
-  zero(offset: number, length: number, how: ZeroHow, waiter: Waiter, token: number): void {
-    this.#begin(ZERO, offset, length, null, 0, how, waiter, token);
-  }
-  trim(offset: number, length: number, waiter: Waiter, token: number): void {
-    this.#begin(TRIM, offset, length, null, 0, null, waiter, token);
-  }
-  flush(waiter: Waiter, token: number): void {
-    this.#begin(FLUSH, 0, 0, null, 0, null, waiter, token);
-  }
-  cache(offset: number, length: number, waiter: Waiter, token: number): void {
-    this.sides.readable.cache(offset, length, waiter, token);
-  }
   extents(offset: number, length: number, into: ExtentList): number {
     if (this.#ready && !this.#blind) return this.sides.readable.extents(offset, length, into);
     into.count = 0;
     pushExtent(into, length, EXTENT_DATA);
     return 0;
   }
-  sendableFrom(offset: number, length: number): number {
+  override sendableFrom(offset: number, length: number): number {
     return this.#ready && !this.#blind ? this.sides.readable.sendableFrom(offset, length) : -1;
   }
-  sendFailed(): void {
+  override sendFailed(): void {
     this.sides.readable.sendFailed();
   }
 
@@ -323,8 +296,8 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
 
   // ---- operations ----
 
-  #begin(
-    kind: number,
+  protected ask(
+    kind: AskedKind,
     offset: number,
     length: number,
     memory: Memory | null,
@@ -333,22 +306,10 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
     waiter: Waiter,
     token: number,
   ): void {
-    let index = this.#free.pop();
-    if (index === undefined) index = this.#operations.push(null) - 1;
-    this.#operations[index] = {
-      kind,
-      offset,
-      length,
-      memory,
-      at,
-      how,
-      waiter,
-      token,
-      lock: -1,
-      open: 0,
-      results: [1, 1],
-      waitsForGood: false,
-    };
+    if (kind === CACHE) return this.sides.readable.cache(offset, length, waiter, token);
+    const index = this.#free.pop() ?? this.#operations.push(null) - 1;
+    const state = { lock: -1, open: 0, results: [1, 1] as [number, number], waitsForGood: false };
+    this.#operations[index] = { kind, offset, length, memory, at, how, waiter, token, ...state };
     if (this.#ready) this.#start(index);
     else this.#before.push(index);
   }
@@ -394,13 +355,9 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
     const { kind, offset, length, memory, at, how } = this.#operations[index]!;
     const { volume } = this.sides.legs[leg];
     const token = index * 2 + leg;
-    if (kind === WRITE) {
-      const tried = volume.tryWrite(offset, length, memory!, at);
-      if (tried === -ERRNO.EAGAIN) volume.write(offset, length, memory!, at, this, token);
-      else this.#parts.later.answer(this, token, tried);
-    } else if (kind === ZERO) volume.zero(offset, length, how!, this, token);
-    else if (kind === TRIM) volume.trim(offset, length, this, token);
-    else volume.flush(this, token);
+    const tried = kind === WRITE ? volume.tryWrite(offset, length, memory!, at) : -ERRNO.EAGAIN;
+    if (tried === -ERRNO.EAGAIN) handOn(volume, kind, offset, length, memory, at, how, this, token);
+    else this.#parts.later.answer(this, token, tried);
   }
 
   #read(index: number, leg: 0 | 1): void {
@@ -541,8 +498,7 @@ export class MirrorVolume implements Volume, Waiter, LockWaiter, SidesOwner {
 
   eachChange(tell: (offset: number, length: number) => void): void {
     for (const operation of this.#operations)
-      if (operation !== null && operation.kind !== READ && operation.kind !== FLUSH)
-        tell(operation.offset, operation.length);
+      if (operation !== null && changes(operation.kind)) tell(operation.offset, operation.length);
     this.#copier.eachChange(tell);
   }
 

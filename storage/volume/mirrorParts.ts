@@ -1,7 +1,8 @@
 /** What the files of a mirror share: sides, operations, and what is told of it. See mirror.ts. */
+import type { Asked } from './asked.js';
 import type { Later } from './later.js';
 import type { SlowIo } from './slowIo.js';
-import type { Memory, Volume, Waiter, ZeroHow } from './volume.js';
+import type { Memory, Volume } from './volume.js';
 
 export interface MirrorLeg extends Volume {
   readonly busy?: boolean;
@@ -28,22 +29,9 @@ export interface MirrorStatus {
   readonly reason: string | null;
 }
 
-export const READ = 0;
-export const WRITE = 1;
-export const ZERO = 2;
-export const TRIM = 3;
-export const FLUSH = 4;
 export const NAMES = ['first', 'second'] as const;
 
-export interface Operation {
-  kind: number;
-  offset: number;
-  length: number;
-  memory: Memory | null;
-  at: number;
-  how: ZeroHow | null;
-  waiter: Waiter;
-  token: number;
+export interface Operation extends Asked {
   lock: number;
   /** Sides that have not answered. */
   open: number;

@@ -63,7 +63,7 @@ class CountedPool extends ChunkPool {
 
 /** With contexts, so that a block status has several chunks. */
 class TellingVolume extends FaultyVolume {
-  readonly meta: BlockMeta = {
+  readonly #meta: BlockMeta = {
     contexts: () => ['qemu:allocation-depth', '', 'qemu:dirty-bitmap:s'],
     contextExtents: (context: number, offset: number, length: number, into: ContextExtentList) => {
       const result = this.extents(offset, length, this.#extents);
@@ -76,6 +76,10 @@ class TellingVolume extends FaultyVolume {
     },
   };
   #extents = newExtentList(512);
+
+  override get meta(): BlockMeta {
+    return this.#meta;
+  }
 }
 
 /** The client's side of the socket: gives piece by piece, takes by moods, and goes away in the end. */
