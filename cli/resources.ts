@@ -1,13 +1,11 @@
 /** Kinds and names as people type them, and what a resource's conditions say in short. */
 import { Argument, type Command } from 'commander';
-import { z } from 'zod';
-import { Resource } from '../control/api/contract.js';
+import { ResourcePage, type Resource } from '../control/api/contract.js';
 import { KINDS, type Kind } from '../control/model/spec.js';
 import type { Client } from './client.js';
 import { nearest, UsageError } from './errors.js';
+import { rowsOf } from './pages.js';
 import type { Session } from './session.js';
-
-export const ResourceList = z.object({ resources: z.array(Resource) });
 
 const PLURALS: Readonly<Record<string, Kind>> = {
   switches: 'switch',
@@ -63,7 +61,8 @@ export async function listResources(
   query: { kind?: Kind | undefined; name?: string | undefined } = {},
   signal?: AbortSignal,
 ): Promise<Resource[]> {
-  const { resources } = await client.call('GET', '/v1/resources', ResourceList, { query, signal });
+  const options = { query, signal };
+  const resources = await rowsOf(client, '/v1/resources', ResourcePage, page => page.resources, options);
   const rank = (resource: Resource) => KINDS.indexOf(resource.kind);
   return resources.toSorted((a, b) => rank(a) - rank(b) || (a.name < b.name ? -1 : 1));
 }

@@ -1,15 +1,14 @@
 import { Argument, type Command } from 'commander';
 import { z } from 'zod';
-import { VolumeRow, VolumeView, storage } from '../../control/api/contract.js';
+import { ResourcePage, VolumePage, VolumeView, storage } from '../../control/api/contract.js';
 import type { Client } from '../client.js';
 import { complete, type NameSource } from '../completion.js';
-import { ResourceList, type Register } from '../resources.js';
+import type { Register } from '../resources.js';
 import { JobList } from '../storage/jobs.js';
 import { parseVolume, volumePath } from '../storage/names.js';
 
 const ASK_DEADLINE_MS = 500;
 const Pools = z.object({ pools: z.array(storage.PoolStatus) });
-const Volumes = z.object({ volumes: z.array(VolumeRow) });
 
 const BASH = `# bash completion for weft: source <(weft completion bash)
 _weft() {
@@ -111,13 +110,13 @@ function nameSource(client: Client): NameSource {
     names: kind =>
       quietly(
         client
-          .call('GET', '/v1/resources', ResourceList, { query: { kind }, deadline_ms: ASK_DEADLINE_MS })
+          .call('GET', '/v1/resources', ResourcePage, { query: { kind }, deadline_ms: ASK_DEADLINE_MS })
           .then(({ resources }) => resources.map(resource => ({ kind: resource.kind, name: resource.name }))),
       ),
     volumes: () =>
       quietly(
         client
-          .call('GET', '/v1/volumes', Volumes, { deadline_ms: ASK_DEADLINE_MS })
+          .call('GET', '/v1/volumes', VolumePage, { deadline_ms: ASK_DEADLINE_MS })
           .then(({ volumes }) => volumes.map(({ pool, name }) => `${pool}/${name}`)),
       ),
     snapshots: volume =>

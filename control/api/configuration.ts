@@ -12,10 +12,11 @@ import { ChangeRequest, Kind as KindSchema } from './contract.js';
 import type { Resource, SystemStatus } from './contract.js';
 import { ApiError } from './errors.js';
 import { Flag, body, query } from './http.js';
+import { PageQuery, pageByKey } from './paging.js';
 import type { System } from './system.js';
-import { isSettled, keptBy, planView, planeView, resourceViews } from './views.js';
+import { isSettled, keptBy, planView, planeView, resourceKey, resourceViews } from './views.js';
 
-const ResourceQuery = z.object({ kind: KindSchema.optional(), name: z.string().optional() });
+const ResourceQuery = PageQuery.extend({ kind: KindSchema.optional(), name: z.string().optional() });
 const DeleteQuery = z.object({ destroyData: Flag.optional() });
 
 export function statusOf(system: System): (key: Key) => StatusNow | undefined {
@@ -74,7 +75,9 @@ export function configurationHandlers(system: System) {
       ctx.body = planView(keeper.revision, changes);
     },
     listResources: async ctx => {
-      ctx.body = { resources: resourceViews(keeper, statusOf(system), query(ctx, ResourceQuery)) };
+      const asked = query(ctx, ResourceQuery);
+      const { rows, next } = pageByKey(resourceViews(keeper, statusOf(system), asked), resourceKey, asked);
+      ctx.body = { resources: rows, next };
     },
     getResource: async (ctx, { kind = '', name = '' }) => {
       ctx.body = resourceOf(system, kindOf(kind), name);

@@ -10,7 +10,7 @@
  *   GET    /v1/doctor                              Doctor
  *   POST   /v1/plan            ChangeRequest       Plan          changes nothing
  *   POST   /v1/apply           ChangeRequest       ApplyReply    stores a new revision; the loop carries it out
- *   GET    /v1/resources       ?kind=&name=        {resources: Resource[]}
+ *   GET    /v1/resources       ?kind=&name=&limit=&cursor=        ResourcePage
  *   GET    /v1/resources/:kind/:name               Resource
  *   DELETE /v1/resources/:kind/:name ?destroyData= DeleteReply   data stays unless destroyData=true
  *   GET    /v1/events          ?since=&kind=&name= SSE of WeftEvent (id: = seq); with ?follow=false JSON {events}
@@ -25,13 +25,14 @@
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream
  *   GET    /v1/pools                               {pools: PoolStatus[]} of the storage plane
  *   POST   /v1/pools/:pool/repair  RepairRequest   RepairReport   nothing uses the pool, unless there is nothing to do
- *   GET    /v1/volumes                             {volumes: VolumeRow[]}   those no resource names too
+ *   GET    /v1/volumes         ?pool=&name=&label=&limit=&cursor= VolumePage   those no resource names too
  *   GET    /v1/volumes/:pool/:volume               VolumeView
  *   PUT    /v1/volumes/:pool/:volume VolumeSpec    VolumeStatus  makes or changes one that no resource names
  *   DELETE /v1/volumes/:pool/:volume ?snapshots=   {deleted: true}  destroys the data of a volume no resource names
  *   POST   /v1/volumes/:pool/:volume/rename        RenameRequest -> VolumeStatus     no resource names it
  *   POST   /v1/volumes/:pool/:volume/rollback      RollbackRequest -> VolumeStatus   nothing uses it
  *   GET    /v1/volumes/:pool/:volume/diff ?from=&to=&offset=    Diff
+ *   GET    /v1/volumes/:pool/:volume/snapshots ?name=&label=&limit=&cursor=   SnapshotPage
  *   DELETE /v1/volumes/:pool/:volume/snapshots/:snapshot   {deleted: true}
  *   POST   /v1/snapshots       SnapshotOrder       {snapshots: SnapshotStatus[]}   several volumes, or a machine's, at one instant
  *   GET    /v1/jobs                                {jobs: JobStatus[]}
@@ -45,10 +46,11 @@
  *   POST   /v1/images/:name/build                  ImageBuild as SSE lines of ImageProgress; built ones answer at once
  *   POST   /v1/shutdown        ShutdownRequest     {}            weftd ends; `everything`: planes and guests too
  *
+ * A page has at most 1000 rows, and in `next` the cursor of the one after it: ask again with `cursor=` and the same filters.
  * Every error is an ErrorReply with a status code that fits.
  */
 import { z } from 'zod';
-import { SnapshotRequest, VolumeStatus } from '../../storage/contract.js';
+import { SnapshotRequest, SnapshotStatus, VolumeStatus } from '../../storage/contract.js';
 import { KINDS } from '../model/spec.js';
 
 /** Schemas of what `/v1/switches/:name/show/:what` passes on. */
@@ -89,6 +91,11 @@ export const Resource = z.object({
   deleting: z.boolean(),
 });
 export type Resource = z.infer<typeof Resource>;
+
+/** Of a list in pages: what to ask the next one with; null after the last. */
+const next = z.string().nullable().optional();
+
+export const ResourcePage = z.object({ resources: z.array(Resource), next });
 
 export const ConfigFile = z.object({
   /** As the user named it; appears in messages. */
@@ -214,8 +221,14 @@ export const VolumeRow = z.object({
 });
 export type VolumeRow = z.infer<typeof VolumeRow>;
 
-/** What the plane knows of a volume, and what the configuration makes of it. */
+/** By pool and name. */
+export const VolumePage = z.object({ volumes: z.array(VolumeRow), next });
+/** The oldest first. */
+export const SnapshotPage = z.object({ snapshots: z.array(SnapshotStatus), next });
+
+/** What the plane knows of a volume, and what the configuration makes of it. Of its snapshots the first thousand. */
 export const VolumeView = VolumeStatus.extend({
+  snapshotCount: z.int().optional(),
   configured: z.boolean(),
   usedBy: z.array(z.string()),
   /** A machine that has it as a disk now, or null. */

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { TopTalkers, TraceRequest, TraceView } from '../../dataplane/contract.js';
 import * as contract from './contract.js';
 import { STORAGE_OPERATIONS } from './operationsOfStorage.js';
+import { PAGE_PARAMETERS } from './paging.js';
 
 export interface Operation {
   id: string;
@@ -84,12 +85,13 @@ export const OPERATIONS = [
     id: 'listResources',
     method: 'GET',
     path: '/v1/resources',
-    summary: 'Resources with their state',
+    summary: 'Resources with their state, in the order of need and by name, in pages',
     query: {
       kind: { schema: contract.Kind, description: 'only of this kind' },
       name: { schema: z.string(), description: 'only of this name' },
+      ...PAGE_PARAMETERS,
     },
-    reply: { schema: z.object({ resources: z.array(contract.Resource) }) },
+    reply: { schema: contract.ResourcePage },
   },
   {
     id: 'getResource',

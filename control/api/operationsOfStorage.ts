@@ -16,6 +16,7 @@ import {
 } from '../../storage/contract.js';
 import * as contract from './contract.js';
 import type { Operation } from './operations.js';
+import { PAGE_PARAMETERS } from './paging.js';
 
 const Deleted = z.object({ deleted: z.literal(true) });
 
@@ -39,8 +40,17 @@ export const STORAGE_OPERATIONS = [
     id: 'listVolumes',
     method: 'GET',
     path: '/v1/volumes',
-    summary: 'Volumes that are there, those too that no resource names',
-    reply: { schema: z.object({ volumes: z.array(contract.VolumeRow) }) },
+    summary: 'Volumes that are there, those too that no resource names; by pool and name, in pages',
+    query: {
+      pool: { schema: z.string(), description: 'of this pool' },
+      name: { schema: z.string(), description: 'whose name matches this pattern of * and ?' },
+      label: {
+        schema: z.string(),
+        description: 'with these labels: KEY, !KEY, KEY=VALUE, KEY!=VALUE; several with commas between',
+      },
+      ...PAGE_PARAMETERS,
+    },
+    reply: { schema: contract.VolumePage },
   },
   {
     id: 'getVolume',
@@ -92,6 +102,18 @@ export const STORAGE_OPERATIONS = [
       offset: { schema: z.int().min(0), description: 'go on here: next_bytes of the answer before' },
     },
     reply: { schema: Diff },
+  },
+  {
+    id: 'listSnapshots',
+    method: 'GET',
+    path: '/v1/volumes/:pool/:volume/snapshots',
+    summary: 'Snapshots of a volume, the oldest first, in pages',
+    query: {
+      name: { schema: z.string(), description: 'whose name matches this pattern of * and ?' },
+      label: { schema: z.string(), description: 'with these labels, as of volumes' },
+      ...PAGE_PARAMETERS,
+    },
+    reply: { schema: contract.SnapshotPage },
   },
   {
     id: 'deleteSnapshot',

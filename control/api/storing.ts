@@ -22,6 +22,7 @@ import type { Handlers } from './app.js';
 import { SnapshotOrder } from './contract.js';
 import { ApiError } from './errors.js';
 import { Flag, body, eventStream, query } from './http.js';
+import { PageQuery, compareKeys, globMatches, labelsMatch, pageByIdentity, pageByKey } from './paging.js';
 import type { System } from './system.js';
 import { volumeRows, volumeView } from './views.js';
 
@@ -30,11 +31,16 @@ const Snapshots = z.object({ snapshots: z.array(SnapshotStatus) });
 const Jobs = z.object({ jobs: z.array(JobStatus) });
 const Backups = z.object({ backups: z.array(BackupEntry) });
 const DestroyQuery = z.object({ snapshots: Flag.optional() });
+const SnapshotQuery = PageQuery.extend({ name: z.string().optional(), label: z.string().optional() });
+const VolumeQuery = SnapshotQuery.extend({ pool: z.string().optional() });
 const BackupQuery = z.object({ directory: z.string().startsWith('/').max(4096) });
 
 /** What waits for disks: a snapshot syncs what it freezes, a deletion frees blocks. */
 const DEADLINE_MS = 60_000;
 const WATCH_EVERY_MS = 300;
+/** So long the pages of a list may be of one moment. */
+const PAGES_FRESH_MS = 5_000;
+const volumeKey = ({ pool, name }: VolumeStatus): [pool: string, name: string] => [pool, name];
 const DEFAULT_LABELS = {};
 
 const pathOf = (pool: string, volume: string, more = ''): string =>
@@ -101,19 +107,59 @@ export function storingHandlers(system: System) {
     return disks;
   };
 
+  /** What the pages of one list are taken from: the first asks the plane, those that follow at once need not. */
+  let last: { volumes: readonly VolumeStatus[]; until_ms: number } | null = null;
+  const listed = async (cursor: string | undefined): Promise<readonly VolumeStatus[]> => {
+    if (cursor !== undefined && last !== null && clock.now_ms() < last.until_ms) return last.volumes;
+    last = null;
+    const { volumes } = await storage.status();
+    volumes.sort((a, b) => compareKeys(volumeKey(a), volumeKey(b)));
+    return volumes;
+  };
+  const keepForNext = (volumes: readonly VolumeStatus[], next: string | null): void => {
+    if (next === null) last = null;
+    else last ??= { volumes, until_ms: clock.now_ms() + PAGES_FRESH_MS };
+  };
+  const volumeOf = async (pool: string, volume: string, cursor?: string): Promise<VolumeStatus> => {
+    const found = (await listed(cursor)).find(one => one.pool === pool && one.name === volume);
+    if (found !== undefined) return found;
+    throw new ApiError(404, 'VOLUME_UNKNOWN', `there is no volume ${pool}/${volume}`);
+  };
+
   return {
     listPools: async ctx => {
       ctx.body = { pools: (await storage.status()).pools };
     },
     listVolumes: async ctx => {
-      ctx.body = { volumes: volumeRows(keeper, await storage.status()) };
+      const { pool, name, label, ...asked } = query(ctx, VolumeQuery);
+      const all = await listed(asked.cursor);
+      const volumes = all.filter(
+        one =>
+          (pool === undefined || one.pool === pool) &&
+          (name === undefined || globMatches(name, one.name)) &&
+          (label === undefined || labelsMatch(label, one.labels)),
+      );
+      const { rows, next } = pageByKey(volumes, volumeKey, asked);
+      keepForNext(all, next);
+      ctx.body = { volumes: volumeRows(keeper, rows), next };
     },
     getVolume: async (ctx, { pool = '', volume = '' }) => {
-      const status = await storage.status();
-      const found = status.volumes.find(one => one.pool === pool && one.name === volume);
-      if (found === undefined)
-        throw new ApiError(404, 'VOLUME_UNKNOWN', `there is no volume ${pool}/${volume}`);
-      ctx.body = volumeView(keeper, status, found, machineOn(system, pool, volume));
+      const found = await volumeOf(pool, volume);
+      ctx.body = volumeView(keeper, found, machineOn(system, pool, volume));
+    },
+    listSnapshots: async (ctx, { pool = '', volume = '' }) => {
+      const { name, label, ...asked } = query(ctx, SnapshotQuery);
+      const { snapshots = [] } = await volumeOf(pool, volume, asked.cursor);
+      const { rows, next } = pageByIdentity(
+        snapshots.filter(
+          one =>
+            (name === undefined || globMatches(name, one.name)) &&
+            (label === undefined || labelsMatch(label, one.labels)),
+        ),
+        one => one.uuid,
+        asked,
+      );
+      ctx.body = { snapshots: rows, next };
     },
     putVolume: async (ctx, { pool = '', volume = '' }) => {
       mustBeFree(pool, volume, 'change it there (size, quota, labels) and apply');

@@ -1,16 +1,16 @@
 /** What the API shows, from what weftd holds: translations only, no decision. */
 import type { PlannedChanges } from '../model/change.js';
 import { specsOf } from '../model/resource.js';
-import type { Key } from '../model/resource.js';
+import type { Key, MutableSpecs } from '../model/resource.js';
 import { KINDS } from '../model/spec.js';
 import type { Kind } from '../model/spec.js';
-import { usersOf } from '../model/change.js';
 import { readSpec } from '../model/resource.js';
 import type { StatusNow } from '../reconcile/status.js';
 import type { Keeper } from '../store/keeper.js';
 import type { PlaneInfo } from '../supervise/process.js';
-import type { StorageStatus, VolumeStatus } from '../../storage/contract.js';
+import type { VolumeStatus } from '../../storage/contract.js';
 import type { Plan, PlaneStatus, Resource, VolumeRow, VolumeView } from './contract.js';
+import { PAGE_MAX, compareKeys } from './paging.js';
 
 /** The status of a resource, if a turn of the loop has reported on it. */
 export type StatusOf = (key: Key) => StatusNow | undefined;
@@ -20,6 +20,11 @@ const UNSEEN: Resource['status'] = { observedGeneration: 0, conditions: [], last
 function statusView(status: StatusNow | undefined): Resource['status'] {
   if (status === undefined) return UNSEEN;
   return { ...status, conditions: status.conditions.map(condition => ({ ...condition })) };
+}
+
+/** The key by which `resourceViews` sorts. */
+export function resourceKey({ kind, name }: { kind: Kind; name: string }): [rank: string, name: string] {
+  return [String.fromCharCode(KINDS.indexOf(kind) + 65), name];
 }
 
 /** In the order of need, then by name; what is being deleted among them. */
@@ -51,8 +56,7 @@ export function resourceViews(
       deleting: true,
     });
   }
-  const rank = (kind: Kind): number => KINDS.indexOf(kind);
-  return views.sort((a, b) => rank(a.kind) - rank(b.kind) || (a.name < b.name ? -1 : 1));
+  return views.sort((a, b) => compareKeys(resourceKey(a), resourceKey(b)));
 }
 
 function matches(
@@ -81,9 +85,10 @@ export function isSettled(keeper: Keeper, isReady: (key: Key, generation: number
   return true;
 }
 
-export function volumeRows(keeper: Keeper, status: StorageStatus): VolumeRow[] {
+export function volumeRows(keeper: Keeper, volumes: readonly VolumeStatus[]): VolumeRow[] {
   const specs = specsOf(keeper.resources.values());
-  return status.volumes.map(one => {
+  const usersOf = volumeUsers(specs);
+  return volumes.map(one => {
     const { pool, name, size_bytes, allocated_bytes, state, reason, labels, parent, snapshots } = one;
     const spec = specs.volume.get(name);
     const configured = spec?.pool === pool || spec?.mirror?.pool === pool;
@@ -98,20 +103,35 @@ export function volumeRows(keeper: Keeper, status: StorageStatus): VolumeRow[] {
       state,
       reason,
       configured,
-      usedBy: configured ? usersOf(specs, 'volume', name).map(user => user.replaceAll('"', '')) : [],
+      usedBy: configured ? (usersOf.get(name) ?? []) : [],
     };
   });
 }
 
-export function volumeView(
-  keeper: Keeper,
-  status: StorageStatus,
-  volume: VolumeStatus,
-  runningOn: string | null,
-): VolumeView {
-  const [row] = volumeRows(keeper, { ...status, volumes: [volume] });
+/** Who refers to each volume, in words: all of them at once, since lists are long. */
+function volumeUsers(specs: MutableSpecs): Map<string, string[]> {
+  const users = new Map<string, string[]>();
+  const add = (volume: string | undefined, user: string): void => {
+    if (volume === undefined) return;
+    const known = users.get(volume);
+    if (known === undefined) users.set(volume, [user]);
+    else if (!known.includes(user)) known.push(user);
+  };
+  for (const [name, { from }] of specs.volume) add(from?.volume, `volume ${name}`);
+  for (const [name, { volume }] of specs.export) add(volume, `export ${name}`);
+  for (const [name, { disks }] of specs.machine)
+    for (const { volume } of disks) add(volume, `machine ${name}`);
+  return users;
+}
+
+export function volumeView(keeper: Keeper, volume: VolumeStatus, runningOn: string | null): VolumeView {
+  const [row] = volumeRows(keeper, [volume]);
+  const { snapshots } = volume;
   return {
     ...volume,
+    ...(snapshots === undefined
+      ? {}
+      : { snapshots: snapshots.slice(0, PAGE_MAX), snapshotCount: snapshots.length }),
     configured: row?.configured ?? false,
     usedBy: row?.usedBy ?? [],
     runningOn,

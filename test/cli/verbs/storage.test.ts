@@ -56,6 +56,7 @@ async function place(t: Test): Promise<{ api: FakeApi; weft: (...words: string[]
   api.on('GET /v1/volumes/:pool/:volume', ({ path }) =>
     path.endsWith('/web') ? VOLUME : new Refusal(404, 'VOLUME_UNKNOWN', 'none'),
   );
+  api.on('GET /v1/volumes/:pool/:volume/snapshots', () => ({ snapshots: [SNAPSHOT], next: null }));
   api.on('POST /v1/snapshots', () => ({ snapshots: [SNAPSHOT] }));
   api.on('POST /v1/jobs', ({ body }) => ({ ...JOB, request: body }));
   return { api, weft: (...words) => runCli(words, { state: api.state }) };
@@ -136,6 +137,24 @@ await t.test('looking', async t => {
   const wrong = await weft('pool', 'show', 'mainn');
   t.equal(wrong.code, 1);
   t.match(wrong.stderr, /did you mean "main"/);
+});
+
+await t.test('long lists come in pages', async t => {
+  const { api, weft } = await place(t);
+  const row = { pool: 'main', state: 'ok', reason: null, configured: false, usedBy: [] };
+  api.on('GET /v1/volumes', ({ query }) => {
+    const page = Number(query.get('cursor') ?? 0);
+    const volumes = [{ ...row, name: `v${page}`, size_bytes: GIB, allocated_bytes: page * GIB }];
+    return { volumes, next: page < 2 ? String(page + 1) : null };
+  });
+  const names = async (...words: string[]): Promise<string[]> =>
+    (await weft('volume', 'list', ...words)).stdout.match(/v\d/g) ?? [];
+  t.same(await names(), ['v0', 'v1', 'v2']);
+  t.same(await names('--sort', 'used'), ['v2', 'v1', 'v0']);
+  await names('main/v*', '--labels', 'env=test');
+  const { query } = api.requests('GET /v1/volumes').at(-1)!;
+  t.same(Object.fromEntries(query), { pool: 'main', name: 'v*', label: 'env=test', cursor: '2' });
+  t.equal((await weft('volume', 'list', 'm*/x')).code, 2);
 });
 
 await t.test('snapshots', async t => {

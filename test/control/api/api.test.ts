@@ -36,7 +36,7 @@ await t.test('plan, apply, settled, nothing left to do', async t => {
       'create machine alice',
     ],
   );
-  t.equal((await bench.get('/v1/resources')).text, '{"resources":[]}', 'a plan changes nothing');
+  t.equal((await bench.get('/v1/resources')).text, '{"resources":[],"next":null}', 'a plan changes nothing');
   const applied = contract.ApplyReply.parse((await bench.apply(QUICK)).json);
   t.equal(applied.revision, 1);
   t.equal(applied.actions.length, 5);
@@ -79,7 +79,7 @@ await t.test('a wrong configuration', async t => {
   t.match(reply.problems, [
     { path: 'a.yaml', line: 2, column: 8, at: 'machine.m.imge', message: /did you mean "image"/ },
   ]);
-  t.equal((await bench.get('/v1/resources')).text, '{"resources":[]}');
+  t.equal((await bench.get('/v1/resources')).text, '{"resources":[],"next":null}');
 });
 
 await t.test('prune, and a revision that has moved on', async t => {
