@@ -63,12 +63,14 @@ export class Server {
     fs.writeFileSync(this.file, '');
     fs.truncateSync(this.file, size_bytes);
   }
-  /** Returns when it listens. */
+  /** Returns when it listens, or when the file stands there in which it says so. */
   start(): this {
     fs.rmSync(this.socket, { force: true });
     const [program, ...args] = this.#command(this.file, this.socket);
     this.#child = spawn(program!, args, { stdio: 'ignore' });
-    for (let i = 0; !isListening(this.socket); i++) {
+    const isReady = (): boolean =>
+      isListening(this.socket) || fs.statSync(this.socket, { throwIfNoEntry: false })?.isFile() === true;
+    for (let i = 0; !isReady(); i++) {
       if (i > 6000) throw new Error(`${program} does not start`);
       sleep(10);
     }
