@@ -15,8 +15,10 @@ import { ROOT, run, step, wordsOf } from './setup/step.js';
 import {
   beginOutput,
   interrupted,
+  noteFailure,
   passOnSignals,
   print,
+  printEnd,
   runLabs,
   runUnits,
   testFiles,
@@ -48,6 +50,7 @@ if (await buildAll()) {
   }
 }
 if (interrupted) print('\nInterrupted: not everything ran.');
+printEnd();
 const ran = total.passed + total.failed;
 if (ran === 0) print('\nNothing ran.');
 if (total.todo > 0) print(`\n${total.todo} marked TODO, counted in none of the three.`);
@@ -62,10 +65,14 @@ async function buildAll() {
     await build();
     return true;
   } catch (error) {
-    print(`FAILED build\n${wordsOf(error)}`);
-    total.failed++;
+    fails('Building', error);
     return false;
   }
+}
+
+function fails(title, error) {
+  total.failed++;
+  noteFailure({ file: title, path: [title], diagnostics: wordsOf(error).split('\n') });
 }
 
 /** Each counts as one test: a style that is not kept fails the run like any other fault. */
@@ -79,8 +86,7 @@ async function checks() {
       await step(title, () => run(bin(command), args));
       total.passed++;
     } catch (error) {
-      total.failed++;
-      print(`FAILED ${title}\n${wordsOf(error)}`);
+      fails(title, error);
     }
   }
   // The build has passed, and with it the types.

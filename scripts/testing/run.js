@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { ROOT } from '../setup/step.js';
-import { failureLines, fileLine, skipLines } from './report.js';
+import { failureLines, fileLine, seconds, skipLines, slowLines, summaryLines } from './report.js';
 import { TapReader } from './tap.js';
 
 const OUTPUT = join(ROOT, '.weft', 'tests.tap');
@@ -18,6 +18,29 @@ export function print(line = '') {
 export function beginOutput() {
   mkdirSync(join(ROOT, '.weft'), { recursive: true });
   writeFileSync(OUTPUT, '');
+}
+
+/** What the end of the run tells again: {file, took_ms} of each file, {file, path, diagnostics} of each failure. */
+const files = [];
+const failed = [];
+
+function noteFile(file, counts, how) {
+  if (how.took_ms !== null) files.push({ file, took_ms: how.took_ms });
+  print(fileLine(file, counts, how));
+  for (const failure of how.failures) noteFailure({ file, ...failure });
+}
+
+/** Shows it at once, whole; and once more at the end, in short. */
+export function noteFailure(failure) {
+  failed.push(failure);
+  for (const line of failureLines(failure)) print(line);
+}
+
+/** To be called last: a log of which only the end is left tells what failed. */
+export function printEnd() {
+  const slow = slowLines(files);
+  if (slow.length > 0) print(`\nSlowest files:\n${slow.join('\n')}`);
+  if (failed.length > 0) print(`\nWhat failed, in short:\n${summaryLines(failed).join('\n')}`);
 }
 
 /** Built test files under dist/test whose name contains one of the words (all without words), sorted. */
@@ -45,8 +68,13 @@ export async function runUnits(files, { coverage }) {
     ...(coverage ? ['--coverage-report=text'] : ['--disable-coverage']),
     ...files,
   ];
+  const startedAt_ms = Date.now();
   const reader = new TapReader();
-  reader.onTop = (name, counts, ok) => print(fileLine(name, counts, ok));
+  let toldFailures = 0;
+  reader.onTop = (name, counts, how) => {
+    toldFailures += how.failures.length;
+    noteFile(name, counts, how);
+  };
   // Whatever is no TAP at the end is the table of coverage.
   const table = [];
   const problem = await runProgram(join(ROOT, 'node_modules', '.bin', 'tap'), args, text => {
@@ -56,7 +84,9 @@ export async function runUnits(files, { coverage }) {
         if (/^#? ?[-\w ./]+\|/.test(line)) table.push(line.replace(/^# ?/, ''));
   });
   reader.end('tap', problem);
-  showDetails(reader);
+  for (const failure of reader.failures.slice(toldFailures)) noteFailure({ file: 'tap', ...failure });
+  showSkips(reader);
+  print(`${files.length} files in ${seconds(Date.now() - startedAt_ms)}`);
   if (table.length > 0) {
     print();
     for (const line of table) print(line);
@@ -88,15 +118,13 @@ async function runLab(file) {
     LAB_LIMIT_MS,
   );
   reader.end(file, problem);
-  print(
-    `${fileLine(file, reader.counts, problem === null)} (${Math.round((Date.now() - startedAt_ms) / 1000)} s)`,
-  );
-  showDetails(reader);
+  const { failures } = reader;
+  noteFile(file, reader.counts, { ok: problem === null, took_ms: Date.now() - startedAt_ms, failures });
+  showSkips(reader);
   return reader.counts;
 }
 
-function showDetails({ failures, skips }) {
-  for (const failure of failures) for (const line of failureLines(failure)) print(line);
+function showSkips({ skips }) {
   for (const line of skipLines(skips)) print(`       ${line}`);
 }
 

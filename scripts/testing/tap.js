@@ -10,9 +10,9 @@
  *   not ok 1 - a            sums up depth 1: no leaf
  */
 const POINT =
-  /^(not )?ok\b(?: +(\d+))?(?: +- *| +)?(.*?)(?:\s+#\s*(SKIP|TODO)\b[:\s]*(.*?))?(?:\s+# time=.*)?$/i;
+  /^(not )?ok\b(?: +(\d+))?(?: +- *| +)?(.*?)(?:\s+#\s*(SKIP|TODO)\b[:\s]*(.*?))?(?:\s+# time=([\d.]+)ms.*)?$/i;
 const PLAN = /^(\d+)\.\.(\d+)(?:\s*#\s*(.*))?$/;
-const MAX_DIAGNOSTIC_LINES = 40;
+const MAX_DIAGNOSTIC_LINES = 200;
 
 export const nothing = () => ({ passed: 0, failed: 0, skipped: 0, todo: 0 });
 
@@ -22,7 +22,10 @@ export class TapReader {
   failures = [];
   /** {path: string[], reason: string} of each skip. */
   skips = [];
-  /** Called after each test point of depth 0, with its name and what was counted below it. */
+  /**
+   * Called after each test point of depth 0 and its diagnostics: (name, counts, {ok, took_ms, failures}) with what was counted and
+   * what failed below it; `took_ms` is null when it was not said.
+   */
   onTop = () => undefined;
 
   #rest = '';
@@ -31,6 +34,9 @@ export class TapReader {
   #diagnosticsEnd = null;
   #lastFailure = null;
   #sawAnything = false;
+  /** The last test point of depth 0, until it is known that no more diagnostics of it come. */
+  #top = null;
+  #toldFailures = 0;
 
   push(text) {
     const lines = (this.#rest + text).split('\n');
@@ -42,6 +48,7 @@ export class TapReader {
   end(name, problem) {
     if (this.#rest !== '') this.#line(this.#rest);
     this.#rest = '';
+    this.#tellTop();
     if (problem !== null && this.counts.failed === 0) this.#fail([name], [problem]);
     else if (!this.#sawAnything) this.#fail([name], ['it printed no test results']);
   }
@@ -60,6 +67,7 @@ export class TapReader {
       this.#diagnosticsEnd = indent;
       return;
     }
+    this.#tellTop();
     if (text === '' || indent % 4 !== 0) return;
     const depth = indent / 4;
     if (text.startsWith('# Subtest')) {
@@ -85,7 +93,7 @@ export class TapReader {
     if (point !== null) this.#point(depth, point);
   }
 
-  #point(depth, [, not, , escapedName, directive, reason]) {
+  #point(depth, [, not, , escapedName, directive, reason, time]) {
     this.#sawAnything = true;
     const rawName = escapedName.replaceAll('\\#', '#');
     const level = this.#level(depth);
@@ -109,7 +117,19 @@ export class TapReader {
     this.#levels.length = depth + 1;
     level.name = null;
     level.before = { ...this.counts };
-    if (depth === 0) this.onTop(rawName, difference(this.counts, before), not === undefined);
+    if (depth === 0) {
+      const took_ms = time === undefined ? null : Number(time);
+      this.#top = { name: rawName, counts: difference(this.counts, before), ok: not === undefined, took_ms };
+    }
+  }
+
+  #tellTop() {
+    if (this.#top === null) return;
+    const { name, counts, ok, took_ms } = this.#top;
+    this.#top = null;
+    const failures = this.failures.slice(this.#toldFailures);
+    this.#toldFailures = this.failures.length;
+    this.onTop(name, counts, { ok, took_ms, failures });
   }
 
   #fail(path, diagnostics) {

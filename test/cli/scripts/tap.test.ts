@@ -10,11 +10,22 @@ interface Counts {
   todo: number;
 }
 
+interface Failure {
+  path: string[];
+  diagnostics: string[];
+}
+
+interface How {
+  ok: boolean;
+  took_ms: number | null;
+  failures: Failure[];
+}
+
 interface Reader {
   counts: Counts;
-  failures: { path: string[]; diagnostics: string[] }[];
+  failures: Failure[];
   skips: { path: string[]; reason: string }[];
-  onTop: (name: string, counts: Counts, ok: boolean) => void;
+  onTop: (name: string, counts: Counts, how: How) => void;
   push(text: string): void;
   end(name: string, problem: string | null): void;
 }
@@ -108,19 +119,23 @@ function read(text: string, size = text.length, problem: string | null = null): 
 }
 
 await t.test('leaves are counted, crashes and exit codes count as failures', async t => {
-  const tops: [string, Counts, boolean][] = [];
+  const tops: [string, Counts, How][] = [];
   const reader = new TapReader();
   reader.onTop = (...args) => tops.push(args);
   reader.push(STREAM);
   reader.end('tap', 'it ended with exit code 1');
   t.same(reader.counts, { passed: 4, failed: 4, skipped: 3, todo: 1 });
-  t.same(tops, [
-    ['a.test.js', { passed: 3, failed: 0, skipped: 2, todo: 1 }, true],
-    ['b.test.js', { passed: 0, failed: 2, skipped: 0, todo: 0 }, false],
-    ['d.test.js', { passed: 0, failed: 1, skipped: 0, todo: 0 }, false],
-    ['e.test.js', { passed: 0, failed: 0, skipped: 1, todo: 0 }, true],
-    ['c.test.js', { passed: 1, failed: 1, skipped: 0, todo: 0 }, false],
-  ]);
+  t.same(
+    tops.map(([name, counts, { ok, took_ms, failures }]) => [name, counts, ok, took_ms, failures.length]),
+    [
+      ['a.test.js', { passed: 3, failed: 0, skipped: 2, todo: 1 }, true, 19.779, 0],
+      ['b.test.js', { passed: 0, failed: 2, skipped: 0, todo: 0 }, false, 356.087, 2],
+      ['d.test.js', { passed: 0, failed: 1, skipped: 0, todo: 0 }, false, 1358.844, 1],
+      ['e.test.js', { passed: 0, failed: 0, skipped: 1, todo: 0 }, true, null, 0],
+      ['c.test.js', { passed: 1, failed: 1, skipped: 0, todo: 0 }, false, 12.082, 1],
+    ],
+  );
+  t.same(tops[2]?.[2].failures[0]?.diagnostics, ['signal: SIGKILL'], 'a file is told with all that it says');
   t.same(
     reader.failures.map(({ path }) => path.join(' > ')),
     ['b.test.js > bad > should be equal', 'b.test.js > boom', 'd.test.js', 'c.test.js'],
