@@ -6,7 +6,7 @@ import { LayerFile } from '../jobs/layerFile.js';
 import type { Pool } from '../pool/pool.js';
 
 const EXTENTS_LIMIT = 1000;
-/** 32 GiB of volume a page, whatever is in it: the desk must not stand still over a sparse one. */
+/** 32 GiB a page of what was written: the desk must not stand still over what has few differences. */
 const GROUPS_LIMIT = 1024;
 
 let checksum: Checksum | null = null;

@@ -51,13 +51,8 @@ export async function extentsOf(
   const difference = new Difference(from, chain);
   let extents: Extent[] = [];
   let grain_bytes = BLOCK_BYTES;
-  for (let group = 0; group < difference.groupCount; group++) {
-    const next = nextGroupOf(chain, from, group);
-    if (next > group) {
-      if (next === Infinity) break;
-      group = next;
-    }
-    difference.group(group, extents);
+  for (let at = difference.nextGroup(0); at !== Infinity; at = difference.nextGroup(at + 1)) {
+    difference.group(at, extents);
     while (extents.length > limit) {
       grain_bytes *= 2;
       extents = coarsen(extents, grain_bytes, difference.size_bytes);
@@ -65,12 +60,6 @@ export async function extentsOf(
     await slices.moved(0);
   }
   return grain_bytes === BLOCK_BYTES ? extents : coarsen(extents, grain_bytes, difference.size_bytes);
-}
-
-function nextGroupOf(chain: readonly LayerFile[], from: readonly LayerFile[] | null, group: number): number {
-  let next = Infinity;
-  for (const layer of [...chain, ...(from ?? [])]) next = Math.min(next, layer.nextGroup(group));
-  return next;
 }
 
 export type BackupHead = Omit<

@@ -3,8 +3,8 @@
  * verified while it is read; one that is wrong is copied with its old word, so it stays wrong, and is told. Where the checksums
  * of a region are lost they are made anew of what is there, which is told, too: whether that is what was written nobody knows.
  */
-import { BLOCK_BYTES, DATA, GROUP_BLOCKS, REGION_BLOCKS, ZERO, ABSENT } from '../layers/map.js';
-import { groupsOf, newResolvedGroup, resolveGroup } from './extents.js';
+import { BLOCK_BYTES, DATA, GROUP_BLOCKS, GROUP_BYTES, REGION_BLOCKS, ZERO, ABSENT } from '../layers/map.js';
+import { WrittenGroups, groupsOf, newResolvedGroup, resolveGroup } from './extents.js';
 import { copyAt, readFilled } from './file.js';
 import type { LayerFile } from './layerFile.js';
 import {
@@ -15,8 +15,8 @@ import {
   chooseWay,
   planPull,
   planPush,
-  type MergeCost,
   type MergeGroup,
+  type MergeWay,
 } from './mergePlan.js';
 import { SLICE_BYTES, type Slices } from './slices.js';
 
@@ -151,6 +151,45 @@ export interface Copied {
   readonly wrongBlocks: number;
 }
 
+/** One way to join two layers, group by group. */
+class Walk {
+  /** Of the groups that were passed. */
+  counted_bytes = 0;
+  /** The next one; Infinity: there is none. */
+  at = 0;
+  #layers: readonly (readonly [LayerFile, number])[];
+  #plan: (group: number, steps: Uint8Array) => number;
+  #groups!: WrittenGroups;
+  #steps = new Uint8Array(GROUP_BLOCKS);
+
+  /** `layers`: in whose groups there may be something to do, and from which group on. */
+  constructor(
+    layers: readonly (readonly [LayerFile, number])[],
+    plan: (group: number, steps: Uint8Array) => number,
+  ) {
+    this.#layers = layers;
+    this.#plan = plan;
+    this.begin();
+  }
+
+  get isOver(): boolean {
+    return this.at === Infinity;
+  }
+
+  begin(): void {
+    this.counted_bytes = 0;
+    this.#groups = new WrittenGroups(this.#layers);
+    this.at = this.#groups.next(0);
+  }
+
+  /** What is to be done in the group `at`, good until the next step; null: nothing. Goes on to the next one. */
+  step(): Uint8Array | null {
+    this.counted_bytes += this.#plan(this.at, this.#steps) * BLOCK_BYTES;
+    this.at = this.#groups.next(this.at + 1);
+    return this.#steps.some(step => step !== KEEP) ? this.#steps : null;
+  }
+}
+
 export interface Merged extends Copied {
   readonly kept: 'lower' | 'upper';
   readonly size_bytes: number;
@@ -164,11 +203,10 @@ export async function mergeLayers(
   lowest: boolean,
   buffer: Uint8Array,
   slices: Slices,
-  way?: 'pull' | 'push',
+  way?: MergeWay,
 ): Promise<Merged> {
   const { size_bytes } = upper;
   const inherits_bytes = Math.min(upper.inherits_bytes, lower.inherits_bytes);
-  const steps = new Uint8Array(GROUP_BLOCKS);
   const [lowerBlocks, upperBlocks] = [blocksIn(lower.size_bytes), blocksIn(upper.size_bytes)];
   const inheritsBlocks = blocksIn(upper.inherits_bytes);
   /** A layer gives its states in memory of its own; ours are copies, as groups wait for their batch. */
@@ -181,23 +219,34 @@ export async function mergeLayers(
     inheritsBlocks,
     lowest,
   });
-  const cost: MergeCost = { pull_bytes: 0, push_bytes: 0 };
-  for (const group of writtenGroups([lower, upper])) {
-    const parts = partsOf(group);
-    cost.pull_bytes += planPull(parts, steps) * BLOCK_BYTES;
-    cost.push_bytes += planPush(parts, steps) * BLOCK_BYTES;
-  }
+  /** The lower one loses what the upper one does not look for in it: from this group on. */
+  const behind = Math.floor(Math.min(upper.inherits_bytes, size_bytes) / GROUP_BYTES);
+  const pull = new Walk([[lower, 0]], (group, steps) => planPull(partsOf(group), steps));
+  const pushed = [
+    [upper, 0],
+    [lower, behind],
+  ] as const;
+  const push = new Walk(pushed, (group, steps) => planPush(partsOf(group), steps));
   const losesChecksums = upper.checksums && !lower.checksums;
-  const chosen = way ?? chooseWay(cost, losesChecksums);
-  const copied_bytes = chosen === 'pull' ? cost.pull_bytes : cost.push_bytes;
+  // Side by side, always the one that is cheaper so far: what is certain to cost more is not looked at to its end.
+  const cheaper = (): MergeWay =>
+    way ?? chooseWay({ pull_bytes: pull.counted_bytes, push_bytes: push.counted_bytes }, losesChecksums);
+  let chosen = cheaper();
+  for (; !(chosen === 'pull' ? pull : push).isOver; chosen = cheaper()) {
+    (chosen === 'pull' ? pull : push).step();
+    await slices.moved(0);
+  }
+  const walk = chosen === 'pull' ? pull : push;
+  const copied_bytes = walk.counted_bytes;
   slices.expect(copied_bytes);
   const [from, into] = chosen === 'pull' ? [lower, upper] : [upper, lower];
   if (chosen === 'push') lower.growFiles(size_bytes);
   const copier = new Copier(into, buffer, slices);
-  for (const group of writtenGroups([lower, upper])) {
-    const mine = new Uint8Array(GROUP_BLOCKS);
-    (chosen === 'pull' ? planPull : planPush)(partsOf(group), mine);
-    if (mine.some(step => step !== KEEP)) await copier.add(group, mine, [from], null);
+  for (walk.begin(); !walk.isOver;) {
+    const group = walk.at;
+    const steps = walk.step();
+    if (steps === null) await slices.moved(0);
+    else await copier.add(group, steps.slice(), [from], null);
   }
   await copier.flush();
   // Where it is to be shorter its files stay as long as they are, without anything there: until the catalogue says so, they are
@@ -218,16 +267,19 @@ export async function copyChain(
 ): Promise<Copied> {
   const resolved = newResolvedGroup();
   let total_bytes = 0;
-  const groups = writtenGroups(chain).filter(group => group < groupsOf(reach_bytes));
-  for (const group of groups) {
-    resolveGroup(chain, group, resolved, reach_bytes);
+  const groups: number[] = [];
+  const written = new WrittenGroups(chain.map(layer => [layer, 0]));
+  for (let at = written.next(0); at < groupsOf(reach_bytes); at = written.next(at + 1)) {
+    resolveGroup(chain, at, resolved, reach_bytes);
+    await slices.moved(0);
+    if (resolved.dataCount === 0) continue;
     total_bytes += resolved.dataCount * BLOCK_BYTES;
+    groups.push(at);
   }
   slices.expect(total_bytes);
   const copier = new Copier(into, buffer, slices);
   for (const group of groups) {
     resolveGroup(chain, group, resolved, reach_bytes);
-    if (resolved.dataCount === 0) continue;
     const steps = resolved.states.map(state => (state === DATA ? COPY : KEEP));
     await copier.add(group, steps, chain, resolved.owners.slice());
   }
@@ -235,13 +287,4 @@ export async function copyChain(
   into.finish();
   const { lostRegions, wrongBlocks } = copier;
   return { copied_bytes: total_bytes, lostRegions, wrongBlocks };
-}
-
-/** Groups in which any of these layers can have something, in order. */
-export function writtenGroups(layers: readonly LayerFile[]): number[] {
-  const groups = new Set<number>();
-  for (const layer of layers)
-    for (let group = layer.nextGroup(0); group !== Infinity; group = layer.nextGroup(group + 1))
-      groups.add(group);
-  return [...groups].sort((a, b) => a - b);
 }

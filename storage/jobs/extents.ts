@@ -1,7 +1,7 @@
 /**
  * What a chain of layers is made of, block by block, and what differs between two of them: from their maps alone. Pure; the
  * maps come from whoever can read them. A group (8192 blocks, 32 MiB) at a time, so a volume of 64 TiB needs no more memory
- * than a small one.
+ * than a small one, and only those that were written, so that it needs no more time.
  *
  * Two chains of a volume, or of a clone and what it was cloned from, share layers. A block is the same in both when the same
  * layer answers for it, or when it reads as zeroes in both; nothing is compared byte by byte.
@@ -16,6 +16,8 @@ export interface LayerStates {
   readonly inherits_bytes: number;
   /** 2 bits a block, as in map.ts; good until asked again. null: nothing of this group is here. Throws where the map is damaged. */
   states(group: number): Uint8Array | null;
+  /** The first group from `group` on that can have anything; Infinity: none. */
+  nextGroup(group: number): number;
 }
 
 /** Whole blocks; the last one may reach beyond a volume whose size is no multiple of 4096. */
@@ -88,6 +90,30 @@ export function pushExtent(
   else extents.push({ offset_bytes, length_bytes, zero });
 }
 
+/** The groups in which some layers can have something, in order: what it costs is what they have. */
+export class WrittenGroups {
+  #layers: { readonly layer: LayerStates; readonly from: number; next: number }[];
+  #asked = 0;
+
+  /** Each layer, and the group from which on it is looked at. */
+  constructor(layers: readonly (readonly [LayerStates, number])[]) {
+    this.#layers = layers.map(([layer, from]) => ({ layer, from, next: -1 }));
+  }
+
+  /** The first one from `group` on; Infinity: none. */
+  next(group: number): number {
+    if (group < this.#asked) for (const one of this.#layers) one.next = -1;
+    this.#asked = group;
+    let first = Infinity;
+    for (const one of this.#layers) {
+      const from = Math.max(group, one.from);
+      if (one.next < from) one.next = from === Infinity ? Infinity : one.layer.nextGroup(from);
+      if (one.next < first) first = one.next;
+    }
+    return first;
+  }
+}
+
 /**
  * Tells what differs, a group at a time: `from` null is a volume of zeroes. Extents are clipped to the size of `to`; what
  * only `from` had behind it is not told.
@@ -96,6 +122,8 @@ export class Difference {
   readonly size_bytes: number;
   #from: readonly LayerStates[];
   #to: readonly LayerStates[];
+  /** Of layers that are in one of the chains only; of those in both, from where on one chain does not look for them. */
+  #written: WrittenGroups;
   #a = newResolvedGroup();
   #b = newResolvedGroup();
 
@@ -103,6 +131,24 @@ export class Difference {
     this.#from = from ?? [];
     this.#to = to;
     this.size_bytes = to[0]!.size_bytes;
+    const inFrom = new Set(this.#from.map(({ uuid }) => uuid));
+    const shared = to.filter(({ uuid }) => inFrom.has(uuid));
+    const inBoth = new Set(shared.map(({ uuid }) => uuid));
+    const own = [...to, ...this.#from].filter(({ uuid }) => !inBoth.has(uuid));
+    let reach_bytes = Infinity;
+    for (const { size_bytes, inherits_bytes } of own)
+      reach_bytes = Math.min(reach_bytes, size_bytes, inherits_bytes);
+    const reach = Math.floor(reach_bytes / GROUP_BYTES);
+    this.#written = new WrittenGroups([
+      ...own.map(layer => [layer, 0] as const),
+      ...shared.map(layer => [layer, reach] as const),
+    ]);
+  }
+
+  /** The first group from `group` on in which something can differ; Infinity: none. */
+  nextGroup(group: number): number {
+    const next = this.#written.next(group);
+    return next < this.groupCount ? next : Infinity;
   }
 
   get groupCount(): number {
@@ -135,7 +181,7 @@ export class Difference {
   }
 }
 
-/** One page of a difference: as many extents as `limit` from `offset_bytes` on, and where the next page begins. */
+/** One page of a difference: as many extents as `limit` from `offset_bytes` on, of at most `groupLimit` groups, and where the next page begins. */
 export function differencePage(
   difference: Difference,
   offset_bytes: number,
@@ -144,9 +190,11 @@ export function differencePage(
 ): { extents: Extent[]; next_bytes: number | null } {
   const extents: Extent[] = [];
   const from = Math.floor(offset_bytes / GROUP_BYTES);
-  let group = from;
-  for (; group < difference.groupCount && extents.length <= limit && group - from < groupLimit; group++)
+  let group = difference.nextGroup(from);
+  for (let count = 0; group !== Infinity && extents.length <= limit && count < groupLimit; count++) {
     difference.group(group, extents);
+    group = difference.nextGroup(group + 1);
+  }
   const cut = extents
     .map(({ offset_bytes: at, length_bytes, zero }) => {
       const begin = Math.max(at, offset_bytes);
@@ -155,7 +203,7 @@ export function differencePage(
     .filter(extent => extent.length_bytes > 0);
   // The last one may go on in the next group: it is told whole, or from where the next page begins.
   if (cut.length > limit) return { extents: cut.slice(0, limit), next_bytes: cut[limit]!.offset_bytes };
-  return { extents: cut, next_bytes: group < difference.groupCount ? group * GROUP_BYTES : null };
+  return { extents: cut, next_bytes: group === Infinity ? null : group * GROUP_BYTES };
 }
 
 /**

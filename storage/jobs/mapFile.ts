@@ -25,6 +25,10 @@ import { bootId, readAt, seekData, writeAt } from './file.js';
 /** Groups in memory (2 KiB each); when there are so many, those that are not pinned are forgotten. */
 const GROUPS_KEPT = 4096;
 
+/** Of the group that is being loaded. */
+const pages = new Uint8Array(2 * PAGE_BYTES);
+const loaded = newLoadedGroup();
+
 export interface MapGroup {
   readonly state: GroupState;
   /** Which of the two pages that is; -1: neither was ever written. */
@@ -117,9 +121,8 @@ export class MapFile {
   }
 
   #load(index: number): MapGroup {
-    const pages = new Uint8Array(2 * PAGE_BYTES);
     const n = readAt(this.#fd, pages, statePageAt(index, 0));
-    const loaded = newLoadedGroup();
+    pages.fill(0, n);
     // Behind the end of the file, where the layer was shorter once, nothing was ever written.
     if (n < pages.length && n > 0) this.#lost(index);
     if (!loadGroup(pages, index, loaded, this.#sum, this.#bootId)) this.#lost(index);

@@ -17,7 +17,9 @@ export interface MergeCost {
   push_bytes: number;
 }
 
-export function chooseWay(cost: MergeCost, losesChecksums: boolean): 'pull' | 'push' {
+export type MergeWay = 'pull' | 'push';
+
+export function chooseWay(cost: MergeCost, losesChecksums: boolean): MergeWay {
   return cost.push_bytes * (losesChecksums ? UNCHECKED_COST : 1) < cost.pull_bytes ? 'push' : 'pull';
 }
 

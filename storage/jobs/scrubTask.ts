@@ -9,6 +9,7 @@ import {
   BLOCK_BYTES,
   DATA,
   GROUP_BYTES,
+  GROUP_MAP_BYTES,
   GROUP_REGIONS,
   PAGE_BYTES,
   REGION_BLOCKS,
@@ -32,6 +33,8 @@ import { SLICE_BYTES, type Slices } from './slices.js';
 /** Something that changes under us is looked at so often. */
 const LOOKS = 3;
 const SLICE_BLOCKS = SLICE_BYTES / BLOCK_BYTES;
+/** Are counted in one turn. */
+const EXTENTS_AT_ONCE = 1024;
 
 export interface Scrubbed {
   layers: number;
@@ -60,19 +63,21 @@ export async function scrubLayers(
     faults: 0,
   };
   let total_bytes = 0;
-  for (const { layer } of layers) total_bytes += allocatedOf(layer.dataFd);
+  for (const { layer } of layers) total_bytes += await allocatedOf(layer.dataFd, slices);
   slices.expect(total_bytes);
   for (const one of layers) await new LayerScrub(one, checksum, buffer, slices, scrubbed).run();
   return scrubbed;
 }
 
-function allocatedOf(fd: number): number {
+/** By its extents, which may be millions. */
+async function allocatedOf(fd: number, slices: Slices): Promise<number> {
   let sum = 0;
-  for (let at = seekData(fd, 0); at >= 0;) {
+  for (let at = seekData(fd, 0), count = 1; at >= 0; count++) {
     const hole = seekHole(fd, at);
     if (hole <= at) break;
     sum += hole - at;
     at = seekData(fd, hole);
+    if (count % EXTENTS_AT_ONCE === 0) await slices.moved(0);
   }
   return sum;
 }
@@ -106,8 +111,13 @@ class LayerScrub {
       if (layer.mapFd < 0) return await this.#plain();
       if (sizeOf(layer.mapFd) < mapBytesOf(layer.size_bytes) && !live)
         this.#fault('its map file is too short', sizeOf(layer.mapFd));
-      const groups = Math.ceil(layer.size_bytes / GROUP_BYTES);
-      for (let group = 0; group < groups; group++) await this.#group(group);
+      // What was never written is not looked at.
+      for (let at = seekData(layer.mapFd, 0); at >= 0 && at < mapBytesOf(layer.size_bytes);) {
+        const group = Math.floor(at / GROUP_MAP_BYTES);
+        await this.#group(group);
+        await this.#slices.moved(0);
+        at = seekData(layer.mapFd, (group + 1) * GROUP_MAP_BYTES);
+      }
     } finally {
       if (this.#directFd >= 0) closeFile(this.#directFd);
     }

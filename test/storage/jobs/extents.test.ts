@@ -33,6 +33,10 @@ const toy = (uuid: string, at: ReadonlyMap<number, number>, blocks: number, inhe
       if (Math.floor(block / GROUP_BLOCKS) === group) setState(states, block % GROUP_BLOCKS, state);
     return states;
   },
+  nextGroup: group => {
+    const groups = [...at.keys()].map(block => Math.floor(block / GROUP_BLOCKS));
+    return Math.min(Infinity, ...groups.filter(one => one >= group));
+  },
 });
 
 /** Who answers for a block, and with what; slow and obvious. */
