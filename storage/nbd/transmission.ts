@@ -177,6 +177,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       }
       if (!this.#take(type, length, payload, chunk, at, end)) break;
       at += whole;
+      this.#out.sendEarly();
     }
     return at;
   }
