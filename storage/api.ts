@@ -139,6 +139,8 @@ async function route(
         return only('POST', method, async () =>
           ok(await server.repairPool(name!, RepairRequest.parse(body === '' ? {} : json()))),
         );
+      if (room === 'pools' && path[2] === 'exports' && path.length === 3)
+        return only('GET', method, async () => ok(await server.remoteExports(name!)));
       if (room === 'pools' && path[2] === 'volumes')
         return volumes(server, method, name!, path.slice(3), searchParams, json);
   }

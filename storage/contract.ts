@@ -7,6 +7,7 @@
  *   PUT    /config          StorageConfig   Applied       which pools are open, how volumes are opened, what is exported
  *   GET    /status                          StorageStatus
  *   POST   /pools/:pool/repair  RepairRequest  RepairReport   not while it is used, unless there is nothing to do
+ *   GET    /pools/:pool/exports             RemoteExports    what the server behind a pool of kind remote offers
  *   GET    /pools/:pool/volumes             {volumes: VolumeStatus[]}
  *   PUT    /pools/:pool/volumes/:volume     VolumeSpec -> VolumeStatus   make it, or change it; the same again is no change
  *   DELETE /pools/:pool/volumes/:volume     {deleted: true}   destroys its data, but for what clones share; refused while exported.
@@ -61,6 +62,24 @@ export const PoolStatus = z.object({
   problems: z.array(z.string()).optional(),
 });
 export type PoolStatus = z.infer<typeof PoolStatus>;
+
+/** What another NBD server says that it offers (NBD_OPT_LIST, and NBD_OPT_INFO of the first 256). */
+export const RemoteExports = z.object({
+  exports: z.array(
+    z.object({
+      name: z.string(),
+      description: z.string(),
+      /** null: not told. */
+      size_bytes: z.number().nullable(),
+      readOnly: z.boolean().nullable(),
+      /** Why there is no size, in the server's words. */
+      reason: z.string().nullable(),
+    }),
+  ),
+  /** It has more than 10,000, or names that are no UTF-8. */
+  isCut: z.boolean(),
+});
+export type RemoteExports = z.infer<typeof RemoteExports>;
 
 export const RepairRequest = z.strictObject({
   /** Only tell what would be done. */

@@ -13,6 +13,7 @@ import type {
   ExportConfig,
   ExportStatus,
   Lease,
+  RemoteExports,
   RepairReport,
   RepairRequest,
   SnapshotRequest,
@@ -287,6 +288,14 @@ export class StorageServer {
 
   endLease(name: string): Promise<void> {
     return this.#inTurn(() => this.#endLease(name));
+  }
+
+  /** What the server behind a pool offers; not in turn, since it may take long to answer. */
+  async remoteExports(poolName: string): Promise<RemoteExports> {
+    const store = this.#pools.get(poolName);
+    if (store === undefined) throw poolUnknown(poolName);
+    const { exports, isCut } = await store.exports();
+    return { exports: [...exports], isCut };
   }
 
   volumesOf(poolName: string): VolumeStatus[] {

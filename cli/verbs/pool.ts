@@ -1,7 +1,7 @@
 /** `weft pool …`: where volumes lie, how full it is there, and whether everything in it is whole. */
 import type { Command } from 'commander';
 import { z } from 'zod';
-import { storage } from '../../control/api/contract.js';
+import { PoolExports, storage } from '../../control/api/contract.js';
 import { CliError, nearest } from '../errors.js';
 import { formatBytes, formatJson, formatYaml, outputOption, type OutputForm } from '../format.js';
 import type { Register } from '../resources.js';
@@ -67,6 +67,32 @@ export const registerPool: Register = (program, session) => {
           ['Problems', (pool.problems ?? []).join('\n') || 'none'],
         ]),
       );
+    });
+
+  group
+    .command('exports')
+    .description('ask the NBD server behind a pool of kind remote what it offers')
+    .argument('<pool>', 'name of a pool')
+    .addOption(outputOption(['table', 'yaml', 'json']))
+    .action(async (name: string, options: { output: OutputForm }, command: Command) => {
+      await askPool(session, command, name);
+      const path = `/v1/pools/${encodeURIComponent(name)}/exports`;
+      const reply = await session.client(command).call('GET', path, PoolExports);
+      if (options.output === 'json') return session.print(formatJson(reply));
+      if (options.output === 'yaml') return session.print(formatYaml(reply));
+      if (reply.exports.length === 0) session.say('It offers nothing by name.');
+      else {
+        const rows = reply.exports.map(one => [
+          one.name === '' ? '""' : one.name,
+          one.size_bytes === null ? '-' : formatBytes(one.size_bytes),
+          one.readOnly === null ? '-' : one.readOnly ? 'read-only' : 'read-write',
+          one.volume ?? '-',
+          one.reason ?? one.description,
+        ]);
+        const headers = ['EXPORT', 'SIZE', 'ACCESS', 'VOLUME', 'MESSAGE'];
+        session.printAll(formatTable(headers, rows, session.out));
+      }
+      if (reply.isCut) session.say('There are more, or some with names that are no UTF-8.');
     });
 
   group

@@ -25,6 +25,7 @@
  *   GET    /v1/switches/:name/capture ?port=&snaplen_bytes=&count=&filter=    pcapng stream
  *   GET    /v1/pools                               {pools: PoolStatus[]} of the storage plane
  *   POST   /v1/pools/:pool/repair  RepairRequest   RepairReport   nothing uses the pool, unless there is nothing to do
+ *   GET    /v1/pools/:pool/exports                 PoolExports   of a pool of kind remote
  *   GET    /v1/volumes         ?pool=&name=&label=&limit=&cursor= VolumePage   those no resource names too
  *   GET    /v1/volumes/:pool/:volume               VolumeView
  *   PUT    /v1/volumes/:pool/:volume VolumeSpec    VolumeStatus  makes or changes one that no resource names
@@ -50,7 +51,7 @@
  * Every error is an ErrorReply with a status code that fits.
  */
 import { z } from 'zod';
-import { SnapshotRequest, SnapshotStatus, VolumeStatus } from '../../storage/contract.js';
+import { RemoteExports, SnapshotRequest, SnapshotStatus, VolumeStatus } from '../../storage/contract.js';
 import { KINDS } from '../model/spec.js';
 
 /** Schemas of what `/v1/switches/:name/show/:what` passes on. */
@@ -220,6 +221,12 @@ export const VolumeRow = z.object({
   snapshotCount: z.int().optional(),
 });
 export type VolumeRow = z.infer<typeof VolumeRow>;
+
+/** What another server offers; `volume`: of the configuration, which is this export. */
+export const PoolExports = RemoteExports.extend({
+  exports: z.array(RemoteExports.shape.exports.element.extend({ volume: z.string().nullable() })),
+});
+export type PoolExports = z.infer<typeof PoolExports>;
 
 /** By pool and name. */
 export const VolumePage = z.object({ volumes: z.array(VolumeRow), next });

@@ -37,6 +37,13 @@ export const STORAGE_OPERATIONS = [
     reply: { schema: RepairReport },
   },
   {
+    id: 'listRemoteExports',
+    method: 'GET',
+    path: '/v1/pools/:pool/exports',
+    summary: 'What the NBD server behind a pool of kind remote offers, and which volumes name it',
+    reply: { schema: contract.PoolExports },
+  },
+  {
     id: 'listVolumes',
     method: 'GET',
     path: '/v1/volumes',

@@ -8,6 +8,7 @@ import {
   Diff,
   JobRequest,
   JobStatus,
+  RemoteExports,
   RenameRequest,
   RepairReport,
   RepairRequest,
@@ -16,6 +17,7 @@ import {
   VolumeSpec,
   VolumeStatus,
 } from '../../storage/contract.js';
+import { legOf } from '../model/storage/volume.js';
 import { volumeOfNbdName } from '../reconcile/boot.js';
 import { isActive } from '../reconcile/observed.js';
 import type { Handlers } from './app.js';
@@ -129,6 +131,22 @@ export function storingHandlers(system: System) {
   return {
     listPools: async ctx => {
       ctx.body = { pools: (await storage.status()).pools };
+    },
+    listRemoteExports: async (ctx, { pool = '' }) => {
+      const path = `/pools/${encodeURIComponent(pool)}/exports`;
+      const { exports, isCut } = await client.call({
+        method: 'GET',
+        path,
+        reply: RemoteExports,
+        deadline_ms: DEADLINE_MS,
+      });
+      const volumes = new Map<string, string>();
+      for (const [name, spec] of keeper.desired.specs.volume)
+        if (spec.pool === pool || spec.mirror?.pool === pool) {
+          const leg = spec.pool === pool ? spec : legOf(spec);
+          volumes.set(leg?.remoteName ?? name, name);
+        }
+      ctx.body = { exports: exports.map(one => ({ ...one, volume: volumes.get(one.name) ?? null })), isCut };
     },
     listVolumes: async ctx => {
       const { pool, name, label, ...asked } = query(ctx, VolumeQuery);

@@ -8,6 +8,8 @@ import { Pool } from '../pool/pool.js';
 import { isSame, uuidOf } from '../pool/examine.js';
 import { RemotePool } from '../remote/remotePool.js';
 import { readTls, resolveHost } from '../remote/file.js';
+import type { Listing } from '../remote/clientListing.js';
+import { listExports } from '../remote/session.js';
 import type { NbdServer } from '../nbd/server.js';
 import { StorageError } from '../volume/errors.js';
 import type { UsedVolume } from './volumes.js';
@@ -129,6 +131,16 @@ export class Store {
     if (key === this.#addresses) return;
     this.#addresses = key;
     this.#nbd.hostAddresses(server.host, addresses);
+  }
+
+  /** What its server offers now. Throws POOL_KIND where there is none, REMOTE_… where it does not say. */
+  exports(): Promise<Listing> {
+    const { remote, name } = this.config;
+    if (remote === undefined)
+      throw new StorageError('POOL_KIND', `pool ${name} is no other server: its volumes are what it has`);
+    const { server } = remote;
+    const serverName = server.kind === 'tcp' ? server.host : null;
+    return listExports(server, remote.tls === undefined ? null : readTls(remote.tls, serverName));
   }
 
   async close(): Promise<void> {

@@ -328,7 +328,7 @@ function isMagic(bytes: Uint8Array, at: number, high: number, low: number): bool
 }
 
 /** Our words first: what the server says is only believed to be printable. */
-function reasonOf(type: number, data: Uint8Array): string {
+export function reasonOf(type: number, data: Uint8Array): string {
   const reason = ERRORS[type] ?? `error ${(type - 0x8000_0000).toString()}`;
   const text = wire.textOf(data.subarray(0, 300)) ?? '';
   const said = text.replace(/[^\x20-\x7e]/g, '?').trim();

@@ -12,6 +12,7 @@ import * as tls from 'node:tls';
 import * as wire from '../nbd/wire.js';
 import { StorageError } from '../volume/errors.js';
 import type { RemoteOpening, TlsOpening } from '../volume/opening.js';
+import { ClientListing, type Listing } from './clientListing.js';
 import { ClientNegotiation, type Agreed } from './clientNegotiation.js';
 import { ClientTransmission, type Answers } from './clientTransmission.js';
 
@@ -58,7 +59,33 @@ export async function connect(
   tlsOpening: TlsOpening | null,
   { timeout_ms = HANDSHAKE_LIMIT_MS }: ConnectOptions = {},
 ): Promise<Session> {
-  const where = textOf(address);
+  const machine = new ClientNegotiation({ exportName, tls: tlsOpening !== null });
+  const shaken = await shake(address, machine, tlsOpening, timeout_ms);
+  return new NetSession(shaken.socket, shaken.agreed, shaken.rest, textOf(address));
+}
+
+/** What the server offers. Rejects as `connect`; the time counts until all of it is told. */
+export async function listExports(
+  address: RemoteAddress,
+  tlsOpening: TlsOpening | null,
+  { timeout_ms = HANDSHAKE_LIMIT_MS }: ConnectOptions = {},
+): Promise<Listing> {
+  const machine = new ClientListing({ tls: tlsOpening !== null });
+  const { socket, agreed } = await shake(address, machine, tlsOpening, timeout_ms);
+  // Its answer to our goodbye is of no interest, nor how the connection ends.
+  socket.on('error', () => undefined);
+  socket.end();
+  socket.resume();
+  setTimeout(() => socket.destroy(), GOODBYE_LIMIT_MS).unref();
+  return agreed;
+}
+
+async function shake<T>(
+  address: RemoteAddress,
+  machine: Machine<T>,
+  tlsOpening: TlsOpening | null,
+  timeout_ms: number,
+): Promise<Shaken<T>> {
   const socket =
     address.kind === 'unix' ? net.connect(address.path) : net.connect(address.port, address.host);
   socket.setNoDelay(true);
@@ -68,8 +95,7 @@ export async function connect(
     timeout_ms,
   );
   try {
-    const shaken = await new Handshake(socket, exportName, tlsOpening, where).done;
-    return new NetSession(shaken.socket, shaken.agreed, shaken.rest, where);
+    return await new Handshake(socket, machine, tlsOpening, textOf(address)).done;
   } catch (error) {
     socket.destroy();
     throw error;
@@ -98,23 +124,32 @@ function messageOf(error: unknown): string {
   return typeof reason === 'string' ? reason : error.message;
 }
 
-interface Shaken {
+/** What a handshake is for: transmission (clientNegotiation.ts), or a list (clientListing.ts). */
+interface Machine<T> {
+  readonly agreed: T | null;
+  readonly refused: string | null;
+  readonly wantsTls: boolean;
+  step(input: Uint8Array, out: Uint8Array[]): number;
+  tlsBegan(out: Uint8Array[]): void;
+}
+
+interface Shaken<T> {
   socket: net.Socket;
-  agreed: Agreed;
+  agreed: T;
   rest: Buffer;
 }
 
-class Handshake {
-  readonly done: Promise<Shaken>;
-  #negotiation: ClientNegotiation;
+class Handshake<T> {
+  readonly done: Promise<Shaken<T>>;
+  #negotiation: Machine<T>;
   #input: Buffer = Buffer.alloc(0);
   #tls: TlsOpening | null;
   #where: string;
-  #resolve!: (shaken: Shaken) => void;
+  #resolve!: (shaken: Shaken<T>) => void;
   #reject!: (error: Error) => void;
 
-  constructor(socket: net.Socket, exportName: string, tlsOpening: TlsOpening | null, where: string) {
-    this.#negotiation = new ClientNegotiation({ exportName, tls: tlsOpening !== null });
+  constructor(socket: net.Socket, machine: Machine<T>, tlsOpening: TlsOpening | null, where: string) {
+    this.#negotiation = machine;
     this.#tls = tlsOpening;
     this.#where = where;
     this.done = new Promise((resolve, reject) => {
