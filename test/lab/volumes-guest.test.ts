@@ -1,20 +1,25 @@
 /**
- * A guest on a journaled file system, while weft-storage is killed under it again and again, and snapshots are taken,
+ * Guests on journaled file systems, while weft-storage is killed under them again and again, and snapshots are taken,
  * exported and deleted meanwhile.
  *
- *   guest "writer" --- vda: ext4 made by the host, imported --- weft-storage (kill -9) --- pool "main"
+ *   guest "writer" --- vda: ext4 made by the host, imported ---+
+ *                                                              +--- weft-storage (kill -9) --- pool "main"
+ *   guest "fio"    --- vda: another one ----------------------+
  *
- * The guest writes numbered records with fsync and says on its serial line up to which they were acknowledged, and what
- * it finds when it verifies them (control/image/guest/work.sh). After each kill the volume is exported as it is and e2fsck judges
- * it: what a power cut would have left has to be a file system whose journal mends it.
+ * The one writes numbered records with fsync and says on its serial line up to which they were acknowledged, and what
+ * it finds when it verifies them (control/image/guest/work.sh); in the other, fio verifies what it writes (harness/fioGuest.ts).
+ * After each kill the first volume is exported as it is and e2fsck judges it: what a power cut would have left has to be a file
+ * system whose journal mends it.
  *
  * WEFT_LAB_KILLS=50 kills so often; the default is kept small.
  *
  * lab: alone (guests without KVM).
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { FABRIC_NEEDS, Fabric } from './harness/fabric.js';
+import { FIO_MACHINE, answered, makeFioInitrd, rounds } from './harness/fioGuest.js';
 import type { Guest } from './harness/guests.js';
 import { ask } from './harness/http.js';
 import { Lab } from './harness/lab.js';
@@ -24,14 +29,14 @@ import { eventually, killSync, run } from './harness/processes.js';
 t.setTimeout(3_600_000);
 
 const MIB = 2 ** 20;
-const KILLS = Number(process.env['WEFT_LAB_KILLS'] ?? 4);
+const KILLS = Number(process.env['WEFT_LAB_KILLS'] ?? 2);
 /** Of control/image/guest/disk.sh: what tells that the disk was made for it, and the slots that it writes in turn. */
 const SLOT_BYTES = 262_144;
 const LABEL = 'weft-tiny';
 
 const needs = {
   ...FABRIC_NEEDS,
-  programs: [...(FABRIC_NEEDS.programs ?? []), 'mkfs.ext4', 'e2fsck', 'qemu-img'],
+  programs: [...(FABRIC_NEEDS.programs ?? []), 'mkfs.ext4', 'e2fsck', 'qemu-img', 'fio', 'ldd'],
 };
 
 /** A disk with ext4, a journal and all that the guest wants to find: it is written in place from the first boot on. */
@@ -61,15 +66,19 @@ async function storagePid(fabric: Fabric): Promise<number> {
   );
 }
 
-/** Until the disk has acknowledged something that it had not before. */
-async function getsOn(guest: Guest, after: number): Promise<number> {
+/** Until the disk has acknowledged something that it had not before; `count` tells how much it has. */
+async function getsOn(
+  guest: Guest,
+  after: number,
+  count = (): number => guest.acknowledged(),
+): Promise<number> {
   return eventually(
-    `${guest.name} to write beyond ${after}`,
+    `${guest.name} to get beyond ${after}`,
     () => {
-      const now = guest.acknowledged();
+      const now = count();
       return now > after ? now : null;
     },
-    { timeout_ms: 60_000, every_ms: 50 },
+    { timeout_ms: 120_000, every_ms: 50 },
   );
 }
 
@@ -107,10 +116,26 @@ machine:
 `,
   );
   await fabric.up(file);
+  const tiny = join(fabric.state, 'images', 'tiny');
+  await makeFioInitrd(join(tiny, 'initrd'), lab.path('fio.initrd'));
+  const withFio = lab.path('fio.yaml');
+  writeFileSync(
+    withFio,
+    `
+image: { with-fio: { kernel: ${join(tiny, 'kernel')}, initrd: ${lab.path('fio.initrd')}, cmdline: console=ttyS0 quiet } }
+volume: { second: { pool: main, size: 64MiB, image: formatted } }
+machine: { fio: { image: with-fio, disks: [{ volume: second }], ${FIO_MACHINE} } }
+`,
+  );
+  await fabric.up(withFio);
   const guest = fabric.guest('writer');
-  const first = await guest.waitFor('its disk', fact => fact.fact === 'disk');
-  t.match(first, { formatted: true, new: false, boots: 1, intact: true }, 'it took the file system as it is');
+  const fio = fabric.guest('fio');
+  for (const one of [guest, fio]) {
+    const first = await one.waitFor('its disk', fact => fact.fact === 'disk');
+    t.match(first, { formatted: true, new: false, boots: 1, intact: true }, `${one.name} took it as it is`);
+  }
   await getsOn(guest, 0);
+  await getsOn(fio, 0, () => rounds(fio).length);
 
   const { status, text } = await ask(fabric.socket, 'POST', '/v1/snapshots', {
     name: 'begun',
@@ -120,6 +145,7 @@ machine:
 
   for (let kill = 1; kill <= KILLS; kill++) {
     const before = guest.acknowledged();
+    const beforeOfFio = answered(fio);
     const pid = await storagePid(fabric);
     const snapshot = fabric.weft(['volume', 'snapshot', `main/disk@s${kill}`], { mayFail: true });
     // At another moment of its work each time; sometimes in the middle of the snapshot.
@@ -128,6 +154,8 @@ machine:
     await snapshot;
     const now = await getsOn(guest, Math.max(before, guest.acknowledged()));
     t.ok(now > before, `kill ${kill}: acknowledged ${before}, then ${now}`);
+    const nowOfFio = await getsOn(fio, Math.max(beforeOfFio, answered(fio)), () => answered(fio));
+    t.ok(nowOfFio > beforeOfFio, `kill ${kill}: fio's disk goes on`);
     const copy = lab.path('copy.raw');
     const exported = await fabric.weft(['volume', 'export', 'main/disk', copy, '--force'], { mayFail: true });
     t.equal(exported.status, 0, exported.stderr);
@@ -135,6 +163,19 @@ machine:
     if (kill % 2 === 0)
       await fabric.weft(['volume', 'delete-snapshot', `main/disk@s${kill}`], { mayFail: true });
   }
+  // What was written under the last kill is read once more by then.
+  const over = rounds(fio).length;
+  await getsOn(fio, over + 1, () => rounds(fio).length);
+  t.same(
+    rounds(fio).filter(round => round['status'] !== 0),
+    [],
+    `fio found nothing wrong in ${rounds(fio).length} rounds`,
+  );
+  t.same(
+    fio.said('boot').map(fact => fact['id']),
+    [fio.said('boot')[0]?.['id']],
+    'of one boot',
+  );
   await verifies(t, fabric, guest, 2);
   const wrong = guest.said('verified').filter(fact => fact['bad'] !== 0);
   t.same(wrong, [], 'nor was any at any other time');
