@@ -243,8 +243,7 @@ export class StorageServer {
   /** Also of a pool that cannot be opened. See desk/repairs.ts. */
   repairPool(name: string, request: RepairRequest): Promise<RepairReport> {
     return this.#inTurn(() => {
-      const store = this.#pools.get(name);
-      if (store === undefined) throw poolUnknown(name);
+      const store = this.#configured(name);
       const users = [...this.#exports.values()].filter(one => this.#touches(one.config, name));
       const close = async (): Promise<void> => {
         await Promise.all(users.map(entry => this.#drop(entry)));
@@ -291,11 +290,8 @@ export class StorageServer {
   }
 
   /** What the server behind a pool offers; not in turn, since it may take long to answer. */
-  async remoteExports(poolName: string): Promise<RemoteExports> {
-    const store = this.#pools.get(poolName);
-    if (store === undefined) throw poolUnknown(poolName);
-    const { exports, isCut } = await store.exports();
-    return { exports: [...exports], isCut };
+  remoteExports(poolName: string): Promise<RemoteExports> {
+    return this.#configured(poolName).exports();
   }
 
   volumesOf(poolName: string): VolumeStatus[] {
@@ -500,9 +496,14 @@ export class StorageServer {
     return this.#wished().find(wanted => wanted.pool === pool && wanted.volume === volume)?.name ?? null;
   }
 
-  #store(name: string): Store {
+  #configured(name: string): Store {
     const store = this.#pools.get(name);
-    if (store === undefined) throw poolUnknown(name);
+    if (store !== undefined) return store;
+    throw new StorageError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
+  }
+
+  #store(name: string): Store {
+    const store = this.#configured(name);
     if (!store.isOpen)
       throw new StorageError('POOL_IO', `pool ${name} is not open: ${store.reason ?? 'not yet'}`);
     return store;
@@ -596,8 +597,4 @@ export class StorageServer {
     this.#told.set(key, now);
     return before === undefined || before.state !== now.state || before.reason !== now.reason;
   }
-}
-
-function poolUnknown(name: string): StorageError {
-  return new StorageError('POOL_UNKNOWN', `there is no pool ${name} in the configuration`);
 }

@@ -2,13 +2,12 @@
  * Pools of all kinds as the desk holds them: directories of volumes, devices that are one volume, and other servers. One that
  * cannot be opened says why, and is tried again.
  */
-import { placeOf, type PoolConfig, type PoolStatus } from '../contract.js';
+import { placeOf, type PoolConfig, type PoolStatus, type RemoteExports } from '../contract.js';
 import { DevicePool } from '../pool/device.js';
 import { Pool } from '../pool/pool.js';
 import { isSame, uuidOf } from '../pool/examine.js';
 import { RemotePool } from '../remote/remotePool.js';
 import { readTls, resolveHost } from '../remote/file.js';
-import type { Listing } from '../remote/clientListing.js';
 import { listExports } from '../remote/session.js';
 import type { NbdServer } from '../nbd/server.js';
 import { StorageError } from '../volume/errors.js';
@@ -134,13 +133,15 @@ export class Store {
   }
 
   /** What its server offers now. Throws POOL_KIND where there is none, REMOTE_… where it does not say. */
-  exports(): Promise<Listing> {
+  async exports(): Promise<RemoteExports> {
     const { remote, name } = this.config;
     if (remote === undefined)
       throw new StorageError('POOL_KIND', `pool ${name} is no other server: its volumes are what it has`);
     const { server } = remote;
     const serverName = server.kind === 'tcp' ? server.host : null;
-    return listExports(server, remote.tls === undefined ? null : readTls(remote.tls, serverName));
+    const tls = remote.tls === undefined ? null : readTls(remote.tls, serverName);
+    const { exports, isCut } = await listExports(server, tls);
+    return { exports: [...exports], isCut };
   }
 
   async close(): Promise<void> {
