@@ -38,7 +38,7 @@ import { StorageError } from './volume/errors.js';
 import type { Pool } from './pool/pool.js';
 import type { VolumeRecord } from './pool/catalog.js';
 import { jobHost } from './desk/jobs.js';
-import { leaseExport, leaseName, sameService } from './desk/exports.js';
+import { leaseExport, leaseName, refusedStatus, sameService } from './desk/exports.js';
 import { Operations, snapshotStatus } from './desk/operations.js';
 import { repairStore } from './desk/repairs.js';
 import { Store } from './desk/stores.js';
@@ -550,14 +550,7 @@ export class StorageServer {
         counters: spellCounters(EXPORT_COUNTERS, entry.counters),
       };
     });
-    const refused = [...this.#refused].map(([name, reason]): ExportStatus => ({
-      name,
-      state: 'error',
-      reason,
-      connectionCount: 0,
-      counters: {},
-    }));
-    return [...offered, ...refused];
+    return [...offered, ...[...this.#refused].map(([name, reason]) => refusedStatus(name, reason))];
   }
 
   #exportReason(entry: ExportEntry): string | null {

@@ -1,5 +1,5 @@
 /** Exports as they are wanted: of the configuration, and of leases, which are exports that it does not know. Pure. */
-import type { ExportConfig, Lease } from '../contract.js';
+import type { ExportConfig, ExportStatus, Lease } from '../contract.js';
 import { rulesOf } from '../openings.js';
 
 export function leaseName(name: string): string {
@@ -29,4 +29,9 @@ export function sameService(one: ExportConfig, other: ExportConfig | undefined):
     one.readOnly === other.readOnly &&
     JSON.stringify(rulesOf(one)) === JSON.stringify(rulesOf(other))
   );
+}
+
+/** Of one that the configuration contradicts itself about. */
+export function refusedStatus(name: string, reason: string): ExportStatus {
+  return { name, state: 'error', reason, connectionCount: 0, counters: {} };
 }
