@@ -8,6 +8,8 @@ import { ABSENT, BLOCK_BYTES, DATA, GROUP_REGIONS, REGION_BLOCKS, REGION_BYTES, 
 /** Owner of a block of which the map is lost. */
 export const LOST = 0xffff;
 export const LAYERS_MAX_COUNT = 0xfff0;
+/** Layers whose states are brought at a time, for one region. */
+const LACKING_LIMIT = 16;
 
 /** For each block of a region: who has its bytes (0: zeroes), and who said so (0: nobody, it was never written). */
 export interface Owners {
@@ -35,8 +37,11 @@ export class Chain {
     return this.layers[number - 1]!;
   }
 
-  /** Fills in the owners of a region. */
-  resolve(region: number, { owners, deciders }: Owners): void {
+  /**
+   * Fills in the owners of a region. With `lacking` nothing is waited for: layers whose states have to be brought first are added
+   * to it, and what is filled in is good only where none was.
+   */
+  resolve(region: number, { owners, deciders }: Owners, lacking: Layer[] | null = null): void {
     owners.fill(0);
     deciders.fill(0);
     const first_bytes = region * REGION_BYTES;
@@ -52,7 +57,14 @@ export class Chain {
         for (let i = 0; i < has; i++) if (deciders[i] === 0) owners[i] = deciders[i] = number;
         return;
       }
-      const group = layer.group(groupIndex);
+      const group = lacking === null ? layer.group(groupIndex) : layer.groupNow(groupIndex);
+      if (group === null) {
+        lacking!.push(layer);
+        if (lacking!.length === LACKING_LIMIT) return;
+        reach = Math.min(reach, blocksBelow(layer.inherits_bytes, first_bytes));
+        if (reach === 0) return;
+        continue;
+      }
       for (let i = 0; i < has; i++) {
         if (deciders[i] !== 0) continue;
         if (group.damaged) {

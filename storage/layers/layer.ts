@@ -9,8 +9,8 @@
  * While a page of a group is on its way to the disk (`committing`) its states stay as they are: so the page says all that was
  * answered, and the soft page that it replaces is not missed.
  *
- * A page of the map that is not in memory is read with the thread waiting: 4 KiB for 32 MiB of the volume (states) or for
- * 4 MiB (checksums).
+ * A page of the map that is not in memory (4 KiB for 32 MiB of the volume, states, or for 4 MiB, checksums) is brought by
+ * mapReads.ts while others go on, for those who look by `groupNow` first; `group` waits for it.
  */
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import type { LayerIo } from './io.js';
@@ -44,6 +44,7 @@ import {
 const GROUPS_KEPT = 2048;
 const SEEK_END = 2;
 const SEEK_DATA = 3;
+const ENXIO = 6;
 
 export interface LayerParts {
   readonly uuid: string;
@@ -98,6 +99,8 @@ export class Layer {
   #io: LayerIo;
   #sum: PageSum;
   #groups = new Map<number, Group>();
+  /** Groups whose pages are on their way; false: what comes is not to be used, since it may have been written since. */
+  #expected = new Map<number, boolean>();
   /** A bit for each group that may have open regions, or two pages that differ. */
   #touched = new Uint8Array(0);
   #clean: boolean | null = null;
@@ -164,12 +167,44 @@ export class Layer {
   }
 
   group(index: number): Group {
-    let group = this.#groups.get(index);
+    const group = this.#groups.get(index);
     if (group !== undefined) return group;
-    if (this.#groups.size >= GROUPS_KEPT) this.#forgetSome();
-    group = this.#load(index);
-    this.#groups.set(index, group);
-    return group;
+    const { address, bytes } = pages!;
+    const n = this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, statePageAt(index, 0));
+    return this.#keep(index, n === 2 * PAGE_BYTES ? bytes.subarray(0, n) : null);
+  }
+
+  /** As group, from memory or the page cache; null: it must be brought first. */
+  groupNow(index: number): Group | null {
+    const group = this.#groups.get(index);
+    if (group !== undefined) return group;
+    const { address, bytes } = pages!;
+    const from = statePageAt(index, 0);
+    const n = this.#io.preadNoWait(this.mapFd, address, 2 * PAGE_BYTES, from);
+    if (n !== 2 * PAGE_BYTES) {
+      if (!this.#isHole(from, from + 2 * PAGE_BYTES)) return null;
+      bytes.fill(0, 0, 2 * PAGE_BYTES);
+    }
+    return this.#keep(index, bytes.subarray(0, 2 * PAGE_BYTES));
+  }
+
+  /** The pages of this group are being read. */
+  expect(index: number): void {
+    this.#expected.set(index, !this.#groups.has(index));
+  }
+
+  /** Here they are; null: they cannot be read. */
+  came(index: number, bytes: Uint8Array | null): void {
+    const isWanted = this.#expected.get(index) === true;
+    this.#expected.delete(index);
+    if (isWanted) this.#keep(index, bytes);
+  }
+
+  /** A map has holes where nothing was ever written: they need not be read. */
+  #isHole(from: number, end: number): boolean {
+    const data = this.#io.seek(this.mapFd, from, SEEK_DATA);
+    if (data === -ENXIO) return this.#io.seek(this.mapFd, 0, SEEK_END) >= end;
+    return data >= end;
   }
 
   /** State of a block of a region, as readers see it. */
@@ -189,9 +224,22 @@ export class Layer {
     return false;
   }
 
-  /** Whether states of this region may change now. */
+  /** States of this region may not change now. */
   isCommitting(region: number): boolean {
-    return this.group(Math.floor(region / GROUP_REGIONS)).committing;
+    // What is being committed is not forgotten.
+    return this.#groups.get(Math.floor(region / GROUP_REGIONS))?.committing === true;
+  }
+
+  /** A commit is under way that must end before states of these blocks may change. */
+  isHeld(offset_bytes: number, length_bytes: number): boolean {
+    const last = Math.floor((offset_bytes + length_bytes - 1) / REGION_BYTES);
+    for (let region = Math.floor(offset_bytes / REGION_BYTES); region <= last; region++)
+      if (this.isCommitting(region)) return true;
+    return false;
+  }
+
+  hasInMemory(group: number): boolean {
+    return this.#groups.has(group);
   }
 
   /** The next page of its group says that the words of this region cannot be believed. */
@@ -236,18 +284,44 @@ export class Layer {
     return (disk.flags[region % GROUP_REGIONS]! & REGION_OPEN) !== 0;
   }
 
+  /** The sum of a region's checksum page; 0: there is none that counts, so no word is known. */
+  wordsSum(region: number): number {
+    if (!this.checksums || this.plain || this.open.has(region) || this.isOpenOnDisk(region)) return 0;
+    return this.group(Math.floor(region / GROUP_REGIONS)).disk.pageSums[region % GROUP_REGIONS]!;
+  }
+
   /**
-   * Words of a region's checksum page into `words`, for blocks that `owners` gives to `owner`; 0 where nothing is known. False: the
-   * page should be good and is not, so nothing was read.
+   * Words of a region's checksum page into `words`, for blocks that `owners` gives to `owner`; 0 where nothing is known. 'lost': the
+   * page should be good and is not. 'missing': the page cache lacks it, and it is not to be waited for.
    */
-  readWords(region: number, words: Uint32Array, owners: Uint16Array, owner: number): boolean {
-    if (!this.checksums || this.plain || this.open.has(region) || this.isOpenOnDisk(region)) return true;
-    const { disk } = this.group(Math.floor(region / GROUP_REGIONS));
-    const sum = disk.pageSums[region % GROUP_REGIONS]!;
-    if (sum === 0) return true;
-    const { address, bytes, view } = pages!;
-    const n = this.#io.pread(this.mapFd, address, PAGE_BYTES, checksumPageAt(region));
-    if (n !== PAGE_BYTES || (this.#sum(bytes.subarray(0, PAGE_BYTES)) || 1) !== sum) return false;
+  readWords(
+    region: number,
+    words: Uint32Array,
+    owners: Uint16Array,
+    owner: number,
+    wait: boolean,
+  ): 'read' | 'lost' | 'missing' {
+    if (this.wordsSum(region) === 0) return 'read';
+    const { address, bytes } = pages!;
+    const at = checksumPageAt(region);
+    const n = wait
+      ? this.#io.pread(this.mapFd, address, PAGE_BYTES, at)
+      : this.#io.preadNoWait(this.mapFd, address, PAGE_BYTES, at);
+    if (!wait && n !== PAGE_BYTES) return 'missing';
+    const page = bytes.subarray(0, PAGE_BYTES);
+    return n === PAGE_BYTES && this.takeWords(page, region, words, owners, owner) ? 'read' : 'lost';
+  }
+
+  /** As readWords, from a page that was brought. False: it is not what it should be. */
+  takeWords(
+    page: Uint8Array,
+    region: number,
+    words: Uint32Array,
+    owners: Uint16Array,
+    owner: number,
+  ): boolean {
+    if ((this.#sum(page) || 1) !== this.wordsSum(region)) return false;
+    const view = new DataView(page.buffer, page.byteOffset, PAGE_BYTES);
     for (let i = 0; i < REGION_BLOCKS; i++) if (owners[i] === owner) words[i] = view.getUint32(4 * i, true);
     return true;
   }
@@ -393,10 +467,11 @@ export class Layer {
     }
   }
 
-  #load(index: number): Group {
-    const { address, bytes } = pages!;
-    const n = this.#io.pread(this.mapFd, address, 2 * PAGE_BYTES, statePageAt(index, 0));
-    const good = n === 2 * PAGE_BYTES && loadGroup(bytes, index, loaded, this.#sum, this.#io.bootId);
+  /** Takes a group into memory, as these pages say; null: they cannot be read. */
+  #keep(index: number, bytes: Uint8Array | null): Group {
+    if (this.#groups.size >= GROUPS_KEPT) this.#forgetSome();
+    if (this.#expected.has(index)) this.#expected.set(index, false);
+    const good = bytes !== null && loadGroup(bytes, index, loaded, this.#sum, this.#io.bootId);
     if (!good)
       this.damage = `the map of bytes ${index * GROUP_BYTES} to ${(index + 1) * GROUP_BYTES} is lost`;
     const disk = newGroupState();
@@ -412,14 +487,19 @@ export class Layer {
     };
     if (good && loaded.hasSoft) {
       group.current = loaded.soft.states.slice();
-      if (this.foreign) return group;
-      group.dirty = true;
-      this.dirty.add(index);
-      this.unsynced = true;
-      for (let i = 0; i < GROUP_REGIONS; i++)
-        if ((loaded.soft.flags[i]! & REGION_OPEN) !== 0) this.open.add(index * GROUP_REGIONS + i);
+      if (!this.foreign) this.#inherit(index, group);
     }
+    this.#groups.set(index, group);
     return group;
+  }
+
+  /** What a process that died had answered. */
+  #inherit(index: number, group: Group): void {
+    group.dirty = true;
+    this.dirty.add(index);
+    this.unsynced = true;
+    for (let i = 0; i < GROUP_REGIONS; i++)
+      if ((loaded.soft.flags[i]! & REGION_OPEN) !== 0) this.open.add(index * GROUP_REGIONS + i);
   }
 
   #put(index: number, state: GroupState, which: number): number {

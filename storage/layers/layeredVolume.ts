@@ -46,6 +46,7 @@ import {
   ZERO,
   blockWord,
 } from './map.js';
+import { MapReads } from './mapReads.js';
 import { Reads } from './reads.js';
 import { Regions, type RegionBudget } from './regions.js';
 import { SlowOps } from './slowOps.js';
@@ -71,6 +72,7 @@ export class LayeredVolume implements Volume {
   /** Blocks that were read and not what they should be. */
   checksumErrors = 0;
   readonly chain: Chain;
+  readonly mapReads: MapReads;
   readonly regions: Regions;
   readonly commits: Commits;
   readonly reads: Reads;
@@ -103,7 +105,10 @@ export class LayeredVolume implements Volume {
     this.#quotaLeft_bytes = opening.quotaLeft_bytes;
     this.#checkpoints = opening.checkpoints;
     this.chain = new Chain(opening.layers.map(layer => this.#layerOf(layer)).reverse());
-    this.regions = new Regions(this.chain, parts.budget, reason => this.#tell(reason));
+    this.mapReads = new MapReads(io, parts.budget.pageRoom);
+    const { chain, mapReads } = this;
+    const { later, budget } = parts;
+    this.regions = new Regions({ chain, mapReads, later, budget, tell: reason => this.#tell(reason) });
     this.commits = new Commits({
       io,
       sum: (memory, at) => checksum.sum(memory, at),
@@ -125,7 +130,7 @@ export class LayeredVolume implements Volume {
   }
 
   get busy(): boolean {
-    const isChanging = this.#changing > 0 || this.commits.busy || this.upkeep.busy;
+    const isChanging = this.#changing > 0 || this.commits.busy || this.upkeep.busy || this.mapReads.busy;
     return isChanging || this.#slow.busy || this.#gate.busy || this.#plain?.busy === true;
   }
 
@@ -199,7 +204,8 @@ export class LayeredVolume implements Volume {
     const last = Math.floor((offset_bytes + length_bytes - 1) / REGION_BYTES);
     let added = 0;
     for (let index = Math.floor(offset_bytes / REGION_BYTES); index <= last; index++) {
-      const region = this.regions.get(index);
+      const region = this.regions.nowToWrite(index);
+      if (region === null) return -ERRNO.EAGAIN;
       if (top.checksums && !region.open) {
         if (top.hasCommittedData(index)) return -ERRNO.EAGAIN;
       }
@@ -226,15 +232,6 @@ export class LayeredVolume implements Volume {
     }
     if (added * BLOCK_BYTES > this.#quotaLeft_bytes) return this.wrote(-ERRNO.EDQUOT);
     return 0;
-  }
-
-  /** A commit is under way that must end before states of these blocks may change. */
-  isHeld(offset_bytes: number, length_bytes: number): boolean {
-    const { top } = this.chain;
-    const last = Math.floor((offset_bytes + length_bytes - 1) / REGION_BYTES);
-    for (let index = Math.floor(offset_bytes / REGION_BYTES); index <= last; index++)
-      if (top.isCommitting(index)) return true;
-    return false;
   }
 
   #writePart(offset_bytes: number, length_bytes: number, memory: Memory, at: number): number {
@@ -347,17 +344,17 @@ export class LayeredVolume implements Volume {
     this.#slow.zero(offset, length, waiter, token);
   }
 
-  /** Whole blocks that read as zeroes from now on; 0 or -errno; -EAGAIN: a commit has to end first. */
+  /** Whole blocks that read as zeroes from now on: how many bytes, or -errno; -EAGAIN: a commit has to end, or a map to come first. */
   clearNow(offset_bytes: number, length_bytes: number): number {
     if (this.state === 'failed') return -ERRNO.EIO;
     if (!this.writable) return -ERRNO.EPERM;
-    if (this.chain.top.clean || this.isHeld(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
-    let result = 0;
+    if (this.chain.top.clean || this.chain.top.isHeld(offset_bytes, length_bytes)) return -ERRNO.EAGAIN;
     const { top, layers } = this.chain;
     const now_ms = this.#parts.now_ms();
     const state = layers.length === 1 ? ABSENT : ZERO;
     const end = offset_bytes + length_bytes;
-    for (let pos = offset_bytes; pos < end;) {
+    let pos = offset_bytes;
+    while (pos < end) {
       const group = Math.floor(pos / GROUP_BYTES);
       // What no layer has ever written need not be looked at, and drives out nothing that clients use.
       const written = pos % GROUP_BYTES === 0 ? this.chain.nextWritten(group) : group;
@@ -368,7 +365,8 @@ export class LayeredVolume implements Volume {
       const index = Math.floor(pos / REGION_BYTES);
       const first = (pos - index * REGION_BYTES) / BLOCK_BYTES;
       const count = Math.min(REGION_BLOCKS - first, (end - pos) / BLOCK_BYTES);
-      const region = this.regions.get(index);
+      const region = this.regions.nowToWrite(index);
+      if (region === null) break;
       region.change();
       for (let i = first; i < first + count; i++) {
         const owner = region.owners[i]!;
@@ -379,12 +377,15 @@ export class LayeredVolume implements Volume {
         region.owners[i] = 0;
         region.words[i] = 0;
       }
-      result = Math.min(result, top.soften(index, first, count));
+      const result = top.soften(index, first, count);
+      if (result < 0) return result;
       pos += count * BLOCK_BYTES;
     }
+    const cleared = pos - offset_bytes;
+    if (cleared === 0) return -ERRNO.EAGAIN;
     this.#changedAt(now_ms);
-    this.#punches.push({ layer: top, offset: offset_bytes, length: length_bytes });
-    return result;
+    this.#punches.push({ layer: top, offset: offset_bytes, length: cleared });
+    return cleared;
   }
 
   cache(offset: number, length: number, waiter: Waiter, token: number): void {
@@ -481,7 +482,8 @@ export class LayeredVolume implements Volume {
 
   /** True when nothing that was being read before is read any more. */
   readersOfNow(): () => boolean {
-    return this.#slow.readersOfNow();
+    const [readers, mapReads] = [this.#slow.readersOfNow(), this.mapReads.readsOfNow()];
+    return () => readers() && mapReads();
   }
 
   resume(): void {

@@ -32,7 +32,8 @@ export class Reads {
   /** Reads the first run of a range, as far as it has one owner in one region: its length, or -errno. */
   readRun(pos: number, left: number, memory: Memory, at: number): number {
     const index = Math.floor(pos / REGION_BYTES);
-    const region = this.#volume.regions.get(index);
+    const region = this.#volume.regions.now(index);
+    if (region === null) return -ERRNO.EAGAIN;
     const inRegion = pos - index * REGION_BYTES;
     const first = Math.floor(inRegion / BLOCK_BYTES);
     const inBlock = inRegion % BLOCK_BYTES;
@@ -131,7 +132,8 @@ export class Reads {
     let summed = false;
     for (let pos = from; pos < end; pos += BLOCK_BYTES) {
       const index = Math.floor(pos / REGION_BYTES);
-      const region = this.#volume.regions.get(index);
+      const region = this.#volume.regions.now(index);
+      if (region === null) return -1;
       const block = (pos - index * REGION_BYTES) / BLOCK_BYTES;
       if (region.owners[block] === 0 || region.owners[block] === LOST) return -1;
       if (owner === 0) owner = region.owners[block]!;

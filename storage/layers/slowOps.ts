@@ -142,7 +142,11 @@ export class SlowOps {
         return batch.regions;
       },
       result => {
-        if (result === 0) for (const index of batch.regions) volume.regions.get(index).open = true;
+        if (result === 0)
+          for (const index of batch.regions) {
+            const region = volume.regions.peek(index);
+            if (region !== undefined) region.open = true;
+          }
         for (const waiter of batch.waiters) waiter.again(result);
       },
     );
@@ -259,7 +263,7 @@ class Change implements Waiter {
         const result = volume.clearNow(pos, length);
         if (result === -ERRNO.EAGAIN) return this.#wait(pos, length);
         if (result < 0) return this.#end(result);
-        this.#done += length;
+        this.#done += result;
         continue;
       }
       // A part of a block alone; whole blocks as far as one region goes.
@@ -281,12 +285,15 @@ class Change implements Waiter {
     this.#end(0);
   }
 
-  /** For a commit that is under way, or for one that says that the layer or a region of it is being written. */
+  /** For a part of the map, a commit that is under way, or one that says that the layer or a region of it is being written. */
   #wait(pos: number, length: number): void {
     const { volume } = this.#ops;
-    if (volume.isHeld(pos, length) || !volume.upkeep.mayOpen())
+    const index = Math.floor(pos / REGION_BYTES);
+    if (!volume.chain.top.clean && !volume.regions.isReady(index))
+      return volume.regions.bring(index, () => this.#go());
+    if (volume.chain.top.isHeld(pos, length) || !volume.upkeep.mayOpen())
       return volume.commits.after(result => this.again(result));
-    this.#ops.open(volume.chain.top.clean ? [] : [Math.floor(pos / REGION_BYTES)], this);
+    this.#ops.open(volume.chain.top.clean ? [] : [index], this);
   }
 
   /** The rest of a block that is written in part. */
@@ -336,7 +343,9 @@ class Change implements Waiter {
   /** The bytes are there; they count when states may change. */
   #note(pos: number, memory: Memory, at: number): void {
     const { volume } = this.#ops;
-    if (volume.isHeld(pos, this.#piece))
+    const index = Math.floor(pos / REGION_BYTES);
+    if (!volume.regions.isReady(index)) return volume.regions.bring(index, () => this.#note(pos, memory, at));
+    if (volume.chain.top.isHeld(pos, this.#piece))
       return volume.commits.after(result => (result < 0 ? this.#end(result) : this.#note(pos, memory, at)));
     const result = volume.wrote(volume.written(pos, this.#piece, memory, at));
     if (result < 0) return this.#end(result);
@@ -397,7 +406,10 @@ class Read implements Waiter {
   }
 
   completed(step: number, result: number): void {
-    if (step !== FIRST && !this.#arrived(result)) return;
+    if (step === FIRST || this.#arrived(result)) this.#go();
+  }
+
+  #go(): void {
     const { volume } = this.#ops;
     while (this.#done < this.#length) {
       const pos = this.#offset + this.#done;
@@ -414,7 +426,8 @@ class Read implements Waiter {
   #bring(pos: number, left: number): void {
     const { volume } = this.#ops;
     const index = Math.floor(pos / REGION_BYTES);
-    const region = volume.regions.get(index);
+    const region = volume.regions.peek(index);
+    if (region === undefined) return volume.regions.bring(index, () => this.#go());
     const first = Math.floor((pos - index * REGION_BYTES) / BLOCK_BYTES);
     const owner = region.owners[first]!;
     const isWhole = pos % BLOCK_BYTES === 0 && left >= BLOCK_BYTES;
@@ -500,6 +513,9 @@ class Hint implements Waiter {
   completed(_step: number, result: number): void {
     const { volume } = this.#ops;
     while (result >= 0 && this.#pos < this.#end) {
+      const index = Math.floor(this.#pos / REGION_BYTES);
+      if (volume.regions.now(index) === null)
+        return volume.regions.bring(index, () => this.completed(FIRST, 0));
       const run = volume.reads.ownedRun(this.#pos, Math.min(this.#end - this.#pos, SCRATCH_BYTES));
       const from = this.#pos;
       this.#pos += run.length_bytes;

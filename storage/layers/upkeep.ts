@@ -191,15 +191,17 @@ export class Upkeep {
 
   /** Regions that a dead process left open, a few at a time: they are closed then as others are. */
   #recover(): void {
-    const { chain, regions } = this.#volume;
+    const { chain, regions, mapReads } = this.#volume;
     const { top } = chain;
     if (!top.swept) return;
     for (let count = 0; count < RECOVER_AT_ONCE;) {
       const group = top.nextTouched(this.#recoverFrom);
       this.#recoverFrom = group;
       if (group === Infinity) return;
+      if (top.groupNow(group) === null) return mapReads.bringGroup(top, group, () => undefined);
       const left = top.openRegionsOf(group).filter(index => regions.peek(index) === undefined);
-      for (const index of left.slice(0, RECOVER_AT_ONCE - count)) regions.get(index);
+      for (const index of left.slice(0, RECOVER_AT_ONCE - count))
+        if (regions.now(index) === null) regions.bring(index, () => undefined);
       if (left.length > RECOVER_AT_ONCE - count) return;
       count += left.length;
       this.#recoverFrom = group + 1;

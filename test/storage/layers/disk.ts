@@ -63,8 +63,13 @@ export class Disk implements LayerIo {
   /** Calls that may fail, so far; `fail` says with what (0: not). */
   calls = 0;
   fail: (call: number, what: string, fd: number) => number = () => 0;
+  /** What reads of files at a place fail with; 0: not. */
+  failAt: (fd: number, offset: number) => number = () => 0;
   /** Of a hundred reads that must not wait, so many would have to. */
   cold_percent = 0;
+  /** Of these files nothing is in memory: what must not wait gets nothing, and what waits is counted. */
+  readonly neverCached = new Set<number>();
+  waitedCount = 0;
   #random: (n: number) => number;
   #pending: Pending[] = [];
   #start = new Map<number, Image>();
@@ -105,10 +110,12 @@ export class Disk implements LayerIo {
   }
 
   pread(fd: number, address: number, length: number, offset: number): number {
+    if (this.neverCached.has(fd)) this.waitedCount++;
     const failed = this.#failed('pread', fd);
     return failed !== 0 ? failed : this.#read(fd, address, length, offset);
   }
   preadNoWait(fd: number, address: number, length: number, offset: number): number {
+    if (this.neverCached.has(fd)) return -11;
     if (this.cold_percent > 0 && this.#random(100) < this.cold_percent) return -11;
     const failed = this.#failed('pread', fd);
     return failed !== 0 ? failed : this.#read(fd, address, length, offset);
@@ -136,7 +143,7 @@ export class Disk implements LayerIo {
   }
   read(fd: number, address: number, length: number, offset: number, waiter: Waiter, token: number): void {
     this.#ask(waiter, token, () => {
-      const failed = this.#failed('pread', fd);
+      const failed = this.#failed('pread', fd) || this.failAt(fd, offset);
       return failed !== 0 ? failed : this.#read(fd, address, length, offset);
     });
   }

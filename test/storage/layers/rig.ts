@@ -27,6 +27,8 @@ export class Rig {
   layers: LayerOpening[] = [];
   volume!: LayeredVolume;
   now_ms = 0;
+  /** Maps are never in the page cache, from the next open on. */
+  coldMaps = false;
   #nextFd = 10;
 
   constructor(disk: Disk, shape: Shape) {
@@ -68,6 +70,11 @@ export class Rig {
     return { uuid: `layer${dataFd}`, dataFd, mapFd, size_bytes, inherits_bytes, checksums };
   }
 
+  /** The newest first. */
+  get mapFds(): number[] {
+    return this.layers.map(({ mapFd }) => mapFd);
+  }
+
   opening(writable = true): LayersOpening {
     return {
       kind: 'layers',
@@ -81,6 +88,7 @@ export class Rig {
   }
 
   open(writable = true): void {
+    for (const { mapFd } of this.coldMaps ? this.layers : []) this.disk.neverCached.add(mapFd);
     this.volume = new LayeredVolume({
       opening: this.opening(writable),
       io: this.disk,
