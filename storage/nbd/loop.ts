@@ -5,7 +5,7 @@
  *   wait -> what is ready: mail, accepts, receives (requests are taken and mostly answered at once)
  *        -> answers of slow operations -> settle what was touched (send, go on, close) -> submit -> wait
  *
- * clients.ts has those who are connected, mail.ts what the main thread asks.
+ * clients.ts has those who are connected, mail.ts what the main thread asks, waiting.ts whether to sleep.
  *
  * The thread sleeps in epoll_wait and never returns to JavaScript's event loop: no promise resolves here, no timer
  * fires, mail is fetched by `receiveMail`. It sleeps for SLEEP_LIMIT_MS at most, so that the process can end
@@ -15,6 +15,7 @@
  * loops with a part of the connections each would need a Volume that may be used from several threads (a flush
  * gate in shared memory), and nothing else.
  */
+import { availableParallelism } from 'node:os';
 import { Epoll, EPOLLIN } from '../../host/epoll.js';
 import type { Signal } from '../../host/eventfd.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
@@ -24,6 +25,7 @@ import { AT_SERVER } from './counters.js';
 import { CONNECTION_LIMIT } from './limits.js';
 import { Mail, type HeldVolume, type MailParts } from './mail.js';
 import type { ToLoop } from './messages.js';
+import { Waiting } from './waiting.js';
 import type { Later } from '../volume/later.js';
 import type { VolumeOpening } from '../volume/opening.js';
 import type { Reactor, Settler, Watcher } from '../volume/reactor.js';
@@ -81,6 +83,7 @@ class Watched {
 export class Loop implements Reactor {
   #parts: LoopParts;
   #epoll = new Epoll(512);
+  #waiting: Waiting;
   #pool: ChunkPool;
   #budget = new Budget();
   /** Of servers' names. */
@@ -100,6 +103,8 @@ export class Loop implements Reactor {
   constructor(parts: LoopParts) {
     const { mail, ringSignal, serverCounters } = parts;
     this.#parts = parts;
+    const look = (timeout_ms: number): number => this.#epoll.wait(timeout_ms);
+    this.#waiting = new Waiting(look, parts.now_ms, availableParallelism());
     this.#pool = new ChunkPool(parts.allocate ?? ((length_bytes): Mapping => mapAnonymous(length_bytes)));
     const { post, now_ms, closedVolume, changeLayers, isFinishing, limitVolume } = parts;
     this.#clients = new Clients({
@@ -135,7 +140,7 @@ export class Loop implements Reactor {
   /** One turn; `run` does nothing else. */
   turn(): void {
     const { later, ring, serverCounters } = this.#parts;
-    const count = this.#epoll.wait(this.#sleep_ms());
+    const count = this.#waiting.wait(this.#sleep_ms());
     serverCounters[AT_SERVER.turns]!++;
     for (let i = 0; i < count; i++)
       this.#watched[this.#epoll.tokens[i]!]?.watcher.ready(this.#epoll.events[i]!);
