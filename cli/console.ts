@@ -48,10 +48,13 @@ function carry(session: Session, socket: Socket, raw: boolean, linger_ms: number
   const { stdin, stdout } = session.io;
   return new Promise((resolve, reject) => {
     let silence: NodeJS.Timeout | undefined;
+    let lastLook: NodeJS.Immediate | undefined;
     let inputEnded = false;
     const listenFor = (time_ms: number) => {
       clearTimeout(silence);
-      silence = setTimeout(() => finish('silence'), time_ms);
+      clearImmediate(lastLook);
+      // A machine that held us up may have had something to say meanwhile: it is read before this is called silence.
+      silence = setTimeout(() => (lastLook = setImmediate(() => finish('silence'))), time_ms);
     };
     const onInput = (bytes: Buffer | string) => {
       const piece = Buffer.from(bytes);
@@ -76,6 +79,7 @@ function carry(session: Session, socket: Socket, raw: boolean, linger_ms: number
     const offSignal = session.io.onSignal(() => finish('signal'));
     const finish = (ending: Ending) => {
       clearTimeout(silence);
+      clearImmediate(lastLook);
       offSignal();
       stdin.off('data', onInput).off('end', onInputEnd).off('error', reject);
       stdout.off('drain', onStdoutDrain);

@@ -4,6 +4,8 @@
  */
 import t from 'tap';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -46,6 +48,15 @@ async function statusOf(): Promise<{
   planes: { name: string; pid: number }[];
 }> {
   return JSON.parse((await weft(['status', '-o', 'json'])).stdout);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** One that has ended and waits to be reaped is not alive. */
@@ -140,7 +151,10 @@ await t.test('a capture of a quiet switch is a whole file', async t => {
   const path = join(state, 'x.pcapng');
   const { code } = await weft(['switch', 'capture', 'lan', '-w', path], {
     onOutput: (text, { signal }) => {
-      if (text.includes('Capturing')) void sleep(500).then(signal);
+      const begun = async (): Promise<void> => {
+        while ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) < 4) await sleep(5);
+      };
+      if (text.includes('Capturing')) void begun().then(signal);
     },
   });
   t.equal(code, 0);
@@ -210,8 +224,9 @@ await t.test('up --foreground: stays, and a signal takes everything down', async
 });
 
 await t.test('the API by TCP, with the token', async t => {
-  const port = 20_000 + (process.pid % 20_000);
-  t.equal((await weft(['up', '--listen', `127.0.0.1:${port}`])).code, 0);
+  const port = await freePort();
+  const up = await weft(['up', '--listen', `127.0.0.1:${port}`]);
+  t.equal(up.code, 0, up.stderr);
   const url = ['--url', `http://127.0.0.1:${port}`];
   t.match(await runCli([...url, 'get']), { code: 1, stderr: /--token-file/ });
   const { code, stdout } = await runCli([...url, '--token-file', join(state, 'token'), 'get', 'pool']);

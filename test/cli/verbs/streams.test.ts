@@ -1,6 +1,6 @@
 /** events, logs, machine, console, capture, image build: what streams. */
 import t, { type Test } from 'tap';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { event, FakeApi, Refusal, resource, runCli, STREAMING } from '../fakeApi.js';
@@ -205,7 +205,11 @@ await t.test('capture: Ctrl-C ends it well, with what has come so far', async t 
   const { code, stderr } = await runCli(['switch', 'capture', 'lan', '-w', path], {
     state: api.state,
     onOutput: (text, { signal }) => {
-      if (text.includes('Capturing')) void sleep(200).then(signal);
+      // Once all that was sent is in the file.
+      const written = async (): Promise<void> => {
+        while ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) < bytes.length) await sleep(5);
+      };
+      if (text.includes('Capturing')) void written().then(signal);
     },
   });
   t.equal(code, 0);
