@@ -23,20 +23,25 @@ export function conflictsOf(config: StorageConfig): Conflicts {
 
   const exportConflicts = new Map<string, string>();
   const offered = new Map<string, string>();
-  const owners = new Map<string, { name: string; owner: string }>();
+  const owners = new Map<string, { name: string; owner: string; isGuests: boolean }>();
   const secrets = new Map<string, { name: string; tls: string }>();
   for (const { name, nbdName, listen } of config.exports) {
     for (const where of listen) {
       const address = addressOf(where);
       const key = `${address} ${nbdName}`;
       const same = offered.get(key);
-      const owner = JSON.stringify(where.kind === 'unix' ? (where.owner ?? null) : null);
+      const owner = JSON.stringify(where.kind === 'tcp' ? null : (where.owner ?? null));
       const otherOwner = owners.get(address);
       const otherTls = secrets.get(address);
       if (same !== undefined)
         exportConflicts.set(
           name,
           `export ${same} has the NBD name "${nbdName}" on ${address} already: choose another`,
+        );
+      else if (otherOwner !== undefined && (otherOwner.isGuests || where.kind === 'vhost-user'))
+        exportConflicts.set(
+          name,
+          `export ${otherOwner.name} has the socket ${address} already, and one of vhost-user shows one disk`,
         );
       else if (otherOwner !== undefined && otherOwner.owner !== owner)
         exportConflicts.set(name, `export ${otherOwner.name} gives the socket ${address} to another owner`);
@@ -45,9 +50,9 @@ export function conflictsOf(config: StorageConfig): Conflicts {
     }
     if (exportConflicts.has(name)) continue;
     for (const where of listen) {
-      const owner = JSON.stringify(where.kind === 'unix' ? (where.owner ?? null) : null);
+      const owner = JSON.stringify(where.kind === 'tcp' ? null : (where.owner ?? null));
       offered.set(`${addressOf(where)} ${nbdName}`, name);
-      owners.set(addressOf(where), { name, owner });
+      owners.set(addressOf(where), { name, owner, isGuests: where.kind === 'vhost-user' });
       secrets.set(addressOf(where), { name, tls: tlsOf(where) });
     }
   }
@@ -74,11 +79,11 @@ export function duplicateNames(config: StorageConfig): string[] {
 
 /** To be compared. */
 function tlsOf(listen: ExportListen): string {
-  if (listen.kind === 'unix' || listen.tls === undefined) return '';
+  if (listen.kind !== 'tcp' || listen.tls === undefined) return '';
   const { certificate, key, authority, psk, pskIdentity } = listen.tls;
   return JSON.stringify([certificate, key, authority, psk, pskIdentity]);
 }
 
 function addressOf(listen: ExportListen): string {
-  return listen.kind === 'unix' ? listen.path : `${listen.host}:${listen.port}`;
+  return listen.kind === 'tcp' ? `${listen.host}:${listen.port}` : listen.path;
 }

@@ -153,6 +153,20 @@ const RULES: Rule[] = [
     says: 'nbd/ imports volume/; its server.ts joins it to the rest',
   },
   {
+    from: within('storage/vhost/'),
+    to: (target, file) =>
+      within(
+        'storage/vhost/',
+        'storage/volume/',
+        'storage/nbd/chunks.ts',
+        'storage/nbd/counters.ts',
+        'storage/nbd/limits.ts',
+        'host/',
+      )(target) ||
+      (file === 'storage/vhost/guests.ts' && within('storage/nbd/')(target)),
+    says: "vhost/ imports volume/ and host/, and shares NBD's memory and bounds; guests.ts is a door of its loop",
+  },
+  {
     from: within('control/'),
     to: within('control/', 'host/', 'dataplane/contract.ts', 'storage/contract.ts'),
     says: "control/ imports the planes' contract.ts only",
@@ -182,8 +196,8 @@ const mayImportHost = (file: string) =>
     'control/vmm/',
   )(file) ||
   isMain(file) ||
-  // What a data thread is made of, and the cipher that calls OpenSSL.
-  within('storage/dataThread/', 'storage/cipher/')(file) ||
+  // What a data thread is made of, the cipher that calls OpenSSL, and guests' memory.
+  within('storage/dataThread/', 'storage/cipher/', 'storage/vhost/')(file) ||
   (within('storage/pool/', 'storage/nbd/', 'storage/checksum/', 'storage/remote/', 'storage/jobs/')(file) &&
     /\/(server|process|loop|file|tls|peer|clients)\.ts$/.test(file)) ||
   file === 'storage/jobs/calls.ts';

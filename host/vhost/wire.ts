@@ -302,10 +302,17 @@ export function parseInflight(view: DataView, at: number, end: number): Inflight
   };
 }
 
-export function emitInflight(view: DataView, at: number, inflight: Inflight): number {
+/** `length_bytes`: of the payload, with padding or without. */
+export function emitInflight(
+  view: DataView,
+  at: number,
+  inflight: Inflight,
+  length_bytes = INFLIGHT_LENGTH,
+): number {
   setNumber64(view, at, inflight.mmapSize_bytes);
   setNumber64(view, at + 8, inflight.mmapOffset_bytes);
   view.setUint16(at + 16, inflight.queues, true);
   view.setUint16(at + 18, inflight.queueSize, true);
-  return INFLIGHT_LENGTH;
+  for (let i = INFLIGHT_LENGTH; i < length_bytes; i++) view.setUint8(at + i, 0);
+  return length_bytes;
 }

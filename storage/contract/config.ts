@@ -88,12 +88,14 @@ export const VolumeConfig = z.strictObject({
 });
 export type VolumeConfig = z.infer<typeof VolumeConfig>;
 
+/** Who may connect besides ourselves: the socket is given to this user, mode 0600. */
+const SocketOwner = z.strictObject({ uid: z.int().min(0), gid: z.int().min(0) });
+
 export const ExportListen = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('unix'),
     path: z.string().min(1).max(107),
-    /** Who may connect besides ourselves: the socket is given to this user, mode 0600. */
-    owner: z.strictObject({ uid: z.int().min(0), gid: z.int().min(0) }).optional(),
+    owner: SocketOwner.optional(),
   }),
   z.strictObject({
     kind: z.literal('tcp'),
@@ -101,6 +103,16 @@ export const ExportListen = z.discriminatedUnion('kind', [
     port: z.int().min(1).max(65_535),
     /** Clients must begin TLS. All exports at one address agree on it. */
     tls: TlsFiles.optional(),
+  }),
+  /** No NBD: a disk for one guest on this machine, whose QEMU shares the guest's memory (`vhost-user-blk`). */
+  z.strictObject({
+    kind: z.literal('vhost-user'),
+    path: z.string().min(1).max(107),
+    owner: SocketOwner.optional(),
+    /** The most that QEMU may use. */
+    queues: z.int().min(1).max(16).default(8),
+    /** What the guest finds as the disk's serial number: 20 bytes of it. */
+    serial: z.string().max(20).default(''),
   }),
 ]);
 export type ExportListen = z.infer<typeof ExportListen>;

@@ -16,6 +16,7 @@ import { Loop } from '../nbd/loop.js';
 import type { FromLoop, ToLoop } from '../nbd/messages.js';
 import { BlockingIo } from '../pool/file.js';
 import { Later } from '../volume/later.js';
+import { Guests } from '../vhost/guests.js';
 import { Limits } from '../volume/limited.js';
 import type { LayersOpening } from '../volume/opening.js';
 import { Arena, newChecksum } from './arena.js';
@@ -99,6 +100,13 @@ function main(start: DataThreadStart, post: (message: FromLoop) => void): void {
     changeLayers: (how, changes) =>
       changeLayers(how, changes as readonly { held: Built; base: LayersOpening }[]),
     allocate: new Arena(checksum).allocate,
+    guests: (reactor, pool, guestBudget) =>
+      new Guests({
+        reactor,
+        pool,
+        budget: guestBudget,
+        onFault: (listenerId, reason) => post({ type: 'guestFault', listenerId, reason }),
+      }),
     timed: limits,
     isFinishing: layer => budget.finishing.has(layer),
     limitVolume: (held, opening) => (held as Built).limited.limit(opening),

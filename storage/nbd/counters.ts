@@ -26,6 +26,10 @@ export const EXPORT_COUNTERS = [
   'badRequestMagic',
   'oversizedRequests',
   'idleDisconnects', // of clients that asked nothing for idleLimit_ms
+  'guestQueues', // vhost-user: that run now
+  'guestFaults', // queues that a driver filled with nonsense
+  'guestRefused', // peers that broke the protocol
+  'resubmitted', // requests that were under way when weft-storage or the connection ended
 ] as const;
 
 export const SERVER_COUNTERS = [

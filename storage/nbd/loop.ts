@@ -16,14 +16,14 @@
  * gate in shared memory), and nothing else.
  */
 import { availableParallelism } from 'node:os';
-import { Epoll, EPOLLIN } from '../../host/epoll.js';
+import { EPOLLET, EPOLLIN, Epoll } from '../../host/epoll.js';
 import type { Signal } from '../../host/eventfd.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
 import { Budget, ChunkPool, type Allocate } from './chunks.js';
 import { Clients } from './clients.js';
 import { AT_SERVER } from './counters.js';
 import { CONNECTION_LIMIT } from './limits.js';
-import { Mail, type HeldVolume, type MailParts } from './mail.js';
+import { Mail, type GuestDoor, type HeldVolume, type MailParts } from './mail.js';
 import type { ToLoop } from './messages.js';
 import { Waiting } from './waiting.js';
 import type { Later } from '../volume/later.js';
@@ -42,7 +42,7 @@ export interface LoopRing {
   submit(): boolean;
 }
 
-export interface LoopParts extends Omit<MailParts, 'clients' | 'openVolume' | 'hostAddresses'> {
+export interface LoopParts extends Omit<MailParts, 'clients' | 'guests' | 'openVolume' | 'hostAddresses'> {
   readonly mail: Signal;
   readonly receiveMail: () => ToLoop | undefined;
   readonly serverCounters: Float64Array;
@@ -53,6 +53,8 @@ export interface LoopParts extends Omit<MailParts, 'clients' | 'openVolume' | 'h
   readonly openVolume: (volumeId: number, opening: VolumeOpening, reactor: Reactor) => HeldVolume;
   /** Once per TICK_MS or so. */
   readonly tick: (now_ms: number) => void;
+  /** vhost-user beside NBD; nobody but NBD's clients is served, if it does not say. */
+  readonly guests?: (reactor: Reactor, pool: ChunkPool, budget: Budget) => GuestDoor;
   /** What waits for a time and not for an event: requests over a limit. */
   readonly timed?: Timed;
   /** CONNECTION_LIMIT, if it does not say. */
@@ -90,6 +92,7 @@ export class Loop implements Reactor {
   readonly addresses = new Map<string, readonly string[]>();
   #clients: Clients;
   #mail: Mail;
+  #guests: GuestDoor | null;
   /** By token, and by fd. */
   #watched: (Watched | null)[] = [];
   #byFd = new Map<number, Watched>();
@@ -116,8 +119,10 @@ export class Loop implements Reactor {
       tlsFailed: (listenerId, peer, reason, others) =>
         post({ type: 'tlsFailed', listenerId, peer, reason, others }),
     });
+    this.#guests = parts.guests?.(this, this.#pool, this.#budget) ?? null;
     this.#mail = new Mail({
       clients: this.#clients,
+      guests: this.#guests,
       post,
       now_ms,
       openVolume: (volumeId, opening) => parts.openVolume(volumeId, opening, this),
@@ -128,7 +133,8 @@ export class Loop implements Reactor {
       limitVolume,
     });
     this.watch(mail.fd, EPOLLIN, { ready: () => this.#readMail() });
-    if (ringSignal !== null) this.watch(ringSignal.fd, EPOLLIN, { ready: () => void ringSignal.drain() });
+    // By its edge: each answer wakes anew, and nobody has to read how many there are.
+    if (ringSignal !== null) this.watch(ringSignal.fd, EPOLLIN | EPOLLET, { ready: () => undefined });
   }
 
   /** Until a stop was asked for and is done. */
@@ -220,6 +226,7 @@ export class Loop implements Reactor {
     this.#nextTick_ms = now_ms + TICK_MS;
     const counters = this.#parts.serverCounters;
     this.#clients.tick(now_ms);
+    this.#guests?.tick();
     counters[AT_SERVER.bufferBytes] = this.#pool.mapped_bytes;
     counters[AT_SERVER.ioUringRequests] = this.#parts.ring?.requestCount ?? 0;
     this.#parts.tick(now_ms);

@@ -6,7 +6,7 @@
  */
 import type { Client, Clients } from './clients.js';
 import { DRAIN_LIMIT_MS } from './limits.js';
-import type { FromLoop, LayersHow, ToLoop } from './messages.js';
+import type { FromLoop, GuestDisk, LayersHow, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import { Shutting } from './shutting.js';
 import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
@@ -30,6 +30,18 @@ export interface LayersChange {
   over(): boolean;
 }
 
+/** The front door of guests on this machine: vhost/guests.ts. What takes a while is a condition. */
+export interface GuestDoor {
+  listen(listenerId: number, fd: number, disk: GuestDisk): void;
+  /** Its guest is drained and hung up on. */
+  unlisten(listenerId: number, deadline_ms: number): () => boolean;
+  /** At these listeners, there already or not, and nowhere else. */
+  offer(listenerIds: readonly number[], offered: Offered): void;
+  withdraw(offered: Offered, deadline_ms: number): () => boolean;
+  stop(deadline_ms: number): () => boolean;
+  tick(): void;
+}
+
 export interface MailParts {
   readonly clients: Clients;
   readonly post: (message: FromLoop) => void;
@@ -42,6 +54,7 @@ export interface MailParts {
     changes: readonly { held: HeldVolume; base: LayersOpening }[],
   ) => LayersChange;
   readonly isFinishing: (layer: string) => boolean;
+  readonly guests: GuestDoor | null;
   readonly limitVolume: (held: HeldVolume, limits: LimitsOpening | null) => void;
 }
 
@@ -90,6 +103,8 @@ export class Mail {
       case 'closeVolume':
         return this.#closeVolume(message.volumeId, message.reply);
       case 'listen':
+        if (message.guest !== undefined)
+          return this.#parts.guests?.listen(message.listenerId, message.fd, message.guest);
         return this.#parts.clients.listen(
           message.listenerId,
           message.fd,
@@ -148,8 +163,9 @@ export class Mail {
 
   #unlisten(listenerId: number, reply: number): void {
     this.#offersOf.delete(listenerId);
+    const gone = this.#parts.guests?.unlisten(listenerId, this.#parts.now_ms() + DRAIN_LIMIT_MS);
     const listener = this.#parts.clients.unlisten(listenerId);
-    this.#drain(reply, client => client.listener === listener);
+    this.#drain(reply, client => client.listener === listener, gone);
   }
 
   #offer(message: Extract<ToLoop, { type: 'offer' }>): void {
@@ -164,6 +180,7 @@ export class Mail {
     for (const listenerId of offered.listenerIds) this.#offersAt(listenerId).remove(offered);
     offered.listenerIds = message.listenerIds;
     for (const listenerId of offered.listenerIds) this.#offersAt(listenerId).add(offered);
+    this.#parts.guests?.offer(message.guestListenerIds ?? [], offered);
   }
 
   #offersAt(listenerId: number): ListenerOffers {
@@ -176,7 +193,11 @@ export class Mail {
     const offered = this.#offered.get(exportId);
     this.#offered.delete(exportId);
     for (const listenerId of offered?.listenerIds ?? []) this.#offersAt(listenerId).remove(offered!);
-    this.#drain(reply, client => offered !== undefined && client.connection.offer === offered);
+    const gone =
+      offered === undefined
+        ? undefined
+        : this.#parts.guests?.withdraw(offered, this.#parts.now_ms() + DRAIN_LIMIT_MS);
+    this.#drain(reply, client => offered !== undefined && client.connection.offer === offered, gone);
   }
 
   #stop(reply: number): void {
@@ -184,11 +205,12 @@ export class Mail {
     clients.stopping = true;
     for (const listenerId of clients.listenerIds) this.#unlisten(listenerId, -1);
     this.#drain(-1, () => true);
+    const gone = this.#parts.guests?.stop(this.#parts.now_ms() + DRAIN_LIMIT_MS);
     let shutting: Shutting | null = null;
     this.#waits.push({
       reply,
       over: () => {
-        if (clients.count > 0) return false;
+        if (clients.count > 0 || gone?.() === false) return false;
         shutting ??= new Shutting([...this.#volumes.values()]);
         if (shutting.left > 0 || [...this.#volumes.values()].some(volume => volume.busy)) return false;
         this.stopped = true;
@@ -197,10 +219,13 @@ export class Mail {
     });
   }
 
-  /** Drains the clients that `which` tells; `reply` (unless -1) is answered when they are gone. */
-  #drain(reply: number, which: (client: Client) => boolean): void {
+  /** Drains the clients that `which` tells; `reply` (unless -1) is answered when they are gone, and guests, too. */
+  #drain(reply: number, which: (client: Client) => boolean, gone?: () => boolean): void {
     const drained = this.#parts.clients.drain(which, this.#parts.now_ms() + DRAIN_LIMIT_MS);
     if (reply >= 0)
-      this.#waits.push({ reply, over: () => drained.every(client => client.connection.closed) });
+      this.#waits.push({
+        reply,
+        over: () => drained.every(client => client.connection.closed) && gone?.() !== false,
+      });
   }
 }

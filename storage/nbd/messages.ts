@@ -7,7 +7,22 @@ import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '..
 import type { VolumeState } from '../volume/volume.js';
 import type { OfferRules } from './rules.js';
 
-export type LayersHow = 'look' | 'snapshot' | 'replace' | 'expect' | 'content';
+export type LayersHow =
+  | 'look'
+  | 'snapshot'
+  | 'replace'
+  | 'expect'
+  | 'expectCut'
+  | 'content'
+  | 'secondSnapshot'
+  | 'secondReplace';
+
+/** A listener of vhost-user instead of NBD: the disk that one guest finds there. */
+export interface GuestDisk {
+  readonly queues: number;
+  /** VIRTIO_BLK_T_GET_ID: 20 bytes of it. */
+  readonly serial: string;
+}
 
 export type ToLoop =
   /** Its fds stay the sender's; they may be closed after `closeVolume` is done. */
@@ -23,7 +38,9 @@ export type ToLoop =
    *             no fd of a layer that is in no new chain is used any more
    *   expect    nothing is changed yet: a mirror among them takes note that `content` will follow; done when that is durable.
    *             -EBUSY: its first side is not the good one
+   *   expectCut   as expect, of content that is the same but for its end
    *   content   other content (rollback): the sender has seen to it that no client is connected. Done likewise
+   *   secondSnapshot, secondReplace   as without `second`, of the second side of a mirror
    */
   | {
       type: 'changeLayers';
@@ -41,7 +58,14 @@ export type ToLoop =
   /** No export uses it any more. Done when nothing of it is with the kernel. */
   | { type: 'closeVolume'; volumeId: number; reply: number }
   /** A listening, non-blocking socket, given away. With `tls` nobody is served there who does not begin it. */
-  | { type: 'listen'; listenerId: number; fd: number; tcp: boolean; tls?: TlsOpening | null }
+  | {
+      type: 'listen';
+      listenerId: number;
+      fd: number;
+      tcp: boolean;
+      tls?: TlsOpening | null;
+      guest?: GuestDisk;
+    }
   /** What new clients of a listener with TLS begin it with from now on. */
   | { type: 'renewTls'; listenerId: number; tls: TlsOpening }
   /** Its socket is closed and its clients are drained. */
@@ -57,6 +81,8 @@ export type ToLoop =
       /** Left out: none. */
       rules?: OfferRules;
       listenerIds: number[];
+      /** Those of vhost-user; each shows one export. Left out: none. */
+      guestListenerIds?: number[];
     }
   /** Not offered any more; its clients are drained. Done when they are gone. */
   | { type: 'withdraw'; exportId: number; reply: number }
@@ -67,6 +93,8 @@ export type FromLoop =
   | { type: 'ready'; ioUring: boolean; ioUringReason: string | null }
   /** Handshakes failed since this was told last: the newest of them, and how many others. */
   | { type: 'tlsFailed'; listenerId: number; peer: string | null; reason: string; others: number }
+  /** What is wrong with a guest's queues, or with what its QEMU said; null: nothing any more. */
+  | { type: 'guestFault'; listenerId: number; reason: string | null }
   /** `result`: 0 or -errno, where something could fail. */
   | { type: 'done'; reply: number; result?: number }
   | {

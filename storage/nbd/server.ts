@@ -100,6 +100,8 @@ export class NbdServer {
           this.#replies.get(message.reply)?.(message.result ?? 0);
           this.#replies.delete(message.reply);
           return;
+        case 'guestFault':
+          return this.#guestFault(message.listenerId, message.reason);
         case 'volumeState':
           return this.#events.volumeState(message);
         case 'tlsFailed': {
@@ -149,8 +151,10 @@ export class NbdServer {
     listen: readonly ExportListen[];
   }): void {
     const { listen, ...offer } = parts;
-    const listenerIds = listen.map(where => this.#listener(where).id);
-    this.#post({ type: 'offer', ...offer, listenerIds });
+    const idsOf = (guests: boolean): number[] =>
+      listen.filter(where => (where.kind === 'vhost-user') === guests).map(where => this.#listener(where).id);
+    const listenerIds = idsOf(false);
+    this.#post({ type: 'offer', ...offer, listenerIds, guestListenerIds: idsOf(true) });
   }
 
   /** See messages.ts; 0 or -errno. */
@@ -207,6 +211,13 @@ export class NbdServer {
     this.#signal.close();
   }
 
+  #guestFault(listenerId: number, reason: string | null): void {
+    const listener = [...this.#listeners.values()].find(({ id }) => id === listenerId);
+    if (listener === undefined || !listener.open || listener.reason === reason) return;
+    listener.reason = reason;
+    this.#events.listenerChanged();
+  }
+
   #listener(where: ExportListen): Listener {
     const key = listenKey(where);
     let listener = this.#listeners.get(key);
@@ -224,7 +235,7 @@ export class NbdServer {
     try {
       if (listen.kind === 'tcp' && listen.tls !== undefined) listener.tls = this.#checkedTls(listen.tls);
       const fd =
-        listen.kind === 'unix'
+        listen.kind !== 'tcp'
           ? listenUnix(listen.path, {
               mode: 0o600,
               backlog: BACKLOG,
@@ -232,8 +243,15 @@ export class NbdServer {
               ...(listen.owner === undefined ? {} : { owner: listen.owner }),
             })
           : listenTcp(listen.host, listen.port, BACKLOG);
-      if (listen.kind === 'unix') listener.inode = fs.lstatSync(listen.path).ino;
-      this.#post({ type: 'listen', listenerId: id, fd, tcp: listen.kind === 'tcp', tls: listener.tls });
+      if (listen.kind !== 'tcp') listener.inode = fs.lstatSync(listen.path).ino;
+      this.#post({
+        type: 'listen',
+        listenerId: id,
+        fd,
+        tcp: listen.kind === 'tcp',
+        tls: listener.tls,
+        ...(listen.kind === 'vhost-user' ? { guest: { queues: listen.queues, serial: listen.serial } } : {}),
+      });
     } catch (error) {
       if (!(error instanceof HostError) && !isTlsFault(error)) throw error;
       listener.reason = `cannot listen on ${listenKey(listen)}: ${error.message}; tried again by itself`;
@@ -321,14 +339,16 @@ function isTlsFault(error: unknown): error is StorageError | TlsError {
 function listenKey(listen: ExportListen): string {
   if (listen.kind === 'tcp')
     return `${listen.host}:${listen.port}${listen.tls === undefined ? '' : ' with TLS'}`;
-  return listen.owner === undefined
-    ? listen.path
-    : `${listen.path} of ${listen.owner.uid}:${listen.owner.gid}`;
+  const place =
+    listen.owner === undefined ? listen.path : `${listen.path} of ${listen.owner.uid}:${listen.owner.gid}`;
+  return listen.kind === 'unix'
+    ? place
+    : `${place} (vhost-user, ${listen.queues} queues, "${listen.serial}")`;
 }
 
 /** Someone removed the socket file, or put another in its place: whoever connects now does not find us. */
 function isLost({ listen, open, inode }: Listener): boolean {
-  if (!open || listen.kind !== 'unix') return false;
+  if (!open || listen.kind === 'tcp') return false;
   try {
     return fs.lstatSync(listen.path, { throwIfNoEntry: false })?.ino !== inode;
   } catch {
@@ -337,7 +357,7 @@ function isLost({ listen, open, inode }: Listener): boolean {
 }
 
 function unlinkSocket({ listen, inode }: Listener): void {
-  if (listen.kind !== 'unix') return;
+  if (listen.kind === 'tcp') return;
   try {
     if (fs.lstatSync(listen.path).ino === inode) fs.unlinkSync(listen.path);
   } catch {
