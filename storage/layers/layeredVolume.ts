@@ -90,6 +90,8 @@ export class LayeredVolume implements Volume {
   /** Ranges whose states are zero or absent now, since the last flush began: to be punched when that is durable. */
   #punches: { layer: Layer; offset: number; length: number }[] = [];
   #changedAt_ms = Infinity;
+  /** What the page cache lacked for the last tryRead: who asks to `read` that now need not look again. */
+  #missedAt_bytes = -1;
   /** While the chain is one plain layer. */
   #plain: FileVolume | null = null;
   /** Changes of layers that are on their way. */
@@ -155,7 +157,10 @@ export class LayeredVolume implements Volume {
     const end = offset_bytes + length_bytes;
     for (let pos = offset_bytes; pos < end;) {
       const done = this.reads.readRun(pos, end - pos, memory, at + pos - offset_bytes);
-      if (done < 0) return done;
+      if (done < 0) {
+        if (done === -ERRNO.EAGAIN) this.#missedAt_bytes = pos;
+        return done;
+      }
       pos += done;
     }
     return 0;
@@ -310,7 +315,8 @@ export class LayeredVolume implements Volume {
 
   read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
     if (this.#plain !== null) return this.#plain.read(offset, length, memory, at, waiter, token);
-    this.#slow.read(offset, length, memory, at, waiter, token);
+    this.#slow.read(offset, length, memory, at, waiter, token, offset === this.#missedAt_bytes);
+    this.#missedAt_bytes = -1;
   }
 
   write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {

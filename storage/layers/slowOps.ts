@@ -11,6 +11,7 @@
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import { ERRNO, type Memory, type Waiter } from '../volume/volume.js';
 import type { Later } from '../volume/later.js';
+import { LOST } from './chain.js';
 import type { LayeredVolume } from './layeredVolume.js';
 import { BLOCK_BYTES, REGION_BLOCKS, REGION_BYTES } from './map.js';
 import type { Region } from './regions.js';
@@ -64,10 +65,19 @@ export class SlowOps {
     this.#admit();
   }
 
-  read(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
+  /** `missed`: the page cache was found to lack the beginning, just now. */
+  read(
+    offset: number,
+    length: number,
+    memory: Memory,
+    at: number,
+    waiter: Waiter,
+    token: number,
+    missed: boolean,
+  ): void {
     const read = new Read(this, offset, length, memory, at, waiter, token);
     this.#readers.add(read);
-    read.begin();
+    read.begin(missed);
   }
 
   write(offset: number, length: number, memory: Memory, at: number, waiter: Waiter, token: number): void {
@@ -401,8 +411,8 @@ class Read implements Waiter {
     this.#token = token;
   }
 
-  begin(): void {
-    this.#ops.later.answer(this, FIRST, 0);
+  begin(missed: boolean): void {
+    if (!missed || !this.#bring(this.#offset, this.#length)) this.#ops.later.answer(this, FIRST, 0);
   }
 
   completed(step: number, result: number): void {
@@ -415,21 +425,32 @@ class Read implements Waiter {
       const pos = this.#offset + this.#done;
       const left = this.#length - this.#done;
       const n = volume.reads.readRun(pos, left, this.#memory, this.#at + this.#done);
-      if (n === -ERRNO.EAGAIN) return this.#bring(pos, left);
+      if (n === -ERRNO.EAGAIN) {
+        if (this.#bring(pos, left)) return;
+        // Its map has come in between.
+        continue;
+      }
       if (n < 0) return this.#end(n);
       this.#done += n;
     }
     this.#end(0);
   }
 
-  /** Asks for the run that is not in memory: whole blocks to where they belong, a part of a block by way of the page cache. */
-  #bring(pos: number, left: number): void {
+  /**
+   * Asks for the run that is not in memory: whole blocks to where they belong, a part of a block by way of the page cache. False:
+   * nobody has it, or it is lost.
+   */
+  #bring(pos: number, left: number): boolean {
     const { volume } = this.#ops;
     const index = Math.floor(pos / REGION_BYTES);
     const region = volume.regions.peek(index);
-    if (region === undefined) return volume.regions.bring(index, () => this.#go());
+    if (region === undefined) {
+      volume.regions.bring(index, () => this.#go());
+      return true;
+    }
     const first = Math.floor((pos - index * REGION_BYTES) / BLOCK_BYTES);
     const owner = region.owners[first]!;
+    if (owner === 0 || owner === LOST) return false;
     const isWhole = pos % BLOCK_BYTES === 0 && left >= BLOCK_BYTES;
     let count = 1;
     const most = isWhole ? Math.min(REGION_BLOCKS - first, Math.floor(left / BLOCK_BYTES)) : 1;
@@ -446,6 +467,7 @@ class Read implements Waiter {
     const address = isWhole ? this.#memory.address + this.#at + this.#done : hints.address;
     const at = index * REGION_BYTES + first * BLOCK_BYTES;
     volume.io.read(volume.chain.layer(owner).dataFd, address, this.#run, at, this, FETCHED);
+    return true;
   }
 
   /** False: it has ended, or waits for more. */
