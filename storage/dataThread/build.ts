@@ -185,7 +185,7 @@ export function changeLayers(
     over: () =>
       left === 0 && readers.every(ended => ended()) && !volumes.some(({ volume }) => volume.upkeep.isLeaving),
   };
-  /** Volumes that are not still yet; then, layers that are not frozen yet. */
+  /** Volumes that are not still yet; then, layers that are not frozen yet, or volumes whose commits of before go on. */
   let left = changes.length;
   let readers: (() => boolean)[] = [];
   const volumes = changes.map(({ held, base }) => {
@@ -202,6 +202,9 @@ export function changeLayers(
       for (const { volume, base } of volumes) volume.push(base, frozen);
     } else {
       readers = volumes.map(({ volume }) => volume.readersOfNow());
+      // What of the old layers is on its way to the disk, is done with files that the sender may close then.
+      left = volumes.length;
+      for (const { volume } of volumes) volume.commits.after(() => left--);
       for (const { volume, base } of volumes) volume.replace(base);
     }
     for (const { volume } of volumes) volume.resume();

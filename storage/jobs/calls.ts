@@ -5,7 +5,7 @@
  */
 import * as fs from 'node:fs';
 import { copyFileRange } from '../../host/copyRange.js';
-import { ftruncate, punchHole, syncDirectory } from '../../host/file.js';
+import { ftruncate, punchHole, seekData, seekHole, syncDirectory } from '../../host/file.js';
 
 export interface FileCalls {
   /** How much was read, 0 at the end. */
@@ -13,6 +13,10 @@ export interface FileCalls {
   write(fd: number, bytes: Uint8Array, at: number, offset_bytes: number): number;
   /** Bytes, or -errno: then they have to be written. */
   copy(from: number, to: number, offset_bytes: number, length_bytes: number): number;
+  /** The first byte from `offset_bytes` on that is data, or in a hole (the end is one); negative: there is none. */
+  seekData(fd: number, offset_bytes: number): number;
+  seekHole(fd: number, offset_bytes: number): number;
+  size(fd: number): number;
   /** False: the file system has no holes. */
   punch(fd: number, offset_bytes: number, length_bytes: number): boolean;
   truncate(fd: number, length_bytes: number): void;
@@ -39,6 +43,9 @@ export const kernelCalls: FileCalls = {
   read: (fd, into, at, offset_bytes) => fs.readSync(fd, into, at, into.length - at, offset_bytes),
   write: (fd, bytes, at, offset_bytes) => fs.writeSync(fd, bytes, at, bytes.length - at, offset_bytes),
   copy: copyFileRange,
+  seekData,
+  seekHole,
+  size: fd => fs.fstatSync(fd).size,
   punch: punchHole,
   truncate: ftruncate,
   sync: fd => fs.fdatasyncSync(fd),

@@ -6,13 +6,7 @@
 import * as crypto from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import {
-  O_DIRECT,
-  O_RDONLY,
-  flock,
-  seekData as hostSeekData,
-  seekHole as hostSeekHole,
-} from '../../host/file.js';
+import { O_DIRECT, O_RDONLY, flock } from '../../host/file.js';
 import { calls } from './calls.js';
 import { JobError, type JobErrorCode } from './errors.js';
 
@@ -94,11 +88,11 @@ export function ftruncate(fd: number, length_bytes: number): void {
 }
 
 export function seekData(fd: number, offset_bytes: number): number {
-  return told(`looking for data from ${offset_bytes} on`, () => hostSeekData(fd, offset_bytes));
+  return told(`looking for data from ${offset_bytes} on`, () => calls.seekData(fd, offset_bytes));
 }
 
 export function seekHole(fd: number, offset_bytes: number): number {
-  return told(`looking for a hole from ${offset_bytes} on`, () => hostSeekHole(fd, offset_bytes));
+  return told(`looking for a hole from ${offset_bytes} on`, () => calls.seekHole(fd, offset_bytes));
 }
 
 /** Zeroes, as a hole where the file system has such; else written out. */
@@ -112,7 +106,7 @@ export function zeroAt(fd: number, offset_bytes: number, length_bytes: number): 
 }
 
 export function sizeOf(fd: number): number {
-  return told('asking for the length of a file', () => fs.fstatSync(fd).size);
+  return told('asking for the length of a file', () => calls.size(fd));
 }
 
 /** The same file, read past the page cache; -1 where the file system has no such thing. The caller closes it. */

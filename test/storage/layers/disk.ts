@@ -69,6 +69,9 @@ export class Disk implements LayerIo {
   cold_percent = 0;
   /** Of these files nothing is in memory: what must not wait gets nothing, and what waits is counted. */
   readonly neverCached = new Set<number>();
+  /** Files whose descriptors were given back, so that they may be others by now; and what was done with them all the same. */
+  readonly closed = new Set<number>();
+  readonly misused: string[] = [];
   waitedCount = 0;
   #random: (n: number) => number;
   #pending: Pending[] = [];
@@ -80,6 +83,7 @@ export class Disk implements LayerIo {
 
   /** A file of this length, durable. */
   add(fd: number, size: number, image: Image | null = null): void {
+    this.closed.delete(fd);
     const file = image === null ? { pages: new Map<number, Uint8Array>(), size } : copy(image);
     this.files.set(fd, file);
     this.#start.set(fd, copy(file));
@@ -230,6 +234,7 @@ export class Disk implements LayerIo {
   }
 
   #failed(what: string, fd: number): number {
+    if (this.closed.has(fd)) this.misused.push(`${what} of file ${fd}`);
     return this.fail(this.calls++, what, fd);
   }
 

@@ -3,6 +3,7 @@
  */
 import { Checksum } from '../../../storage/checksum/checksum.js';
 import { LayeredVolume } from '../../../storage/layers/layeredVolume.js';
+import type { LayerIo } from '../../../storage/layers/io.js';
 import { mapBytesOf } from '../../../storage/layers/map.js';
 import { RegionBudget } from '../../../storage/layers/regions.js';
 import { Later } from '../../../storage/volume/later.js';
@@ -29,10 +30,14 @@ export class Rig {
   now_ms = 0;
   /** Maps are never in the page cache, from the next open on. */
   coldMaps = false;
-  #nextFd = 10;
+  /** Volumes of a thread share it. */
+  budget = new RegionBudget();
+  /** The disk, as this volume is allowed to see it. */
+  io: LayerIo;
 
   constructor(disk: Disk, shape: Shape) {
     this.disk = disk;
+    this.io = disk;
     this.shape = shape;
   }
 
@@ -55,15 +60,24 @@ export class Rig {
     const rig = new Rig(new Disk(seed), shape);
     rig.disk.bootId = new Uint8Array(16).fill(boot);
     for (const [fd, image] of files) rig.disk.add(fd, image.size, image);
-    rig.#nextFd = Math.max(...files.keys()) + 1;
     rig.layers = [...layers];
     rig.open(writable);
     return rig;
   }
 
+  /** Another volume of the same thread, which is not open yet. */
+  beside(layers: readonly LayerOpening[], io: LayerIo = this.disk): Rig {
+    const rig = new Rig(this.disk, this.shape);
+    rig.later = this.later;
+    rig.budget = this.budget;
+    rig.io = io;
+    rig.layers = [...layers];
+    return rig;
+  }
+
   newLayer(size_bytes: number, inherits_bytes = size_bytes): LayerOpening {
-    const dataFd = this.#nextFd++;
-    const mapFd = this.#nextFd++;
+    const dataFd = Math.max(9, ...this.disk.files.keys()) + 1;
+    const mapFd = dataFd + 1;
     this.disk.add(dataFd, size_bytes);
     this.disk.add(mapFd, mapBytesOf(size_bytes));
     const { checksums } = this.shape;
@@ -91,10 +105,10 @@ export class Rig {
     for (const { mapFd } of this.coldMaps ? this.layers : []) this.disk.neverCached.add(mapFd);
     this.volume = new LayeredVolume({
       opening: this.opening(writable),
-      io: this.disk,
+      io: this.io,
       later: this.later,
       checksum: sums,
-      budget: new RegionBudget(),
+      budget: this.budget,
       now_ms: () => this.now_ms,
       onState: () => undefined,
     });
@@ -144,6 +158,7 @@ export class Rig {
   kill(): void {
     this.disk.drop();
     this.later = new Later();
+    this.budget = new RegionBudget();
     this.open();
   }
 
