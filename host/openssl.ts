@@ -46,6 +46,16 @@ function bound() {
 
     memoryBio: bind<(at: N, length: N) => N>('BIO_new_mem_buf', 'intptr_t', [P, 'int']),
     freeBio: bind<(bio: N) => N>('BIO_free', 'int', [P]),
+    holdBio: bind<(bio: N) => N>('BIO_up_ref', 'int', [P]),
+    newPair: bind<(one: N, oneRoom: N, other: N, otherRoom: N) => N>('BIO_new_bio_pair', 'int', [
+      P,
+      'size_t',
+      P,
+      'size_t',
+    ]),
+    peek: bind<(bio: N, to: N) => N>('BIO_nread0', 'int', [P, P]),
+    skip: bind<(bio: N, to: N, length: N) => N>('BIO_nread', 'int', [P, P, 'int']),
+    pending: bind<(bio: N) => N>('BIO_ctrl_pending', 'intptr_t', [P]),
     readX509: bind<(bio: N, to: N, callback: N, user: N) => N>('PEM_read_bio_X509', 'intptr_t', [P, P, P, P]),
     readKey: bind<(bio: N, to: N, callback: N, user: N) => N>('PEM_read_bio_PrivateKey', 'intptr_t', [
       P,
@@ -65,6 +75,8 @@ function bound() {
       'str',
     ]),
     setFd: bind<(ssl: N, fd: N) => N>('SSL_set_fd', 'int', [P, 'int']),
+    readBio: bind<(ssl: N) => N>('SSL_get_rbio', 'intptr_t', [P]),
+    setWriteBio: bind<(ssl: N, bio: N) => void>('SSL_set0_wbio', 'void', [P, P]),
     accepting: bind<(ssl: N) => void>('SSL_set_accept_state', 'void', [P]),
     connecting: bind<(ssl: N) => void>('SSL_set_connect_state', 'void', [P]),
     expectName: bind<(ssl: N, name: string) => N>('SSL_set1_host', 'int', [P, 'str']),

@@ -6,7 +6,8 @@
  *   TlsSession   one connection: shake, then recv and send as their namesakes of raw.ts do
  *
  * Both are of one thread. Neither closes the socket. OpenSSL reads ahead, so that epoll may be silent while a session has bytes:
- * read until -EAGAIN, or ask `hasInput` before waiting again. A send is cut into records of 16 KiB.
+ * read until -EAGAIN, or ask `hasInput` before waiting again. A send is cut into records of 16 KiB, several of which go out by one
+ * call (tlsOutbox.ts).
  *
  * Not spoken: renegotiation (RFC 5746 is refused), compression, session tickets and resumption, anything below TLS 1.2.
  */
@@ -17,6 +18,7 @@ import { EAGAIN, ECONNRESET, EPROTO } from './errno.js';
 import { callable, negativeErrno } from './libc.js';
 import { PAGE_BYTES, hideFromChildren, mapAnonymous, viewAt, type Mapping } from './memory.js';
 import { TlsError, lastReason, openssl } from './openssl.js';
+import { OUTBOX_RECORDS, Outbox, RECORD_BYTES } from './tlsOutbox.js';
 
 export { TlsError } from './openssl.js';
 
@@ -249,11 +251,17 @@ export class TlsSession {
   /** How reading ended, once it has. */
   #ended: number | null = null;
   #address: number;
+  #fd: number;
+  /** While records are in it, or about to be. */
+  #outbox: Outbox | null = null;
+  /** The last byte of what was to be sent is in the outbox, but was not told to be sent: the socket has not taken all. */
+  #owesByte = false;
 
   /** `serverName`: a client's, whom its server's certificate must name (also told by SNI, RFC 6066); null: any name will do. */
   constructor(context: TlsContext, fd: number, serverName: string | null) {
     const ssl = openssl();
     this.context = context;
+    this.#fd = fd;
     this.#address = ssl.newSession(context.enter());
     if (this.#address === 0 || ssl.setFd(this.#address, fd) !== 1) {
       this.close();
@@ -327,20 +335,66 @@ export class TlsSession {
     return received_bytes;
   }
 
-  /** As send(2). After -EAGAIN the same bytes must come next, perhaps with more behind them. */
+  /** As send(2). After -EAGAIN, or less than all, the same bytes must come next, perhaps with more behind them. */
   send(address: number, length_bytes: number): number {
+    if (length_bytes > RECORD_BYTES && this.#outbox === null) this.#takeOutbox();
+    if (this.#outbox !== null) return this.#sendByOutbox(this.#outbox, address, length_bytes);
     const ssl = openssl();
     ssl.clearErrors();
-    let sent_bytes = 0;
-    while (sent_bytes < length_bytes) {
-      const result = ssl.write(this.#address, address + sent_bytes, length_bytes - sent_bytes);
-      if (result <= 0) {
-        const failure = this.#failed(result);
-        return sent_bytes > 0 && failure === -EAGAIN ? sent_bytes : failure;
+    const result = ssl.write(this.#address, address, length_bytes);
+    return result > 0 ? result : this.#failed(result);
+  }
+
+  #sendByOutbox(outbox: Outbox, address: number, length_bytes: number): number {
+    const ssl = openssl();
+    ssl.clearErrors();
+    let taken_bytes = this.#owesByte ? 1 : 0;
+    for (;;) {
+      const drained = outbox.drain(this.#fd);
+      if (drained === -EAGAIN) return this.#blocked(taken_bytes, length_bytes);
+      if (drained < 0) {
+        this.reason = 'the connection was lost';
+        return drained;
       }
-      sent_bytes += result;
+      if (taken_bytes >= length_bytes) break;
+      for (let count = 0; count < OUTBOX_RECORDS && taken_bytes < length_bytes; count++) {
+        const result = ssl.write(this.#address, address + taken_bytes, length_bytes - taken_bytes);
+        if (result > 0) taken_bytes += result;
+        else {
+          const failure = this.#failed(result);
+          if (failure !== -EAGAIN || outbox.isEmpty) return failure;
+          break;
+        }
+      }
     }
-    return sent_bytes;
+    this.#owesByte = false;
+    this.#giveOutbox();
+    return length_bytes;
+  }
+
+  /** Whoever sent all would not come again: of what OpenSSL took and the socket did not, the last byte is not told. */
+  #blocked(taken_bytes: number, length_bytes: number): number {
+    this.wantsInput = false;
+    this.wantsOutput = true;
+    this.#owesByte = taken_bytes === length_bytes;
+    const told_bytes = this.#owesByte ? taken_bytes - 1 : taken_bytes;
+    return told_bytes > 0 ? told_bytes : -EAGAIN;
+  }
+
+  #takeOutbox(): void {
+    this.#outbox = Outbox.take();
+    if (this.#outbox === null) return;
+    openssl().holdBio(this.#outbox.inner);
+    openssl().setWriteBio(this.#address, this.#outbox.inner);
+  }
+
+  #giveOutbox(): void {
+    const ssl = openssl();
+    const socket = ssl.readBio(this.#address);
+    ssl.holdBio(socket);
+    ssl.setWriteBio(this.#address, socket);
+    this.#outbox!.give();
+    this.#outbox = null;
   }
 
   /** TLS 1.2 or 1.3. */
@@ -350,6 +404,11 @@ export class TlsSession {
 
   /** close_notify, as far as it can be sent now. */
   end(): void {
+    // Nothing may overtake what is in it.
+    if (this.#outbox !== null) {
+      if (this.#outbox.drain(this.#fd) !== 0) return;
+      this.#giveOutbox();
+    }
     openssl().clearErrors();
     openssl().shutdown(this.#address);
     openssl().clearErrors();
@@ -361,6 +420,8 @@ export class TlsSession {
     sessions.delete(this.#address);
     openssl().freeSession(this.#address);
     this.#address = 0;
+    this.#outbox?.give();
+    this.#outbox = null;
     this.context.leave();
   }
 

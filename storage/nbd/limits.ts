@@ -6,6 +6,8 @@
  *                                 + 2 large chunks of output (while the client does not read)
  *                                 + 1 large chunk in flight, and beyond that what the common budget gives
  *
+ * With TLS, 65 KiB of records that the socket did not take come to that.
+ *
  *   memory <= base + connections x 4 x LARGE_CHUNK_BYTES + IN_FLIGHT_BUDGET_BYTES
  *
  * where base is about 60 MB for the process. For 1,000 connections that is 1.05 GB + 0.25 GB, if every client at

@@ -155,6 +155,56 @@ await t.test('records that are there come together, and the end after them', asy
   both.end();
 });
 
+await t.test('long sends, any cut, by sessions in turn, after one that went in the middle', async t => {
+  const SEED = Number(process.env['SEED'] ?? Date.now() % 1e9);
+  t.comment(`SEED=${SEED}`);
+  let state = SEED >>> 0;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  memory.bytes.forEach((_, index) => (memory.bytes[index] = random(256)));
+  const LENGTH_BYTES = memory.length_bytes;
+  const create = (): { both: Pair; sent_bytes: number; arrived: Buffer[]; arrived_bytes: number } => ({
+    both: pair(server(as('server.test')), client({ authority: pem('one.pem') })),
+    sent_bytes: 0,
+    arrived: [],
+    arrived_bytes: 0,
+  });
+  const [going, ...staying] = [create(), create(), create()];
+  t.equal(going!.both.server.send(memory.address, LENGTH_BYTES) < LENGTH_BYTES, true);
+  t.equal(going!.both.server.send(memory.address, LENGTH_BYTES), -EAGAIN, 'what is left is not sent twice');
+  t.ok(going!.both.server.wantsOutput);
+  t.notOk(going!.both.server.wantsInput);
+  // What it could not send is nobody else's.
+  going!.both.server.end();
+  going!.both.end();
+  let refused = 0;
+  let lastTold = 0;
+  for (let step = 0; staying.some(one => one.arrived_bytes < LENGTH_BYTES) && step < 100_000; step++) {
+    const one = staying[random(2)]!;
+    const left_bytes = LENGTH_BYTES - one.sent_bytes;
+    if (random(3) > 0 && left_bytes > 0) {
+      // What was refused comes again, with no less behind it.
+      const length_bytes = Math.max(lastTold, Math.min(left_bytes, 1 + random(200_000)));
+      const count = one.both.server.send(memory.address + one.sent_bytes, Math.min(left_bytes, length_bytes));
+      if (count > 0) one.sent_bytes += count;
+      else t.equal(count, -EAGAIN);
+      lastTold = count === length_bytes ? 0 : 200_000;
+      if (count < length_bytes) refused++;
+    } else if (left_bytes === 0 || random(4) === 0) {
+      const count = one.both.client.recv(back.address, 1 + random(300_000));
+      if (count > 0) one.arrived.push(Buffer.from(back.bytes.subarray(0, count)));
+      one.arrived_bytes += Math.max(0, count);
+    }
+  }
+  t.ok(refused > 5, `${refused} refused`);
+  for (const { both, arrived } of staying) {
+    t.ok(Buffer.concat(arrived).equals(memory.bytes));
+    both.end();
+  }
+});
+
 await t.test('the server is who it should be', async t => {
   const cases: [name: string, expected: string | null, authority: string, reason: RegExp][] = [
     ['server.test', 'server.test', 'other', /verify failed: (self.signed|unable to get)/],
