@@ -31,6 +31,7 @@ import {
   type Waiter,
   type ZeroHow,
 } from '../volume/volume.js';
+import { Ahead } from './ahead.js';
 import { Chain, LOST } from './chain.js';
 import { Commits } from './commits.js';
 import { Extents } from './extents.js';
@@ -77,6 +78,7 @@ export class LayeredVolume implements Volume {
   readonly commits: Commits;
   readonly reads: Reads;
   readonly upkeep: Upkeep;
+  readonly ahead: Ahead;
   readonly io: LayerIo;
   writable: boolean;
   preallocated: boolean;
@@ -120,6 +122,7 @@ export class LayeredVolume implements Volume {
     });
     this.reads = new Reads(this, checksum);
     this.upkeep = new Upkeep(this, parts.budget);
+    this.ahead = new Ahead(this);
     this.#gate = new FlushGate(() => this.#flush());
     this.#slow = new SlowOps(this, parts.later);
     this.#extents = new Extents(this);
@@ -287,6 +290,7 @@ export class LayeredVolume implements Volume {
       }
       if (changed) result = Math.min(result, top.soften(index, first, count));
       region.lastWrite_ms = now_ms;
+      if (region.opensFrom > 0 && this.#changing === 0) this.ahead.reached(region);
       pos += count * BLOCK_BYTES;
     }
     this.#changedAt(now_ms);
@@ -436,14 +440,13 @@ export class LayeredVolume implements Volume {
       this.#slow.resume();
       done(result);
     };
-    this.#slow.pause(() => {
-      this.commits.flush(result => {
-        if (result < 0) return over(result);
-        this.commits.finish(this.chain.top, this.upkeep.openClosings(), finished =>
-          this.upkeep.whenFinished(() => over(finished)),
-        );
-      });
-    });
+    const finish = (result: number): void => {
+      if (result < 0) return over(result);
+      this.commits.finish(this.chain.top, this.upkeep.openClosings(), finished =>
+        this.upkeep.whenFinished(() => over(finished)),
+      );
+    };
+    this.ahead.rest(() => this.#slow.pause(() => this.commits.flush(finish)));
   }
 
   /** Holds back changes until `resume`; `paused` is called when none is with the kernel. */
@@ -452,7 +455,7 @@ export class LayeredVolume implements Volume {
     const isBusy = (): boolean => this.#plain?.busy === true;
     const look = (): void =>
       isBusy() ? this.later.answer({ completed: look }, 0, 0) : this.#slow.pause(paused);
-    look();
+    this.ahead.rest(look);
   }
 
   /**
@@ -477,13 +480,21 @@ export class LayeredVolume implements Volume {
     // Only these know more than their files say; another frozen one may have taken up one more, and has another map now.
     const known = new Map([this.chain.top, ...this.upkeep.finishing].map(layer => [layer.uuid, layer]));
     const { top } = this.chain;
-    this.chain.layers = opening.layers.map(one => known.get(one.uuid) ?? this.#layerOf(one)).reverse();
+    // Frozen ones are only read: who had them first puts them in order.
+    const layers = opening.layers.map((one, i) => (i === 0 ? one : { ...one, held: true }));
+    this.chain.layers = layers.map(one => known.get(one.uuid) ?? this.#layerOf(one)).reverse();
+    this.#slow.keepPunches(this.chain.top.dataFd);
     if (this.chain.top !== top) this.upkeep.topChanged();
     this.regions.clear();
     this.#take(opening);
     this.size_bytes = opening.size_bytes;
     this.#plain = null;
     this.#choosePlain();
+  }
+
+  /** Space of a layer is still being given back: nobody may write there meanwhile. */
+  isPunching(layer: Layer): boolean {
+    return this.#slow.punches(layer.dataFd);
   }
 
   /** True when nothing that was being read before is read any more. */

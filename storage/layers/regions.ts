@@ -26,6 +26,8 @@ export class Region {
   /** Operations that are with the kernel, and how many of them write. */
   busy = 0;
   writers = 0;
+  /** When this is written, those from here on are to be opened; 0: none. See ahead.ts. */
+  opensFrom = 0;
   #openOnes: Set<Region>;
   #isOpen = false;
   /** Both arrays are kept by who finishes a layer that was frozen: they are copied before they change. */

@@ -34,7 +34,7 @@ export class SlowOps {
   #readers = new Set<object>();
   #paused: (() => void) | null = null;
   #isPaused = false;
-  #opening: { regions: Set<number>; waiters: Change[] } | null = null;
+  #opening: { regions: Set<number>; ahead: Region[]; waiters: Change[] } | null = null;
 
   constructor(volume: LayeredVolume, later: Later) {
     this.volume = volume;
@@ -116,6 +116,16 @@ export class SlowOps {
     this.#enter(hole);
   }
 
+  /** Space of this file is being given back, or will be. */
+  punches(fd: number): boolean {
+    return this.#active.some(change => change.fd === fd) || this.#waiting.some(change => change.fd === fd);
+  }
+
+  /** What waits to be given back of other files than this one is not: they may be closed. */
+  keepPunches(fd: number): void {
+    this.#waiting = this.#waiting.filter(change => change.fd < 0 || change.fd === fd);
+  }
+
   /** A read or hint has ended. */
   left(reader: object): void {
     this.#readers.delete(reader);
@@ -137,8 +147,14 @@ export class SlowOps {
   /** Regions are opened together, by one commit for all who wait. */
   open(regions: Iterable<number>, change: Change): void {
     const begins = this.#opening === null;
-    this.#opening ??= { regions: new Set(), waiters: [] };
-    for (const region of regions) this.#opening.regions.add(region);
+    this.#opening ??= { regions: new Set(), ahead: [], waiters: [] };
+    for (const region of regions) {
+      this.#opening.regions.add(region);
+      for (const behind of this.volume.ahead.behind(region)) {
+        this.#opening.regions.add(behind.index);
+        this.#opening.ahead.push(behind);
+      }
+    }
     this.#opening.waiters.push(change);
     if (!begins) return;
     const { volume } = this;
@@ -152,6 +168,7 @@ export class SlowOps {
         return batch.regions;
       },
       result => {
+        volume.ahead.opened(batch.ahead, result);
         if (result === 0)
           for (const index of batch.regions) {
             const region = volume.regions.peek(index);

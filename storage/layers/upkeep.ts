@@ -87,6 +87,11 @@ export class Upkeep {
     return open.size < OPEN_HARD_COUNT || !this.#isClosing;
   }
 
+  /** So many more may be opened, of which nobody knows whether they will be written. */
+  hasRoom(count: number): boolean {
+    return this.#volume.regions.open.size + count < OPEN_SOFT_COUNT;
+  }
+
   closingOf(region: Region): Closing {
     const { index, owners, words } = region;
     return { index, owners, words, number: this.#volume.chain.layers.length, live: region };
@@ -125,9 +130,9 @@ export class Upkeep {
     this.topChanged();
     const left: Layer[] = [];
     for (const layer of chain.layers.slice(0, -1)) {
-      if (layer.plain || layer.clean) continue;
+      // Before it is asked for anything: what it takes over from the dead process it would write.
       if (this.#budget.finishing.has(layer.uuid)) layer.foreign = true;
-      if (layer.foreign) continue;
+      if (layer.plain || layer.foreign || layer.clean) continue;
       this.#begin(layer);
       left.push(layer);
     }
@@ -161,6 +166,8 @@ export class Upkeep {
   }
 
   #ended(layer: Layer): void {
+    if (this.#volume.isPunching(layer))
+      return this.#volume.later.answer({ completed: () => this.#ended(layer) }, 0, 0);
     this.#finishing.delete(layer);
     this.#budget.finishing.delete(layer.uuid);
   }

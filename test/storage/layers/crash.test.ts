@@ -132,6 +132,21 @@ function randomSteps(seed: number): Step[][] {
   return steps;
 }
 
+/** A block of each region, and twice in the same order: the second time regions are opened before they are written. */
+const EVERY = Array.from({ length: Math.ceil(SIZE / BLOCK / 1024) }, (_, region) => region * 1024);
+
+function sweeps(seed: number): Step[][] {
+  const pick = random(seed);
+  const writes = asSteps(EVERY.map(block => ({ kind: 'write', sector: block * 8 + pick(8), count: 1 })));
+  const begun: Step[] = [{ kind: 'flush' }, { kind: 'idle' }];
+  const between: Step[] = [{ kind: 'snapshot' }, { kind: 'reopen' }, { kind: 'kill' }, { kind: 'flush' }];
+  const steps = [...writes, ...asSteps(begun), ...writes];
+  // A flush, and something else, somewhere in the second time.
+  const at = writes.length + begun.length + 2 + pick(writes.length - 2);
+  steps.splice(at, 0, [{ kind: 'flush' }], [between[pick(between.length)]!]);
+  return steps;
+}
+
 const only = process.env['WEFT_SEED'];
 
 for (const kill of [false, true]) {
@@ -164,5 +179,18 @@ for (const kill of [false, true]) {
       if (fault !== null) return t.fail(`WEFT_SEED=${seed}: ${history.steps.join(' ')}: ${fault}`);
     }
     t.pass(`seeds ${first} to ${until - 1}`);
+  });
+
+  void t.test(`${what} while regions are opened ahead`, async t => {
+    const first = only === undefined ? (Date.now() >>> 8) % 1_000_000 : Number(only);
+    for (let seed = first; seed < first + (only === undefined ? 2 : 1); seed++) {
+      const shape = { size_bytes: SIZE, checksums: true };
+      const steps = sweeps(seed);
+      const begun = play(seed, shape, EVERY, steps.slice(0, EVERY.length + 2), 0).now;
+      const history = play(seed, shape, EVERY, steps, seed % 2 === 0 ? 30 : 0);
+      const fault = cut(history, shape, seed, 3, kill, begun);
+      if (fault !== null) return t.fail(`WEFT_SEED=${seed}: ${history.steps.join(' ')}: ${fault}`);
+    }
+    t.pass(`seeds from ${first}`);
   });
 }
