@@ -53,8 +53,9 @@ export class Built implements HeldVolume {
   volume!: Volume;
   limited!: LimitedVolume;
   encrypted: EncryptedVolume | null = null;
-  /** The layers among it, if there are any. */
+  /** The layers among it, if there are any; of a mirror those of its first side, and those of its second. */
   layered: LayeredVolume | null = null;
+  second: LayeredVolume | null = null;
   bases: Base[] = [];
   mirror: MirrorVolume | null = null;
   /** It is that and nothing else. */
@@ -147,9 +148,11 @@ export class Builder {
     const { slow, allocate, later, now_ms } = this.#parts;
     const first: MirrorLeg = this.#make(built, opening.first, reactor);
     const second: MirrorLeg = this.#make(built, opening.second, reactor);
-    const { journalFd } = opening;
+    if (second instanceof LayeredVolume) built.second = second;
+    const { journalFd, partner } = opening;
     const onState = (): void => this.#parts.onState(built);
-    built.mirror = new MirrorVolume({ first, second, journalFd, io: slow, allocate, later, now_ms, onState });
+    const sides = { first, second, journalFd, partner };
+    built.mirror = new MirrorVolume({ ...sides, io: slow, allocate, later, now_ms, onState });
     return built.mirror;
   }
 
@@ -179,7 +182,11 @@ export function changeLayers(
 ): LayersChange {
   const mirrors = changes.map(({ held }) => held.mirror);
   if (how === 'look') return answersOf(mirrors.map(mirror => () => mirror?.firstHasAll ?? 0));
-  if (how === 'expect') return answersOf(mirrors.map(mirror => () => mirror?.expectContent() ?? 0));
+  if (how === 'expect' || how === 'expectCut') {
+    const what = how === 'expect' ? 'all' : 'cut';
+    return answersOf(mirrors.map(mirror => () => mirror?.expectContent(what) ?? 0));
+  }
+  const ofSecond = how === 'secondSnapshot' || how === 'secondReplace';
   const change = {
     result: 0,
     over: () =>
@@ -189,15 +196,16 @@ export function changeLayers(
   let left = changes.length;
   let readers: (() => boolean)[] = [];
   const volumes = changes.map(({ held, base }) => {
-    if (held.layered === null) throw new Error(`volume ${held.volumeId} has no layers`);
-    return { volume: held.layered, base };
+    const volume = ofSecond ? held.second : held.layered;
+    if (volume === null) throw new Error(`volume ${held.volumeId} has no layers`);
+    return { volume, base };
   });
   const frozen = (result: number): void => {
     if (result < 0) change.result = result;
     left--;
   };
   const exchange = (): void => {
-    if (how === 'snapshot') {
+    if (how === 'snapshot' || how === 'secondSnapshot') {
       left = volumes.length;
       for (const { volume, base } of volumes) volume.push(base, frozen);
     } else {

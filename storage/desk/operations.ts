@@ -6,7 +6,9 @@
  *              volumes of the request -> what was frozen is durable -> the name is committed -> answer
  *   rollback   an empty top above the snapshot's layer is committed -> the data thread takes it. Of a mirror: its journal says before
  *              that everything may differ, and afterwards the other side gets all of it anew
- *   shrink     as a snapshot without a name, with a shorter top: what is cut off cannot come back
+ *   shrink     as a snapshot without a name, with a shorter top: what is cut off cannot come back. Of a mirror: its first side, whose
+ *              length is the mirror's, while the journal says that this one is good; then the second, of which nobody looks at what
+ *              is behind that. A crash in between leaves it longer until it is asked for again
  *
  * The caller sees to it that one operation is done after the other.
  */
@@ -16,7 +18,7 @@ import type { Change, SnapshotRecord, VolumeRecord } from '../pool/catalog.js';
 import type { Pool } from '../pool/pool.js';
 import { StorageError } from '../volume/errors.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
-import type { UsedVolume, UsedVolumes } from './volumes.js';
+import { inMirror, type UsedVolume, type UsedVolumes } from './volumes.js';
 
 export interface OperationsParts {
   readonly nbd: NbdServer;
@@ -38,6 +40,7 @@ export interface Frozen {
 }
 
 const USER = 'operation';
+const SHRINKING = 'shrink';
 
 export class Operations {
   #parts: OperationsParts;
@@ -72,14 +75,13 @@ export class Operations {
           'VOLUME_SHRINK',
           `volume ${name} has ${record.size_bytes} bytes and would lose what lies behind ${size_bytes}: say shrink as well if that is meant`,
         );
-      if (this.#parts.isMirrored(poolName, name))
-        throw new StorageError(
-          'VOLUME_EXPORTED',
-          `volume ${name} of pool ${poolName} is mirrored and cannot be made smaller, as its other side would stay as long as it is: take the mirror away, make both smaller, and mirror them again`,
-        );
       this.#requireIdle(poolName, name, 'made smaller');
       await this.#shrink(poolName, record, size_bytes);
       record = pool.require(name);
+    } else if (spec.shrink) {
+      // A crash may have left the second side of its mirror longer.
+      const open = this.#parts.used.get(poolName, name);
+      if (open !== undefined && open.users.size > 0) await this.#cutSecond(open, size_bytes);
     }
     return record;
   }
@@ -183,7 +185,10 @@ export class Operations {
     const record = pool.require(name);
     const snapshot = pool.requireSnapshot(record, snapshotName);
     this.#requireIdle(poolName, name, 'rolled back');
+    const mirror = this.#parts.used.mirrorOf(poolName, name);
+    if (mirror !== undefined) throw inMirror(name, mirror.key);
     if (!this.#parts.isMirrored(poolName, name)) {
+      pool.mirrors.usedAlone(record.uuid);
       const changed = pool.rollback(record, snapshot);
       await this.takeContent(poolName, changed);
       return changed;
@@ -193,11 +198,7 @@ export class Operations {
     try {
       const base = used.opening(open, record, open.layers);
       const result = await nbd.changeLayers('expect', [{ volumeId: open.volumeId, base }]);
-      if (result < 0)
-        throw new StorageError(
-          'VOLUME_EXPORTED',
-          `volume ${name} of pool ${poolName} cannot be rolled back, as the first side of its mirror is not the good one now (${open.reason ?? `errno ${-result}`}): wait until both are the same`,
-        );
+      if (result < 0) throw firstIsNotGood(open, 'rolled back', result);
       return pool.rollback(record, snapshot);
     } finally {
       // Also when nothing came of it: the mirror waits for it.
@@ -240,6 +241,8 @@ export class Operations {
     const pool = poolOf(poolName);
     const record = pool.require(name);
     const user = exportOf(poolName, name);
+    const mirror = used.mirrorOf(poolName, name);
+    if (mirror !== undefined) throw inMirror(name, mirror.key);
     if (user !== null || used.isOpen(poolName, name))
       throw new StorageError(
         'VOLUME_EXPORTED',
@@ -255,6 +258,8 @@ export class Operations {
     const pool = poolOf(poolName);
     const record = pool.require(name);
     const user = exportOf(poolName, name);
+    const mirror = used.mirrorOf(poolName, name);
+    if (mirror !== undefined) throw inMirror(name, mirror.key);
     if (user !== null || used.isOpen(poolName, name))
       throw new StorageError(
         'VOLUME_EXPORTED',
@@ -285,11 +290,59 @@ export class Operations {
   }
 
   async #shrink(poolName: string, record: VolumeRecord, size_bytes: number): Promise<void> {
-    const pool = this.#parts.poolOf(poolName);
-    const open = this.#parts.used.isOpen(poolName, record.name);
-    await this.freeze([{ pool: poolName, volume: record.name }], null, size_bytes);
+    const { used } = this.#parts;
+    const { name } = record;
+    const mirror = used.mirrorOf(poolName, name);
+    if (mirror !== undefined) {
+      if (size_bytes < mirror.pool.require(mirror.name).size_bytes) throw inMirror(name, mirror.key);
+      return this.#cutSecond(mirror, size_bytes);
+    }
+    if (this.#parts.isMirrored(poolName, name)) return this.#shrinkMirror(poolName, record, size_bytes);
+    const open = used.isOpen(poolName, name);
+    await this.freeze([{ pool: poolName, volume: name }], null, size_bytes);
     // A snapshot changes no size; now it is other content.
-    if (open) await this.takeContent(poolName, pool.require(record.name));
+    if (open) await this.takeContent(poolName, this.#parts.poolOf(poolName).require(name));
+  }
+
+  async #shrinkMirror(poolName: string, record: VolumeRecord, size_bytes: number): Promise<void> {
+    const { used, nbd, poolOf } = this.#parts;
+    const { name } = record;
+    // `freeze` is a user of its own, whose end must not close it.
+    const open = used.use(poolName, name, null, SHRINKING);
+    try {
+      const base = used.opening(open, record, open.layers);
+      const result = await nbd.changeLayers('expectCut', [{ volumeId: open.volumeId, base }]);
+      if (result < 0) throw firstIsNotGood(open, 'made smaller', result);
+      try {
+        await this.freeze([{ pool: poolName, volume: name }], null, size_bytes);
+      } finally {
+        // Also when nothing came of it: the mirror waits for it.
+        await this.takeContent(poolName, poolOf(poolName).require(name));
+      }
+      await this.#cutSecond(open, size_bytes);
+    } finally {
+      await used.leave(open, SHRINKING);
+    }
+  }
+
+  /** The second side of an open mirror becomes as short as the first is already. */
+  async #cutSecond({ second, volumeId }: UsedVolume, size_bytes: number): Promise<void> {
+    if (second === null) return;
+    const { used, nbd } = this.#parts;
+    const { pool, name } = second;
+    const before = pool.require(name);
+    if (before.size_bytes <= size_bytes) return;
+    const { volume } = pool.addTop({ ...before, size_bytes });
+    second.layers = [pool.acquire(volume.top), ...second.layers];
+    const base = used.opening(second, volume, second.layers);
+    const result = await nbd.changeLayers('secondSnapshot', [{ volumeId, base }]);
+    if (result < 0)
+      throw new StorageError(
+        'SNAPSHOT_FAILED',
+        `what was written to volume ${name} could not be made durable (errno ${-result}): see its state`,
+      );
+    await nbd.changeLayers('secondReplace', [{ volumeId, base }]);
+    pool.collect();
   }
 
   #requireIdle(pool: string, name: string, what: string): void {
@@ -300,6 +353,13 @@ export class Operations {
         `volume ${name} of pool ${pool} has ${count} clients connected and cannot be ${what} under them: stop the machine, or disconnect them`,
       );
   }
+}
+
+function firstIsNotGood({ name, poolName, reason }: UsedVolume, what: string, result: number): StorageError {
+  return new StorageError(
+    'VOLUME_EXPORTED',
+    `volume ${name} of pool ${poolName} cannot be ${what}, as the first side of its mirror is not the good one now, or is at work (${reason ?? `errno ${-result}`}): wait until both are the same`,
+  );
 }
 
 export function snapshotStatus(

@@ -2,6 +2,7 @@
  * Volumes that are open in the data thread, and who uses them: exports, and operations that need one open for a moment. A
  * volume is opened for its first user and closed after its last.
  */
+import { createHash } from 'node:crypto';
 import type { LayerOpening, LayersOpening, MirrorOpening, SingleOpening } from '../volume/opening.js';
 import { placeOf, type VolumeConfig } from '../contract.js';
 import { limitsOf } from '../openings.js';
@@ -30,6 +31,8 @@ export class UsedVolume {
   exportName: string | null = null;
   /** Of its chain, the newest first; none for what is no directory's. */
   layers: LayerOpening[] = [];
+  /** The second side of its mirror, where it has layers too. */
+  second: SecondSide | null = null;
   /** What else is to be let go of when it is closed. */
   others: (() => void)[] = [];
   state: VolumeState = 'ok';
@@ -57,6 +60,12 @@ export class UsedVolume {
   get pool(): Pool {
     return this.store.directory();
   }
+}
+
+export interface SecondSide {
+  readonly pool: Pool;
+  readonly name: string;
+  layers: LayerOpening[];
 }
 
 export interface UsedVolumesParts {
@@ -87,6 +96,12 @@ export class UsedVolumes {
 
   isOpen(pool: string, volume: string): boolean {
     return (this.get(pool, volume)?.users.size ?? 0) > 0;
+  }
+
+  /** The open volume of whose mirror it is the second side now. */
+  mirrorOf(pool: string, volume: string): UsedVolume | undefined {
+    const first = this.#sides.get(volumeKey(pool, volume));
+    return first === undefined ? undefined : this.#volumes.get(first);
   }
 
   all(): IterableIterator<UsedVolume> {
@@ -123,20 +138,19 @@ export class UsedVolumes {
   }
 
   /** What its pool says of the volume as it is now, with these layers. */
-  opening(used: UsedVolume, record: VolumeRecord, layers: readonly LayerOpening[]): LayersOpening {
-    return used.pool.opening(record, layers, quotaLeft_bytes(used.pool, record));
-  }
-
-  /** Layers that are used no more. */
-  #release(used: UsedVolume, layers: readonly LayerOpening[]): void {
-    for (const { uuid } of layers) used.pool.release(uuid);
+  opening(
+    used: UsedVolume | SecondSide,
+    record: VolumeRecord,
+    layers: readonly LayerOpening[],
+  ): LayersOpening {
+    return openingOf(used.pool, record, layers);
   }
 
   /** Takes other layers: what is in both stays open, what is new was acquired by the caller. */
   exchange(used: UsedVolume, layers: LayerOpening[]): void {
     const before = used.layers;
     used.layers = layers;
-    this.#release(used, before);
+    for (const { uuid } of before) used.pool.release(uuid);
     used.pool.collect();
   }
 
@@ -150,11 +164,7 @@ export class UsedVolumes {
       throw new StorageError('VOLUME_DAMAGED', `volume ${used.name}: ${used.reason ?? 'it has failed'}`);
     const { nbd, settings } = this.#parts;
     const mirrorOf = this.#sides.get(used.key);
-    if (mirrorOf !== undefined)
-      throw new StorageError(
-        'VOLUME_EXPORTED',
-        `volume ${used.name} is the second side of ${mirrorOf}: use that, or take the mirror away`,
-      );
+    if (mirrorOf !== undefined) throw inMirror(used.name, mirrorOf);
     const { limits, encryption, mirror, remoteName } = settings(used.poolName, used.name) ?? {};
     try {
       const first = this.#side(used, used.store, used.name, used.snapshot, remoteName);
@@ -169,6 +179,8 @@ export class UsedVolumes {
         );
       const isMirrored = mirror !== undefined && used.snapshot === null;
       const base = isMirrored ? this.#mirror(used, first, mirror) : first;
+      if (!isMirrored && used.snapshot === null && used.store.kind === 'directory' && used.writable)
+        used.pool.mirrors.usedAlone(used.uuid);
       used.volumeId = nbd.newId();
       used.checksumErrors = 0;
       const { throttled } = used;
@@ -201,8 +213,12 @@ export class UsedVolumes {
     const named = snapshot === null ? null : pool.requireSnapshot(record, snapshot);
     const layers = pool.acquireChain(named?.layer ?? record.top, true);
     if (store === used.store) used.layers = layers;
-    else used.others.push(() => layers.forEach(({ uuid }) => pool.release(uuid)));
-    const opening = pool.opening(record, layers, quotaLeft_bytes(pool, record));
+    else {
+      const side = { pool, name, layers };
+      used.second = side;
+      used.others.push(() => side.layers.forEach(({ uuid }) => pool.release(uuid)));
+    }
+    const opening = openingOf(pool, record, layers);
     return named === null ? opening : { ...opening, size_bytes: named.size_bytes, writable: false };
   }
 
@@ -218,27 +234,44 @@ export class UsedVolumes {
         `volume ${volume} of pool ${pool} is in use and cannot be the second side of ${used.name}`,
       );
     const store = this.#parts.store(pool);
-    const second = this.#side(used, store, volume, null, this.#parts.settings(pool, volume)?.remoteName);
-    if (second.size_bytes !== first.size_bytes)
+    const exportName = this.#parts.settings(pool, volume)?.remoteName ?? volume;
+    const second = this.#side(used, store, volume, null, exportName);
+    const { mirrors } = used.pool;
+    // It is longer when the first was made shorter and this one was not yet.
+    const isKnown = second.size_bytes > first.size_bytes && mirrors.hasJournal(used.uuid);
+    if (second.size_bytes !== first.size_bytes && !isKnown)
       throw new StorageError(
         'VOLUME_DIFFERS',
         `the sides of mirror ${used.name} have ${first.size_bytes} and ${second.size_bytes} bytes: make them equal`,
       );
-    const journalFd = used.pool.openJournal(used.uuid, JOURNAL_BYTES);
-    this.#sides.set(key, `${used.poolName}/${used.name}`);
+    const partner =
+      store.kind === 'directory'
+        ? store.directory().mirrors.nameOfSide(store.directory().require(volume).uuid)
+        : sha256(`${placeOf(store.config)} ${exportName}`);
+    const journalFd = mirrors.openJournal(used.uuid, JOURNAL_BYTES);
+    this.#sides.set(key, used.key);
     used.others.push(() => {
-      used.pool.closeJournal(journalFd);
+      mirrors.closeJournal(journalFd);
       this.#sides.delete(key);
     });
-    return { kind: 'mirror', first, second, journalFd };
+    return { kind: 'mirror', first, second, journalFd, partner };
   }
 
   #letGo(used: UsedVolume): void {
-    this.#release(used, used.layers);
+    for (const { uuid } of used.layers) used.pool.release(uuid);
     used.layers = [];
+    used.second = null;
+    used.mirror = null;
     for (const release of used.others) release();
     used.others = [];
   }
+}
+
+export function inMirror(name: string, first: string): StorageError {
+  return new StorageError(
+    'VOLUME_EXPORTED',
+    `volume ${name} is the second side of ${first}: use that, or take the mirror away`,
+  );
 }
 
 /** Throws VOLUME_UNKNOWN, VOLUME_DAMAGED. */
@@ -247,6 +280,14 @@ function soundRecord(pool: Pool, name: string): VolumeRecord {
   const fault = pool.fault(name);
   if (fault !== null) throw new StorageError('VOLUME_DAMAGED', `volume ${name}: ${fault}`);
   return record;
+}
+
+function openingOf(pool: Pool, record: VolumeRecord, layers: readonly LayerOpening[]): LayersOpening {
+  return pool.opening(record, layers, quotaLeft_bytes(pool, record));
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }
 
 /** What its layers and its snapshots' may still allocate; a shared layer counts for the oldest volume that reaches it. */

@@ -8,7 +8,7 @@
  *   POOL/layers/UUID/map      which of them it has, and their checksums: layers/map.ts. A plain layer has none
  *   POOL/layers/UUID/note     what the catalogue says of it, in case that is lost: catalogText.ts
  *   POOL/lost+found/          what a repair put aside: repair.ts
- *   POOL/mirrors/UUID         which regions of a mirrored volume may differ: volume/mirrorJournal.ts
+ *   POOL/mirrors/UUID         of mirrored volumes: mirrorMarks.ts
  *   POOL/deleting/UUID/       a layer being destroyed; one left over is removed at open
  *
  * Files first, then the catalogue, and for what goes away the other way round: so after a crash there is the old state or the
@@ -22,6 +22,7 @@
  * Opening reads the catalogue and the names of layers, and no volume. Calls are synchronous and take milliseconds (they sync); only the freeing of a
  * destroyed layer's blocks goes on in the background.
  */
+import { MirrorMarks } from './mirrorMarks.js';
 import { randomUUID } from 'node:crypto';
 import * as path from 'node:path';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
@@ -48,8 +49,6 @@ import { LayerFiles } from './layerFiles.js';
 import { lockPool, unlockPool } from './lock.js';
 import { FORMAT, VOLUME_NAME } from './meta.js';
 
-const MIRRORS = 'mirrors';
-
 export class Pool {
   readonly directory: string;
   readonly uuid: string;
@@ -58,6 +57,7 @@ export class Pool {
   readonly log: CatalogLog;
   /** The files of layers, whoever they belong to. */
   readonly layers: LayerFiles;
+  readonly mirrors: MirrorMarks;
   #files: PoolFiles;
   #lockFd: number;
   #now_ms: () => number;
@@ -84,6 +84,7 @@ export class Pool {
     try {
       if (foreign.length > 0) this.problems.push(`not ours, left alone: ${listed(foreign)}`);
       this.layers = new LayerFiles(directory, files);
+      this.mirrors = new MirrorMarks(directory, files);
       const found = examine(directory, files, this.layers, now_ms);
       this.uuid = found.uuid;
       this.log = found.log;
@@ -401,26 +402,6 @@ export class Pool {
       throw error;
     }
     return openings;
-  }
-
-  /** The write-intent journal of a mirrored volume: a file of zeroes when it is new. */
-  openJournal(volume: string, length_bytes: number): number {
-    const directory = this.#at(MIRRORS);
-    const file = path.join(directory, volume);
-    try {
-      this.#files.makeDirectory(directory);
-      if (!this.#files.exists(file)) {
-        this.#files.makeFile(file, length_bytes, false);
-        this.#files.syncDirectory(directory);
-      }
-      return this.#files.open(file);
-    } catch (error) {
-      throw toStorageError(error, `journal ${file}`);
-    }
-  }
-
-  closeJournal(fd: number): void {
-    this.#files.close(fd);
   }
 
   hold(uuid: string): void {

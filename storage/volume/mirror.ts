@@ -18,6 +18,8 @@
  * written while it is out, those marked when the mirror is opened after a crash. Marks are cleared by
  * mirrorCleaner.ts some seconds after the last write.
  *
+ * The mirror is as long as its first side; what a longer second one has behind that is looked at by nobody.
+ *
  * A trim is a hint to both; a side that has come back, or that has taken over, may show trimmed blocks as they were.
  */
 import { AskedVolume, CACHE, changes, FLUSH, handOn, READ, WRITE, ZERO, type AskedKind } from './asked.js';
@@ -39,6 +41,11 @@ import {
   type ZeroHow,
 } from './volume.js';
 
+/** What is exchanged below the first side; see `expectContent`. */
+export type Exchange = 'all' | 'cut';
+/** A mirror that is to be made shorter comes to rest within. */
+const REST_LIMIT_MS = 10_000;
+
 export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, SidesOwner {
   size_bytes: number;
   state: VolumeState = 'ok';
@@ -55,7 +62,8 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
   clientCount = 0;
   #parts: MirrorParts;
   #ready = false;
-  #exchanging = false;
+  /** What of the first side is about to be exchanged, and since when; null: nothing. */
+  #exchange: { what: Exchange; since_ms: number } | null = null;
   #failed: string | null = null;
   #operations: (Operation | null)[] = [];
   #free: number[] = [];
@@ -162,35 +170,59 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
   /**
    * What the first side holds is to be exchanged below it (a rollback), in two steps. This is the first: durably, everything may
    * differ and the first side is the good one, so a crash in between copies all of it again, whether it was exchanged or not. Called until it
-   * does not answer -EAGAIN; -EBUSY: the first is not good, so what it holds would be lost. Then nothing is copied until
-   * `contentChanged`. No client may write meanwhile.
+   * does not answer -EAGAIN; -EBUSY: the first is not good, so what it holds would be lost, or the mirror does not come to rest.
+   * Then nothing is copied until `contentChanged`. No client may write meanwhile.
+   *
+   *   all   what it holds may be any other content
+   *   cut   the same without its end: nothing differs, but the second side knows less than the first until it is over
    */
-  expectContent(): number {
+  expectContent(what: Exchange): number {
     if (!this.#ready) return -ERRNO.EAGAIN;
     if (this.#failed !== null) return -ERRNO.EIO;
     const { journal, sides } = this;
-    if (journal.good === 'second' || sides.legs[0].state !== 'in-sync') return -ERRNO.EBUSY;
-    if (!this.#exchanging) {
-      this.#exchanging = true;
+    if (journal.good === 'second' || sides.legs[0].state !== 'in-sync') {
+      this.contentChanged();
+      return -ERRNO.EBUSY;
+    }
+    const now_ms = this.#parts.now_ms();
+    if (this.#exchange === null) {
+      this.#exchange = { what, since_ms: now_ms };
       this.#copier.hold(true);
-      this.#allDiffers();
+      this.#mayDiffer(what);
       journal.setGood('first');
     }
-    return journal.mark(0, this.size_bytes) && journal.goodIsDurable ? 0 : -ERRNO.EAGAIN;
+    const durable = what === 'cut' || journal.mark(0, this.size_bytes);
+    // What is still on its way to a side could write behind the new end.
+    const atRest = what === 'all' || (!this.#copier.busy && this.#free.length === this.#operations.length);
+    if (durable && atRest && journal.goodIsDurable) return 0;
+    if (now_ms - this.#exchange.since_ms < REST_LIMIT_MS) return -ERRNO.EAGAIN;
+    this.contentChanged();
+    return -ERRNO.EBUSY;
   }
 
-  /** The second: it has been exchanged, or nothing came of it. */
+  /** The second: it has been exchanged, or nothing came of it. The mirror is as long as the first side is now. */
   contentChanged(): void {
-    if (!this.#exchanging) return;
-    this.#exchanging = false;
-    this.#allDiffers();
+    if (this.#exchange === null) return;
+    const { what } = this.#exchange;
+    this.#exchange = null;
+    const { size_bytes } = this.sides.legs[0].volume;
+    if (size_bytes < this.size_bytes) this.#cut(size_bytes);
+    else this.grow(size_bytes);
+    this.#mayDiffer(what);
     this.#copier.hold(false);
   }
 
-  #allDiffers(): void {
+  #cut(size_bytes: number): void {
+    this.size_bytes = size_bytes;
+    this.#cleaner.regionsChanged();
+    this.#copier.resized();
+    this.journal.cut(size_bytes, this.stale);
+  }
+
+  #mayDiffer(what: Exchange): void {
     const { other } = this.sides;
     this.#cleaner.cancel();
-    this.#spoil(0, this.size_bytes);
+    if (what === 'all') this.#spoil(0, this.size_bytes);
     if (other.state === 'in-sync') other.state = 'resyncing';
     this.#tell();
   }
@@ -243,7 +275,8 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
       this.#fail(
         `the mirror's journal is ${found}, so which side is good is not known; without the file the first one is taken`,
       );
-    } else if (found === 'new') this.#adoptNew();
+    } else if (found === 'new') this.#adoptNew(0);
+    else if (found.partner !== '' && found.partner !== this.#parts.partner) this.#adoptOther(found);
     else if (found.size_bytes > this.size_bytes && found.good === 'second')
       this.#fail(`the mirror's good side has ${found.size_bytes} bytes, the first has ${this.size_bytes}`);
     else this.#adopt(found);
@@ -252,15 +285,25 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
     for (const index of before) this.#start(index);
   }
 
-  #adoptNew(): void {
+  /** The journal tells of another second side than this one. */
+  #adoptOther({ good, sequence }: JournalCopy): void {
+    if (good !== 'second') return this.#adoptNew(sequence);
+    this.#blind = true;
+    this.#fail(
+      'the second side of this mirror had what was written last, and another one is in its place, or it was used by itself since: name it as it was, or keep what it has by a mirror of which it is the first side; to go on with what the first side has, use that without a mirror once',
+    );
+  }
+
+  #adoptNew(sequence: number): void {
     const region_bytes = regionBytesOf(this.size_bytes);
     const marks = new Bits();
     for (let i = 0; i < this.size_bytes / region_bytes; i++) marks.set(i);
     this.#adopt({
-      sequence: 0,
+      sequence,
       size_bytes: this.size_bytes,
       region_bytes,
       good: 'first',
+      partner: this.#parts.partner,
       marks: marks.bytes,
     });
   }
@@ -273,8 +316,8 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
       journal.grow(this.size_bytes, this.stale);
       this.#spoil(copy.size_bytes, this.size_bytes - copy.size_bytes);
     }
-    journal.size_bytes = this.size_bytes;
-    journal.commit();
+    journal.partner = this.#parts.partner;
+    journal.cut(this.size_bytes, this.stale);
     const { other } = this.sides;
     if (this.stale.next(0) >= 0 || copy.good !== 'both') other.state = 'resyncing';
     this.sides.checkSizes();

@@ -71,6 +71,13 @@ export class MirrorCopier implements Waiter, LockWaiter {
     this.#region = -1;
   }
 
+  /** The mirror has become smaller, or others regions. Only while nothing is being copied. */
+  resized(): void {
+    this.restart();
+    const { size_bytes } = this.#mirror;
+    this.#repairs = this.#repairs.filter(({ to }) => to <= size_bytes);
+  }
+
   /** Begins nothing until it is let go again. */
   hold(held: boolean): void {
     this.#held = held;

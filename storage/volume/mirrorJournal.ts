@@ -4,13 +4,17 @@
  *
  *   file   copy 0 (20 KiB)   copy 1 (20 KiB)      written alternately, synced before the other is written again
  *   copy   0 magic "WMIR"(4)  4 CRC-32 of the copy with these 4 bytes zero(4)  8 sequence(8)  16 size(8)  24 region size(8)
- *          32 good: 0 both, 1 the first, 2 the second(4)   4096 a bit for each region (16 KiB)            little-endian
+ *          32 good: 0 both, 1 the first, 2 the second(4)   36 length(4) and 64 text of who the second side is(128)
+ *          4096 a bit for each region (16 KiB)            little-endian
  *
  * The whole copy with the higher sequence counts: a copy that a crash tore leaves the other. Two rules make it true:
  *
  *   - a region is marked, durably, before a write to it is begun; it is cleared only after both sides were flushed, and
  *     then the next write to it marks it again
  *   - `good` names one side, durably, before a write is answered that only this side got
+ *
+ * It tells of these two sides as long as nobody else has written to one of them: the second one is named by its `partner`, a text
+ * that is another one once it was used by itself (desk/volumes.ts; '': a journal from before there were any).
  *
  * A file of zeroes is a new mirror: everything differs and the first side is good, because it is the volume that was asked to
  * be mirrored. A file with two bad copies is damaged: which side is good is not guessed. One bad copy beside one of zeroes
@@ -24,6 +28,8 @@ const REGION_BYTES = 4 * 1024 * 1024;
 const HEADER_BYTES = 4096;
 export const COPY_BYTES = HEADER_BYTES + REGIONS_LIMIT / 8;
 export const JOURNAL_BYTES = 2 * COPY_BYTES;
+export const PARTNER_LIMIT_BYTES = 128;
+const PARTNER_AT = 64;
 const MAGIC = 0x52494d57;
 const EIO = -5;
 
@@ -35,6 +41,8 @@ export interface JournalCopy {
   readonly size_bytes: number;
   readonly region_bytes: number;
   readonly good: Good;
+  /** At most PARTNER_LIMIT_BYTES in UTF-8. */
+  readonly partner: string;
   readonly marks: Uint8Array;
 }
 
@@ -66,6 +74,9 @@ export function emitCopy(bytes: Uint8Array, copy: JournalCopy): void {
   v.setBigUint64(16, BigInt(copy.size_bytes), true);
   v.setBigUint64(24, BigInt(copy.region_bytes), true);
   v.setUint32(32, GOODS.indexOf(copy.good), true);
+  const partner = Buffer.from(copy.partner).subarray(0, PARTNER_LIMIT_BYTES);
+  v.setUint32(36, partner.length, true);
+  bytes.set(partner, PARTNER_AT);
   bytes.set(copy.marks, HEADER_BYTES);
   v.setUint32(4, crc32(bytes.subarray(0, COPY_BYTES)), true);
 }
@@ -79,12 +90,15 @@ export function parseCopy(bytes: Uint8Array): JournalCopy | null {
   if (crc32(whole) !== v.getUint32(4, true)) return null;
   const [sequence, size_bytes, region_bytes] = [8, 16, 24].map(at => Number(v.getBigUint64(at, true)));
   const good = GOODS[v.getUint32(32, true)];
-  if (good === undefined || region_bytes! < 4096 || size_bytes! / region_bytes! > REGIONS_LIMIT) return null;
+  const length = v.getUint32(36, true);
+  if (good === undefined || length > PARTNER_LIMIT_BYTES) return null;
+  if (region_bytes! < 4096 || size_bytes! / region_bytes! > REGIONS_LIMIT) return null;
   return {
     sequence: sequence!,
     size_bytes: size_bytes!,
     region_bytes: region_bytes!,
     good,
+    partner: Buffer.from(whole.buffer, PARTNER_AT, length).toString(),
     marks: whole.slice(HEADER_BYTES),
   };
 }
@@ -124,6 +138,10 @@ export class Bits {
     this.bytes.fill(0);
     for (let i = before.next(0); i >= 0; i = before.next(i + 1)) this.set(i >>> 1);
   }
+  /** From `region` on. */
+  clearFrom(region: number): void {
+    for (let i = this.next(region); i >= 0; i = this.next(i + 1)) this.clear(i);
+  }
   count(): number {
     let count = 0;
     for (let byte of this.bytes) for (; byte !== 0; byte &= byte - 1) count++;
@@ -155,6 +173,7 @@ export class MirrorJournal implements Waiter {
   size_bytes = 0;
   region_bytes = REGION_BYTES;
   good: Good = 'first';
+  partner = '';
   failed = false;
   commitCount = 0;
   /** As it should be on disk. */
@@ -192,6 +211,7 @@ export class MirrorJournal implements Waiter {
     this.size_bytes = copy.size_bytes;
     this.region_bytes = copy.region_bytes;
     this.good = copy.good;
+    this.partner = copy.partner;
     this.marks.bytes.set(copy.marks);
   }
 
@@ -229,6 +249,14 @@ export class MirrorJournal implements Waiter {
     this.commit();
   }
 
+  /** For a smaller volume: of what is cut off nothing is told any more. `also` are other bits of the same regions. */
+  cut(size_bytes: number, also: Bits): void {
+    this.size_bytes = size_bytes;
+    for (const bits of [this.marks, this.#durable, also])
+      bits.clearFrom(Math.ceil(size_bytes / this.region_bytes));
+    this.commit();
+  }
+
   /** Both sides are flushed and nobody writes there. */
   clear(region: number): void {
     this.marks.clear(region);
@@ -250,8 +278,9 @@ export class MirrorJournal implements Waiter {
     this.#writing = { good: this.good, marks };
     const sequence = ++this.#sequence;
     const at = (sequence % 2) * COPY_BYTES;
-    const { size_bytes, region_bytes, good } = this;
-    emitCopy(this.#memory.bytes.subarray(0, COPY_BYTES), { sequence, size_bytes, region_bytes, good, marks });
+    const { size_bytes, region_bytes, good, partner } = this;
+    const copy = { sequence, size_bytes, region_bytes, good, partner, marks };
+    emitCopy(this.#memory.bytes.subarray(0, COPY_BYTES), copy);
     this.#io.write(this.#fd, this.#memory.address, COPY_BYTES, at, this, WRITE);
   }
 

@@ -16,6 +16,8 @@ export interface MirrorParts {
   readonly first: MirrorLeg;
   readonly second: MirrorLeg;
   readonly journalFd: number;
+  /** See mirrorJournal.ts. */
+  readonly partner: string;
   readonly io: SlowIo;
   readonly allocate: (length_bytes: number) => Memory & { unmap(): void };
   readonly later: Later;

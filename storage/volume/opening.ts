@@ -77,6 +77,8 @@ export interface MirrorOpening {
   readonly second: SingleOpening;
   /** A small file of the first one's pool: which regions may differ. */
   readonly journalFd: number;
+  /** Who the second side is, as long as nobody else has written to it; see volume/mirrorJournal.ts. */
+  readonly partner: string;
 }
 
 export type SingleOpening = LayersOpening | FileOpening | RemoteOpening;

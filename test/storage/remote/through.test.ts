@@ -146,6 +146,7 @@ void t.test('a mirror of a local file and nbdkit', { skip }, async t => {
       first: { kind: 'file', fd: it.fd('near', SIZE), size_bytes: SIZE, writable: true },
       second: it.remote,
       journalFd: it.fd('journal', JOURNAL_BYTES),
+      partner: 'one',
     },
     encryptionKey: null,
     limits: null,

@@ -4,6 +4,7 @@
  */
 import t, { type Test } from 'tap';
 import { ERRNO } from '../../../storage/volume/volume.js';
+import type { Exchange } from '../../../storage/volume/mirror.js';
 import { Rig, Side } from './mirrorRig.js';
 import { MiB, exam, read, waitFor, write } from './suite.js';
 
@@ -301,9 +302,9 @@ function remade(bytes: Buffer, rig: Rig): Side {
 }
 
 /** Asked once a turn, as the loop does. */
-function expectContent(rig: Rig): number {
+function expectContent(rig: Rig, what: Exchange = 'all'): number {
   for (;;) {
-    const result = rig.volume.expectContent();
+    const result = rig.volume.expectContent(what);
     if (result !== -ERRNO.EAGAIN) return result;
     rig.turn();
   }

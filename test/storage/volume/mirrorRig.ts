@@ -74,6 +74,11 @@ export class Side extends MemoryVolume {
   override grow(size_bytes: number): void {
     if (!this.fixed) super.grow(size_bytes);
   }
+  /** What lies behind is gone, also when it grows again. */
+  cut(size_bytes: number): void {
+    super.trim(size_bytes, this.size_bytes - size_bytes, { completed: () => undefined }, 0);
+    this.size_bytes = size_bytes;
+  }
   override tryRead(offset: number, length: number, memory: Memory, at: number): number {
     if (this.failing) return -5;
     const bad = this.readErrorFrom;
@@ -140,6 +145,8 @@ export class Rig implements Examined {
   second: Side;
   file: MemoryFile;
   volume!: MirrorVolume;
+  /** Who the second side is. */
+  partner = 'one';
   readonly states: string[] = [];
 
   constructor(size_bytes = EXAM_BYTES) {
@@ -154,6 +161,7 @@ export class Rig implements Examined {
       first: this.first,
       second: this.second,
       journalFd: 9,
+      partner: this.partner,
       io: this.file,
       allocate: mapAnonymous,
       later: this.later,
