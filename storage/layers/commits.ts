@@ -23,6 +23,7 @@ import {
   REGION_BLOCKS,
   REGION_BYTES,
   blockWord,
+  statePageAt,
 } from './map.js';
 import type { Region } from './regions.js';
 
@@ -30,6 +31,8 @@ import type { Region } from './regions.js';
 const UNKNOWN_REGIONS_AT_ONCE = 4;
 /** Groups that are looked at for what a dead process left, in one turn. */
 const SWEEP_AT_ONCE = 512;
+/** Pages that are brought together for it. */
+const BRING_AT_ONCE = 128;
 /** Groups that are written in one turn. */
 const SLICE_GROUPS = 256;
 /** Groups that are finished together: so few that a snapshot, which may have to wait for them, does not notice. */
@@ -264,8 +267,20 @@ export class Commits implements Waiter {
     if (layer.swept) return next();
     if (missing < 0) return this.#afterOthers(() => this.#sweep(layer, rest, next));
     this.#waitedFor = missing;
-    const waiter = { completed: () => this.#sweep(layer, rest, next) };
-    this.#parts.io.read(layer.mapFd, unread!.address, 2 * PAGE_BYTES, missing, waiter, 0);
+    this.#bringPages(layer, rest, () => this.#sweep(layer, rest, next));
+  }
+
+  /** State pages of the groups that come next, to the page cache: many at a time, since a disk does them in one go. */
+  #bringPages(layer: Layer, from: number, next: Step): void {
+    let left = 1;
+    const waiter = { completed: () => void (--left === 0 && next()) };
+    let group = from;
+    for (let i = 0; i < BRING_AT_ONCE && group !== Infinity; i++) {
+      left++;
+      this.#parts.io.read(layer.mapFd, unread!.address, 2 * PAGE_BYTES, statePageAt(group, 0), waiter, 0);
+      group = layer.nextWritten(group + 1);
+    }
+    this.#parts.later.answer(waiter, 0, 0);
   }
 
   #close(layer: Layer, closings: readonly (Closing | number)[], next: Step): void {

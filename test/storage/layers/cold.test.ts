@@ -204,3 +204,39 @@ void t.test('a chain that is longer than what is asked for at a time', async t =
   // Pages of words beyond those that are kept are taken from the page cache, and this disk has none.
   t.equal(rig.disk.waitedCount, 24);
 });
+
+void t.test('what a process that died has left is looked for in many places at a time', async t => {
+  const GROUPS = 300;
+  const rig = Rig.make(6, { size_bytes: GROUPS * GROUP_BYTES, checksums: true });
+  const write = (group: number): void => {
+    memory.bytes.fill(1 + (group % 250), 0, BLOCK);
+    t.equal(
+      rig.wait((waiter, token) => rig.volume.write(group * GROUP_BYTES, BLOCK, memory, 0, waiter, token)),
+      0,
+    );
+  };
+  for (let group = 0; group < GROUPS; group++) write(group);
+  const { disk } = rig;
+  const [mapFd] = rig.mapFds;
+  rig.kill();
+  const cached = new Set<number>();
+  let together = 0;
+  let most = 0;
+  disk.isAway = (fd, offset) => fd === mapFd && !cached.has(offset);
+  disk.readBegun = (fd, offset) => {
+    if (fd !== mapFd) return;
+    cached.add(offset);
+    most = Math.max(most, ++together);
+  };
+  disk.readEnded = fd => void (fd === mapFd && together--);
+  disk.waitedCount = 0;
+  t.equal(rig.flush(), 0);
+  t.equal(cached.size, GROUPS);
+  t.ok(most > 100 && most <= 128, `${most} together`);
+  disk.isAway = () => false;
+  // Nothing of the page cache is left: what the flush covered is there.
+  disk.bootId.fill(9);
+  rig.kill();
+  for (let group = 0; group < GROUPS; group += 7)
+    readBlock(rig, rig.volume, group * IN_GROUP, bytes => t.equal(bytes[9], 1 + (group % 250)));
+});

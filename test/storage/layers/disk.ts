@@ -73,6 +73,10 @@ export class Disk implements LayerIo {
   readonly closed = new Set<number>();
   readonly misused: string[] = [];
   waitedCount = 0;
+  /** Or nothing of what is at this place. */
+  isAway: (fd: number, offset: number) => boolean = () => false;
+  readBegun: (fd: number, offset: number) => void = () => undefined;
+  readEnded: (fd: number) => void = () => undefined;
   #random: (n: number) => number;
   #pending: Pending[] = [];
   #start = new Map<number, Image>();
@@ -119,7 +123,7 @@ export class Disk implements LayerIo {
     return failed !== 0 ? failed : this.#read(fd, address, length, offset);
   }
   preadNoWait(fd: number, address: number, length: number, offset: number): number {
-    if (this.neverCached.has(fd)) return -11;
+    if (this.neverCached.has(fd) || this.isAway(fd, offset)) return -11;
     if (this.cold_percent > 0 && this.#random(100) < this.cold_percent) return -11;
     const failed = this.#failed('pread', fd);
     return failed !== 0 ? failed : this.#read(fd, address, length, offset);
@@ -146,7 +150,9 @@ export class Disk implements LayerIo {
     return 1;
   }
   read(fd: number, address: number, length: number, offset: number, waiter: Waiter, token: number): void {
+    this.readBegun(fd, offset);
     this.#ask(waiter, token, () => {
+      this.readEnded(fd);
       const failed = this.#failed('pread', fd) || this.failAt(fd, offset);
       return failed !== 0 ? failed : this.#read(fd, address, length, offset);
     });
