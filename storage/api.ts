@@ -194,6 +194,10 @@ async function volumes(
         return failure(400, 'BAD_REQUEST', 'offset: a whole number of bytes is needed');
       return ok(server.diff(pool, volume, query.get('from'), query.get('to'), offset_bytes));
     });
+  if (what === 'mirror' && which === undefined)
+    return only('GET', method, async () =>
+      ok(await server.mirrorAtRest(pool, volume, query.get('pool') ?? '')),
+    );
   if (what === 'rollback' && which === undefined)
     return only('POST', method, async () =>
       ok(await server.rollback(pool, volume, RollbackRequest.parse(json()).snapshot)),

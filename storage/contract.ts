@@ -16,6 +16,7 @@
  *   POST   /pools/:pool/volumes/:volume/rollback  RollbackRequest -> VolumeStatus   not while clients are connected
  *   DELETE /pools/:pool/volumes/:volume/snapshots/:snapshot   {deleted: true}   clones keep what they share
  *   GET    /pools/:pool/volumes/:volume/diff?from=&to=&offset=   Diff
+ *   GET    /pools/:pool/volumes/:volume/mirror?pool=   MirrorAtRest   of a mirror with the volume of this name in that pool
  *   POST   /snapshots       SnapshotRequest {snapshots: SnapshotStatus[]}   durable when answered
  *   PUT    /leases/:name    Lease           {}            DELETE ends it
  *   POST   /jobs            JobRequest      JobStatus     GET /jobs {jobs}, GET /jobs/:id, DELETE /jobs/:id cancels

@@ -13,6 +13,7 @@ import type {
   ExportConfig,
   ExportStatus,
   Lease,
+  MirrorAtRest,
   RemoteExports,
   RepairReport,
   RepairRequest,
@@ -40,7 +41,7 @@ import type { VolumeRecord } from './pool/catalog.js';
 import { jobHost } from './desk/jobs.js';
 import { leaseExport, leaseName, refusedStatus, sameService } from './desk/exports.js';
 import { Operations, snapshotStatus } from './desk/operations.js';
-import { repairStore } from './desk/repairs.js';
+import { busyJobs, repairStore } from './desk/repairs.js';
 import { Store } from './desk/stores.js';
 import { diffOf } from './desk/diff.js';
 import { statusAsItIs, volumeStatus } from './desk/statuses.js';
@@ -252,12 +253,7 @@ export class StorageServer {
       };
       const busy = (): string[] => [
         ...users.filter(one => one.counters[AT_EXPORT.connections]! > 0).map(one => one.config.name),
-        ...this.jobs
-          .list()
-          .filter(
-            ({ endedAt_ms, request: job }) => endedAt_ms === null && !('pool' in job && job.pool !== name),
-          )
-          .map(({ id }) => `job ${id}`),
+        ...busyJobs(this.jobs.list(), name),
       ];
       const { now_ms } = this.#parts;
       return repairStore({ store, now_ms, busy, close, reopen: () => this.#settle() }, request);
@@ -279,6 +275,10 @@ export class StorageServer {
       void this.#inTurn(() => this.#endLease(name));
       throw new StorageError('LEASE_FAILED', reason);
     });
+  }
+
+  mirrorAtRest(pool: string, volume: string, secondPool: string): Promise<MirrorAtRest> {
+    return this.#inTurn(() => this.#operations.mirrorAtRest(pool, volume, secondPool));
   }
 
   diff(pool: string, volume: string, from: string | null, to: string | null, offset_bytes: number): Diff {

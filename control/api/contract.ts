@@ -31,6 +31,8 @@
  *   PUT    /v1/volumes/:pool/:volume VolumeSpec    VolumeStatus  makes or changes one that no resource names
  *   DELETE /v1/volumes/:pool/:volume ?snapshots=   {deleted: true}  destroys the data of a volume no resource names
  *   POST   /v1/volumes/:pool/:volume/rename        RenameRequest -> VolumeStatus     no resource names it
+ *   POST   /v1/volumes/:pool/:volume/move          MoveRequest -> {}   to another pool, while it is used
+ *   DELETE /v1/volumes/:pool/:volume/move          {}            goes on where it is
  *   POST   /v1/volumes/:pool/:volume/rollback      RollbackRequest -> VolumeStatus   nothing uses it
  *   GET    /v1/volumes/:pool/:volume/diff ?from=&to=&offset=    Diff
  *   GET    /v1/volumes/:pool/:volume/snapshots ?name=&label=&limit=&cursor=   SnapshotPage
@@ -228,6 +230,14 @@ export const PoolExports = RemoteExports.extend({
 });
 export type PoolExports = z.infer<typeof PoolExports>;
 
+/** Of a volume of the configuration, to a pool that is a directory. */
+export const MoveRequest = z.strictObject({
+  to: z.string(),
+  /** What lies in the first pool is not destroyed. Snapshots do not move: they need it. */
+  keepSource: z.boolean().default(false),
+});
+export type MoveRequest = z.infer<typeof MoveRequest>;
+
 /** By pool and name. */
 export const VolumePage = z.object({ volumes: z.array(VolumeRow), next });
 /** The oldest first. */
@@ -240,6 +250,8 @@ export const VolumeView = VolumeStatus.extend({
   usedBy: z.array(z.string()),
   /** A machine that has it as a disk now, or null. */
   runningOn: z.string().nullable(),
+  /** The pool that it is on its way to; `mirror` says how much is left. */
+  movingTo: z.string().nullable().optional(),
 });
 export type VolumeView = z.infer<typeof VolumeView>;
 

@@ -91,6 +91,21 @@ export const STORAGE_OPERATIONS = [
     reply: { schema: VolumeStatus },
   },
   {
+    id: 'moveVolume',
+    method: 'POST',
+    path: '/v1/volumes/:pool/:volume/move',
+    summary: 'Begin to move a volume of the configuration to another pool, while it is used',
+    body: contract.MoveRequest,
+    reply: { schema: z.object({}) },
+  },
+  {
+    id: 'cancelMove',
+    method: 'DELETE',
+    path: '/v1/volumes/:pool/:volume/move',
+    summary: 'Leave a volume that is being moved where it is; what was copied stays until it is destroyed',
+    reply: { schema: z.object({}) },
+  },
+  {
     id: 'rollbackVolume',
     method: 'POST',
     path: '/v1/volumes/:pool/:volume/rollback',

@@ -18,14 +18,15 @@ import {
   VolumeStatus,
 } from '../../storage/contract.js';
 import { legOf } from '../model/storage/volume.js';
-import { volumeOfNbdName } from '../reconcile/boot.js';
+import { isPartOfMove, volumeOfDisk } from '../reconcile/moving.js';
 import { isActive } from '../reconcile/observed.js';
 import type { Handlers } from './app.js';
-import { SnapshotOrder } from './contract.js';
+import { MoveRequest, SnapshotOrder } from './contract.js';
 import { ApiError } from './errors.js';
 import { Flag, body, eventStream, query } from './http.js';
 import { PageQuery, compareKeys, globMatches, labelsMatch, pageByIdentity, pageByKey } from './paging.js';
 import type { System } from './system.js';
+import { whyNotMoved } from './moving.js';
 import { volumeRows, volumeView } from './views.js';
 
 const Deleted = z.object({ deleted: z.literal(true) });
@@ -52,7 +53,7 @@ const pathOf = (pool: string, volume: string, more = ''): string =>
 export function machineOn(system: System, pool: string, volume: string): string | null {
   for (const guest of system.guests.list())
     for (const disk of isActive(guest) ? (guest.plan?.disks ?? []) : []) {
-      const used = volumeOfNbdName(disk.nbdName);
+      const used = volumeOfDisk(system.keeper.desired, disk.nbdName);
       if (used?.pool === pool && used.volume === volume) return guest.name;
     }
   return null;
@@ -62,10 +63,19 @@ export function machineOn(system: System, pool: string, volume: string): string 
 export function isConfigured(system: System, pool: string, volume: string): boolean {
   const spec = system.keeper.desired.specs.volume.get(volume);
   // The second side of a mirror is as much the configuration's as the first.
-  return spec?.pool === pool || spec?.mirror?.pool === pool;
+  return (
+    spec?.pool === pool || spec?.mirror?.pool === pool || isPartOfMove(system.keeper.desired, pool, volume)
+  );
 }
 
 export function mustBeUnused(system: System, pool: string, volume: string): void {
+  const { moveFacts } = system.keeper.desired;
+  if (moveFacts.get(volume)?.to !== undefined)
+    throw new ApiError(
+      409,
+      'VOLUME_IN_USE',
+      `volume ${volume} is being moved to another pool: wait for its end, or weft volume move ${pool}/${volume} --cancel`,
+    );
   const machine = machineOn(system, pool, volume);
   if (machine !== null)
     throw new ApiError(
@@ -97,7 +107,7 @@ export function storingHandlers(system: System) {
     if (spec === undefined && running === null)
       throw new ApiError(404, 'RESOURCE_UNKNOWN', `there is no machine "${machine}"`);
     const found =
-      running?.map(({ nbdName }) => volumeOfNbdName(nbdName)) ??
+      running?.map(({ nbdName }) => volumeOfDisk(keeper.desired, nbdName)) ??
       spec?.disks.map(({ volume }) => {
         const pool = keeper.desired.specs.volume.get(volume)?.pool;
         return pool === undefined ? undefined : { pool, volume };
@@ -220,6 +230,22 @@ export function storingHandlers(system: System) {
         reply: RepairReport,
         deadline_ms: DEADLINE_MS,
       });
+    },
+    moveVolume: async (ctx, { pool = '', volume = '' }) => {
+      const asked = await body(ctx, MoveRequest);
+      const refusal = whyNotMoved(keeper.desired, await storage.status(), pool, volume, asked);
+      if (refusal !== null) throw new ApiError(409, 'VOLUME_NOT_MOVED', refusal);
+      const { to, keepSource } = asked;
+      const { was } = keeper.desired.moveFacts.get(volume) ?? { was: [] };
+      await keeper.rememberMove(volume, { to, keepSource, was });
+      ctx.body = {};
+    },
+    cancelMove: async (ctx, { pool = '', volume = '' }) => {
+      const fact = keeper.desired.moveFacts.get(volume);
+      if (fact?.to === undefined || keeper.desired.specs.volume.get(volume)?.pool !== pool)
+        throw new ApiError(409, 'VOLUME_NOT_MOVED', `volume ${pool}/${volume} is not being moved`);
+      await keeper.rememberMove(volume, { was: fact.was });
+      ctx.body = {};
     },
     rollbackVolume: async (ctx, { pool = '', volume = '' }) => {
       const asked = await body(ctx, RollbackRequest);

@@ -5,6 +5,7 @@ import type { Key, MutableSpecs } from '../model/resource.js';
 import { KINDS } from '../model/spec.js';
 import type { Kind } from '../model/spec.js';
 import { readSpec } from '../model/resource.js';
+import { moveTarget } from '../reconcile/moving.js';
 import type { StatusNow } from '../reconcile/status.js';
 import type { Keeper } from '../store/keeper.js';
 import type { PlaneInfo } from '../supervise/process.js';
@@ -135,6 +136,7 @@ export function volumeView(keeper: Keeper, volume: VolumeStatus, runningOn: stri
     configured: row?.configured ?? false,
     usedBy: row?.usedBy ?? [],
     runningOn,
+    movingTo: moveTarget(keeper.desired, volume.name) ?? null,
   };
 }
 

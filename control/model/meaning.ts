@@ -86,6 +86,8 @@ export function canonical(kind: Kind, name: string, spec: AnySpec): { [key: stri
       nic['transport'] ??= 'vhost';
       nic['queues'] ??= 1;
     }
+  if (kind === 'machine')
+    for (const disk of out['disks'] as { [key: string]: Json }[]) disk['attach'] ??= 'nbd';
   return out;
 }
 

@@ -3,6 +3,7 @@ import { PlaneError } from '../supervise/errors.js';
 import type { Action } from './action.js';
 import type { Edges } from './loop.js';
 import type { SpecOf } from '../model/spec.js';
+import { arrived, cutFailed, isCut, moveTarget } from './moving.js';
 import { fillSocket } from './planes.js';
 import { UNDO_LABEL, undoSnapshotName } from './undo.js';
 
@@ -30,7 +31,11 @@ export async function act(
       return;
     case 'putVolume':
       // It may have waited in a lane while its resource was deleted.
-      if (!isPlaceOf(keeper.desired.specs.volume.get(action.name), action.pool)) return;
+      if (
+        !isPlaceOf(keeper.desired.specs.volume.get(action.name), action.pool) &&
+        moveTarget(keeper.desired, action.name) !== action.pool
+      )
+        return;
       if (action.mark !== undefined) await keeper.rememberFill(action.pool, action.name, action.mark);
       await storage.putVolume(action.pool, action.name, action.spec);
       return;
@@ -46,6 +51,12 @@ export async function act(
       // It may be gone: an earlier weftd got so far.
       await unlessGone(storage.destroyVolume(action.pool, action.name));
       await keeper.rememberFill(action.pool, action.name, null);
+      return;
+    case 'rememberMove':
+      await keeper.rememberMove(action.name, action.fact);
+      return;
+    case 'cutMove':
+      await cutMove(edges, action);
       return;
     case 'prepareMachine':
       await guests.prepare(action.name);
@@ -100,6 +111,21 @@ export async function act(
     case 'unbury':
       await keeper.unbury(action.key);
       return;
+  }
+}
+
+async function cutMove(
+  { keeper, storage, clock }: Edges,
+  { pool, name, to }: Extract<Action, { type: 'cutMove' }>,
+): Promise<void> {
+  const { inSync, reason, snapshotCount } = await storage.mirrorAtRest(pool, name, to);
+  const fact = keeper.desired.moveFacts.get(name);
+  if (fact === undefined || !isCut(keeper.desired, name)) return;
+  if (inSync)
+    await keeper.moved(name, to, arrived(fact, pool, to, fact.keepSource === true || snapshotCount > 0));
+  else {
+    await keeper.rememberMove(name, cutFailed(fact, clock.now_ms()));
+    throw new Error(`the sides are not the same yet (${reason}): it is mirrored on`);
   }
 }
 

@@ -7,7 +7,7 @@ import type { StorageConfig, VolumeSpec } from '../../storage/contract.js';
 import type { ImageSpec } from '../model/spec.js';
 import type { Key } from '../model/resource.js';
 import type { BootPlan } from '../vmm/host.js';
-import type { DiskOf, FillFact, MachineFact } from './desired.js';
+import type { DiskOf, FillFact, MachineFact, MoveFact } from './desired.js';
 
 export type Action =
   | { type: 'configureDataplane'; config: DataplaneConfig }
@@ -25,6 +25,9 @@ export type Action =
   | { type: 'armDisks'; name: string; disks: DiskOf[] }
   /** Back to them, or not, after it has ended; then they go. */
   | { type: 'undoDisks'; name: string; disks: (DiskOf & { discard: boolean })[] }
+  | { type: 'rememberMove'; name: string; fact: MoveFact | null }
+  /** Its mirror is closed: hands it over, if both sides are the same. */
+  | { type: 'cutMove'; pool: string; name: string; to: string }
   | { type: 'prepareMachine'; name: string }
   | { type: 'startMachine'; plan: BootPlan }
   | { type: 'stopMachine'; name: string; timeout_ms: number }

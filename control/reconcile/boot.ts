@@ -54,6 +54,7 @@ export function bootPlanOf(
       nbdName: nbdNameOf(volume.pool, disk.volume),
       readOnly: disk.readOnly,
       ...(block === undefined ? {} : { block }),
+      ...vhostOf(disk, spec),
     });
   }
   return {
@@ -72,11 +73,23 @@ export function bootPlanOf(
   };
 }
 
+/** Queues that a disk gets which says nothing of them. */
+const DISK_QUEUES_MAX = 8;
+
+/** Empty: by NBD. */
+export function vhostOf(
+  disk: SpecOf['machine']['disks'][number],
+  { cpus }: SpecOf['machine'],
+): { vhost?: { queues: number } } {
+  if (disk.attach !== 'vhost-user') return {};
+  return { vhost: { queues: disk.queues ?? Math.min(cpus, DISK_QUEUES_MAX) } };
+}
+
 const MIB = 2 ** 20;
 
 function diskWords(disk: BootPlan['disks'][number] | undefined): string {
   if (disk === undefined) return 'none';
-  return `${disk.nbdName}${disk.readOnly ? ' (read-only)' : ''}${disk.block === undefined ? '' : ` (blocks of ${disk.block})`}`;
+  return `${disk.nbdName}${disk.readOnly ? ' (read-only)' : ''}${disk.block === undefined ? '' : ` (blocks of ${disk.block})`}${disk.vhost === undefined ? '' : ` (vhost-user, ${disk.vhost.queues} queues)`}`;
 }
 
 function nicWords(nic: BootPlan['nics'][number] | undefined): string {

@@ -46,6 +46,21 @@ export const UndoFact = z.object({
 });
 export type UndoFact = z.infer<typeof UndoFact>;
 
+/** See moving.ts. `to`, `cutting`: on its way. `drop`: the pool where its remains are to be destroyed. `was`: pools it came from. */
+export const MoveFact = z.object({
+  to: z.string().optional(),
+  cutting: z.boolean().optional(),
+  notBefore_ms: z.number().optional(),
+  keepSource: z.boolean().optional(),
+  drop: z.string().optional(),
+  was: z.array(z.string()),
+});
+export type MoveFact = z.infer<typeof MoveFact>;
+
+export function moveFactName(volume: string): string {
+  return `move/${volume}`;
+}
+
 export function undoFactName(machine: string): string {
   return `undo/${machine}`;
 }
@@ -67,6 +82,8 @@ export interface Desired {
   fillFacts: ReadonlyMap<string, FillFact>;
   /** By machine. */
   undoFacts: ReadonlyMap<string, UndoFact>;
+  /** By volume. */
+  moveFacts: ReadonlyMap<string, MoveFact>;
 }
 
 const NO_FACT: MachineFact = {};
@@ -138,10 +155,21 @@ export function toDesired(kept: Kept): Desired {
   const machineFacts = new Map<string, MachineFact>();
   const fillFacts = new Map<string, FillFact>();
   const undoFacts = new Map<string, UndoFact>();
+  const moveFacts = new Map<string, MoveFact>();
   for (const [name, fact] of kept.facts) {
     if (name.startsWith('machine/')) machineFacts.set(name.slice('machine/'.length), MachineFact.parse(fact));
     if (name.startsWith('undo/')) undoFacts.set(name.slice('undo/'.length), UndoFact.parse(fact));
+    if (name.startsWith('move/')) moveFacts.set(name.slice('move/'.length), MoveFact.parse(fact));
     if (name.startsWith('fill/')) fillFacts.set(name, FillFact.parse(fact));
   }
-  return { revision: kept.revision, specs, generations, burials, machineFacts, fillFacts, undoFacts };
+  return {
+    revision: kept.revision,
+    specs,
+    generations,
+    burials,
+    machineFacts,
+    fillFacts,
+    undoFacts,
+    moveFacts,
+  };
 }

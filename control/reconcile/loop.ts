@@ -8,6 +8,7 @@
  */
 import type {
   Applied as StorageApplied,
+  MirrorAtRest,
   SnapshotRequest,
   StorageConfig,
   StorageStatus,
@@ -54,6 +55,8 @@ export interface StorageEdge extends PlaneEdge<StorageConfig, StorageApplied, St
   snapshot(request: SnapshotRequest): Promise<void>;
   deleteSnapshot(pool: string, name: string, snapshot: string): Promise<void>;
   rollback(pool: string, name: string, snapshot: string): Promise<void>;
+  /** Of a mirror that is closed: whether its journal knows of no difference. */
+  mirrorAtRest(pool: string, name: string, secondPool: string): Promise<MirrorAtRest>;
 }
 
 export interface Edges {

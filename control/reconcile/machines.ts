@@ -15,7 +15,8 @@ import type { SpecOf } from '../model/spec.js';
 import type { ObservedGuest } from '../vmm/host.js';
 import { idOf } from './action.js';
 import { ENDED_BY_ITSELF } from './attempts.js';
-import { bootPlanOf, restartReasons } from './boot.js';
+import { bootPlanOf, nbdNameOf, restartReasons } from './boot.js';
+import { volumeOfDisk } from './moving.js';
 import { machineFact, referencesOf, shouldRun } from './desired.js';
 import type { MachineFact } from './desired.js';
 import { isActive } from './observed.js';
@@ -64,7 +65,12 @@ function judgeRestart(turn: Turn, name: string, spec: Spec, guest: ObservedGuest
   const plan = bootPlanOf(name, spec, turn.at.desired, image, turn.at.sockets);
   if (plan === undefined)
     return unknown('ImageNotReady', 'its image or a volume is not ready to compare with');
-  const reasons = restartReasons(guest.plan, plan);
+  // A disk that was moved under the guest is known to it by the name that it was booted with.
+  const disks = guest.plan.disks.map(disk => {
+    const volume = volumeOfDisk(turn.at.desired, disk.nbdName);
+    return volume === undefined ? disk : { ...disk, nbdName: nbdNameOf(volume.pool, volume.volume) };
+  });
+  const reasons = restartReasons({ ...guest.plan, disks }, plan);
   if (reasons.length === 0) return bad('UpToDate', 'it runs as its spec says');
   return good(
     'SpecChanged',
@@ -289,14 +295,37 @@ function observedOf(
     accelReason: guest?.accelReason ?? null,
     qemuStatus: guest?.qemuStatus ?? null,
     diskErrors: guest?.diskErrors ?? null,
-    disks: spec.disks.map((disk, index) => ({
-      volume: disk.volume,
-      state: turn.at.observed.storage?.exports.get(diskExportName(name, index))?.state ?? null,
-    })),
+    disks: spec.disks.map((disk, index) => {
+      const served = turn.at.observed.storage?.exports.get(diskExportName(name, index));
+      return {
+        volume: disk.volume,
+        state: served?.state ?? null,
+        attach: disk.attach ?? 'nbd',
+        reason: served?.reason ?? null,
+        counters: served === undefined ? null : diskCounters(served.counters),
+      };
+    }),
     nics: spec.nics.map((nic, index) => ({
       switch: nic.switch,
       mac: macOf(name, index, nic.mac),
       state: portOf(turn, nic, name, index)?.state ?? null,
     })),
   };
+}
+
+/** What a guest did with a disk since it is served, whichever way. */
+function diskCounters(counters: Readonly<Record<string, number>>): Record<string, number> {
+  const names = [
+    'reads',
+    'readBytes',
+    'writes',
+    'writtenBytes',
+    'flushes',
+    'trims',
+    'zeroes',
+    'errorReplies',
+  ];
+  // Of vhost-user.
+  const ofGuests = ['guestQueues', 'guestFaults', 'guestRefused', 'resubmitted'];
+  return Object.fromEntries([...names, ...ofGuests].map(name => [name, counters[name] ?? 0]));
 }

@@ -16,7 +16,7 @@ import { KINDS } from '../model/spec.js';
 import type { SpecOf } from '../model/spec.js';
 import { poolKind } from '../model/storage/pool.js';
 import { idOf } from './action.js';
-import { volumeOfNbdName } from './boot.js';
+import { volumeOfDisk } from './moving.js';
 import { fillFact, referencesOf } from './desired.js';
 import type { Burial } from './desired.js';
 import { judgeExport, judgeImage, judgePool, judgeSwitch } from './judges.js';
@@ -91,7 +91,7 @@ function neededKeys(turn: Turn): Set<Key> {
   for (const { guest } of observed.guests.values()) {
     if (!isActive(guest)) continue;
     for (const disk of guest.plan?.disks ?? []) {
-      const volume = volumeOfNbdName(disk.nbdName);
+      const volume = volumeOfDisk(desired, disk.nbdName);
       if (volume === undefined) continue;
       needed.add(keyOf('pool', volume.pool));
       needed.add(keyOf('volume', volume.volume));

@@ -41,6 +41,15 @@ export function fillSocket(layout: Layout, volume: string): string {
   return `${layout.run}/fill/${volume}.sock`;
 }
 
+/** Nobody connects there: while it is exported, the mirror that moves it is open. */
+export function moveExportName(volume: string): string {
+  return `move/${volume}`;
+}
+
+export function moveSocket(layout: Layout, volume: string): string {
+  return `${layout.run}/fill/${volume}.move`;
+}
+
 /** Those in the configuration and those that are on their way out; the former first. */
 export function* allMachines(desired: Desired): Generator<[name: string, spec: SpecOf['machine']]> {
   yield* desired.specs.machine;

@@ -10,11 +10,13 @@ import { exportToPlane } from '../model/storage/export.js';
 import { poolKind, poolToPlane } from '../model/storage/pool.js';
 import { legOf, toOpen } from '../model/storage/volume.js';
 import type { Block } from '../model/storage/volume.js';
+import { diskSerial } from '../vmm/arguments.js';
 import type { BootPlan } from '../vmm/host.js';
-import { volumeOfNbdName } from './boot.js';
+import { vhostOf } from './boot.js';
 import type { Sockets } from './boot.js';
 import { fillFact } from './desired.js';
 import type { Desired } from './desired.js';
+import { carriedOut, isCut, moveTarget, volumeOfDisk } from './moving.js';
 import { isActive } from './observed.js';
 import type { Observed, SeenGuest } from './observed.js';
 import {
@@ -24,6 +26,8 @@ import {
   fillExportName,
   fillSocket,
   generationOf,
+  moveExportName,
+  moveSocket,
   wanted,
   withNeeded,
 } from './planes.js';
@@ -41,7 +45,7 @@ export function isPoolOpen(observed: Observed, pool: string): boolean {
  * must be told of all disks that it is to serve, not of those that it has already seen.
  */
 export function isServable(desired: Desired, observed: Observed, pool: string, volume: string): boolean {
-  if (fillFact(desired, pool, volume)?.state === 'filling') return false;
+  if (fillFact(desired, pool, volume)?.state === 'filling' || isCut(desired, volume)) return false;
   // Its predecessor's data is still to be destroyed, which a plane refuses while it is exported.
   if (desired.burials.get(`volume/${volume}`)?.destroyData === true) return false;
   if (!isPoolOpen(observed, pool)) return true;
@@ -65,7 +69,8 @@ function toVolumes(desired: Desired, observed: Observed): VolumeConfig[] {
     const spec = desired.specs.pool.get(pool);
     return spec !== undefined && poolKind(spec) !== 'directory';
   };
-  for (const [name, spec] of withNeeded(desired, 'volume', () => true)) {
+  for (const [name, asked] of withNeeded(desired, 'volume', () => true)) {
+    const spec = carriedOut(desired, name, asked);
     const leg = legOf(spec);
     const withMirror =
       leg !== undefined &&
@@ -79,10 +84,10 @@ function toVolumes(desired: Desired, observed: Observed): VolumeConfig[] {
   return configs;
 }
 
-function disksOf(name: string, plan: BootPlan, seen: SeenGuest): ExportConfig[] {
+function disksOf(desired: Desired, name: string, plan: BootPlan, seen: SeenGuest): ExportConfig[] {
   return plan.disks.flatMap((disk, index) => {
-    const volume = volumeOfNbdName(disk.nbdName);
-    if (volume === undefined) return [];
+    const volume = volumeOfDisk(desired, disk.nbdName);
+    if (volume === undefined || isCut(desired, volume.volume)) return [];
     return [diskExport(name, index, { ...volume, ...disk }, seen)];
   });
 }
@@ -97,9 +102,11 @@ function diskExport(
     readOnly: boolean;
     socketPath: string;
     block?: Block | undefined;
+    vhost?: { queues: number } | undefined;
   },
   seen: SeenGuest,
 ): ExportConfig {
+  const at = { path: disk.socketPath, ...(seen.owner === null ? {} : { owner: seen.owner }) };
   return {
     name: diskExportName(name, index),
     nbdName: disk.nbdName,
@@ -108,11 +115,9 @@ function diskExport(
     readOnly: disk.readOnly,
     ...(disk.block === undefined ? {} : { minimumBlock_bytes: disk.block }),
     listen: [
-      {
-        kind: 'unix',
-        path: disk.socketPath,
-        ...(seen.owner === null ? {} : { owner: seen.owner }),
-      },
+      disk.vhost === undefined
+        ? { kind: 'unix', ...at }
+        : { kind: 'vhost-user', ...at, ...disk.vhost, serial: diskSerial(disk.nbdName, index) },
     ],
   };
 }
@@ -138,7 +143,7 @@ export function toStorageConfig(
   // A running guest keeps the disks that it was booted with; its spec counts from the next start.
   for (const [name, seen] of observed.guests) {
     const plan = bootedWith(name, seen.guest, isStarting);
-    if (plan !== null) exports.push(...disksOf(name, plan, seen));
+    if (plan !== null) exports.push(...disksOf(desired, name, plan, seen));
   }
   for (const [name, spec] of desired.specs.machine) {
     const seen = observed.guests.get(name);
@@ -150,7 +155,10 @@ export function toStorageConfig(
       const nbdName = `${volume.pool}/${disk.volume}`;
       const socketPath = sockets.diskSocket(name, index);
       const block = disk.block ?? volume.block;
-      exports.push(diskExport(name, index, { pool: volume.pool, nbdName, socketPath, ...disk, block }, seen));
+      const vhost = vhostOf(disk, spec);
+      exports.push(
+        diskExport(name, index, { pool: volume.pool, nbdName, socketPath, ...disk, block, ...vhost }, seen),
+      );
     }
   }
   for (const [name, spec] of desired.specs.volume)
@@ -162,6 +170,16 @@ export function toStorageConfig(
         volume: name,
         readOnly: false,
         listen: [{ kind: 'unix', path: fillSocket(layout, name) }],
+      });
+  for (const [name, spec] of desired.specs.volume)
+    if (moveTarget(desired, name) !== undefined && servable(spec.pool, name))
+      exports.push({
+        name: moveExportName(name),
+        nbdName: name,
+        pool: spec.pool,
+        volume: name,
+        readOnly: true,
+        listen: [{ kind: 'unix', path: moveSocket(layout, name) }],
       });
   exports.sort((a, b) => (a.name < b.name ? -1 : 1));
   const volumes = toVolumes(desired, observed);

@@ -17,8 +17,8 @@ import type { SpecOf } from '../model/spec.js';
 import type { VolumeSpec, VolumeStatus } from '../../storage/contract.js';
 import { poolKind } from '../model/storage/pool.js';
 import { legOf, quotaOf, sizeOfVolume, toMake } from '../model/storage/volume.js';
-import { volumeOfNbdName } from './boot.js';
 import { fillFact } from './desired.js';
+import { carriedOut, keepMove, volumeOfDisk } from './moving.js';
 import { isActive } from './observed.js';
 import { fillExportName } from './planes.js';
 import { bad, good, unknown } from './report.js';
@@ -170,7 +170,7 @@ function whyNotMade(turn: Turn, spec: SpecOf['volume']): Verdict | undefined {
 function machineOn(turn: Turn, pool: string, volume: string): string | undefined {
   for (const [machine, { guest }] of turn.at.observed.guests)
     for (const { nbdName } of isActive(guest) ? (guest.plan?.disks ?? []) : []) {
-      const used = volumeOfNbdName(nbdName);
+      const used = volumeOfDisk(turn.at.desired, nbdName);
       if (used?.pool === pool && used.volume === volume) return machine;
     }
   return undefined;
@@ -285,8 +285,10 @@ function judgeMade(
   let lastError: string | null = seen.reason;
   const change = changeOf(turn, name, spec, seen);
   if (change === undefined) {
-    const mirrored = keepMirror(turn, name, spec, seen);
+    const mirrored = keepMirror(turn, name, carriedOut(turn.at.desired, name, spec), seen);
+    const moving = mirrored === undefined ? keepMove(turn, name, spec) : undefined;
     [ready, lastError] = mirrored ?? [stateInWords(spec, seen), lastError];
+    if (moving !== undefined) ready = { ...ready, message: `${ready.message}; ${moving}` };
     if (usable && seen.state !== 'damaged') keepSchedule(turn, name, spec, seen);
   } else if (isVerdict(change)) ready = change;
   else

@@ -9,8 +9,15 @@ import type { Layout } from '../model/layout.js';
 import { keyOf, readSpec } from '../model/resource.js';
 import type { Key } from '../model/resource.js';
 import type { Kind, SpecOf } from '../model/spec.js';
-import { MachineFact, fillFactName, machineFactName, toDesired, undoFactName } from '../reconcile/desired.js';
-import type { Desired, FillFact, UndoFact } from '../reconcile/desired.js';
+import {
+  MachineFact,
+  fillFactName,
+  machineFactName,
+  moveFactName,
+  toDesired,
+  undoFactName,
+} from '../reconcile/desired.js';
+import type { Desired, FillFact, MoveFact, UndoFact } from '../reconcile/desired.js';
 import type { Change, Contents, Revision, RevisionHead, Store, StoredResource, Tombstone } from './store.js';
 
 /** What the keeper must know of the world to judge a change. */
@@ -148,6 +155,35 @@ export class Keeper {
   rememberUndo(machine: string, fact: UndoFact | null): Promise<void> {
     return this.#inTurn(async () => {
       await this.#write({ facts: new Map([[undoFactName(machine), fact]]) });
+    });
+  }
+
+  /** null: nothing of a move is left to be known. */
+  rememberMove(volume: string, fact: MoveFact | null): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#write({ facts: new Map([[moveFactName(volume), fact]]) });
+    });
+  }
+
+  /** From here on the configuration says the other pool; a clone that was moved shares nothing any more. */
+  moved(volume: string, to: string, fact: MoveFact): Promise<void> {
+    return this.#inTurn(async () => {
+      const before = this.#resources.get(keyOf('volume', volume));
+      if (before === undefined) return;
+      const { from: _, ...written } = before.written as Record<string, unknown>;
+      const { kind, name, generation } = before;
+      const after = { kind, name, generation: generation + 1, written: { ...written, pool: to } };
+      const resources = [...this.#resources.values()].map(one => (one === before ? after : one));
+      await this.#write({
+        revision: {
+          revision: this.#revision + 1,
+          at: this.#now(),
+          why: `move volume/${volume} to pool ${to}`,
+          resources: resources.map(one => ({ kind: one.kind, name: one.name, written: one.written })),
+        },
+        put: [after],
+        facts: new Map([[moveFactName(volume), fact]]),
+      });
     });
   }
 

@@ -1,6 +1,6 @@
 /** What the reconciler asks of weft-storage, as requests of its contract. */
 import { z } from 'zod';
-import { SnapshotStatus, VolumeStatus } from '../../storage/contract.js';
+import { MirrorAtRest, SnapshotStatus, VolumeStatus } from '../../storage/contract.js';
 import type { Applied, StorageConfig, StorageEvent, StorageStatus } from '../../storage/contract.js';
 import type { StorageEdge } from '../reconcile/loop.js';
 import type { Plane } from './process.js';
@@ -42,6 +42,13 @@ export function storageEdge(plane: Plane<StorageConfig, Applied, StorageStatus, 
     snapshot: request => call('POST', '/snapshots', Snapshots, request),
     deleteSnapshot: (pool, name, snapshot) =>
       call('DELETE', pathOf(pool, name, `/snapshots/${encodeURIComponent(snapshot)}`), Deleted),
+    mirrorAtRest: (pool, name, second) =>
+      plane.client.call({
+        method: 'GET',
+        path: pathOf(pool, name, `/mirror?pool=${encodeURIComponent(second)}`),
+        reply: MirrorAtRest,
+        deadline_ms: DEADLINE_MS,
+      }),
     rollback: (pool, name, snapshot) =>
       call('POST', pathOf(pool, name, '/rollback'), VolumeStatus, { snapshot }),
   };

@@ -21,6 +21,9 @@
  *                                 server is back (the guest is `unresponsive` then; it recovers by itself, and
  *                                 `kill` works all the same)
  *   open-timeout                  a guest may be started while weft-storage restarts
+ *   vhost-user-blk                a disk may ask for it: no NBD and no copy in QEMU, which dials weft-storage (`reconnect`). A
+ *                                 weft-storage that is away is waited for without end; after a kill it finds what was
+ *                                 under way in memory that QEMU keeps
  *   werror=report, rerror=report  a disk's errors are the guest's to handle, as on hardware. virtio-blk has one
  *                                 code for all of them: a full pool is an I/O error (EIO) inside, and by name
  *                                 (ENOSPC) in `diskErrors`
@@ -156,6 +159,24 @@ export function qemuArguments(plan: BootPlan, hardware: Hardware, paths: GuestPa
 
   for (const [index, disk] of plan.disks.entries()) {
     add('-device', rootPort(`disk${index}`, 0x10, index, MAX_NICS + index));
+    const isBoot = plan.kernel === null && index === 0;
+    if (disk.vhost !== undefined) {
+      add('-chardev', {
+        socket: null,
+        id: `disk${index}`,
+        path: disk.socketPath,
+        ...reconnect(hardware.machineType),
+      });
+      add('-device', {
+        'vhost-user-blk-pci': null,
+        id: `blk${index}`,
+        bus: `port-disk${index}`,
+        chardev: `disk${index}`,
+        ...vhostDisk(disk.vhost.queues, hardware.accel),
+        ...(isBoot ? { bootindex: 0 } : {}),
+      });
+      continue;
+    }
     add(
       '-blockdev',
       JSON.stringify({
@@ -182,7 +203,7 @@ export function qemuArguments(plan: BootPlan, hardware: Hardware, paths: GuestPa
       rerror: 'report',
       physical_block_size: 4096,
       ...(disk.block === undefined ? {} : { logical_block_size: disk.block }),
-      ...(plan.kernel === null && index === 0 ? { bootindex: 0 } : {}),
+      ...(isBoot ? { bootindex: 0 } : {}),
     });
   }
 
@@ -229,6 +250,20 @@ function vhostCard(queues: number, accel: Hardware['accel']): Record<string, str
   };
 }
 
+/**
+ * As a card's, what interrupts want. What the disk can do, its size and its serial number come from weft-storage, which also
+ * answers errors; QEMU's block layer is not there, so that `diskErrors` says nothing of it.
+ */
+function vhostDisk(queues: number, accel: Hardware['accel']): Record<string, string | number> {
+  return { 'num-queues': queues, 'queue-size': 256, ...(accel === 'tcg' ? { vectors: 0 } : {}) };
+}
+
+/** How a socket that ends is dialled again, each second: QEMU 9.2 has another word for it. */
+function reconnect(machineType: string): Record<string, number> {
+  const [major = 0, minor = 0] = (/(\d+)\.(\d+)/.exec(machineType) ?? []).slice(1).map(Number);
+  return major > 9 || (major === 9 && minor >= 2) ? { 'reconnect-ms': 1000 } : { reconnect: 1 };
+}
+
 function machineExtras(hardware: Hardware): Record<string, string> {
   if (hardware.arch === 'x86_64') return { vmport: 'off', hpet: 'off' };
   return { 'gic-version': hardware.accel === 'kvm' ? 'host' : '3' };
@@ -266,7 +301,7 @@ export function guestUuid(name: string): string {
 }
 
 /** virtio-blk has 20 bytes for it; the guest finds it as /dev/disk/by-id/virtio-SERIAL. */
-function diskSerial(nbdName: string, index: number): string {
+export function diskSerial(nbdName: string, index: number): string {
   return /^[\w.-]{1,20}$/.test(nbdName) ? nbdName : `disk${index}`;
 }
 
@@ -295,6 +330,10 @@ export function planProblem(plan: BootPlan, paths: GuestPaths): string | null {
     return `the socket path ${long} is longer than ${MAX_SOCKET_PATH_BYTES} bytes; use a state directory with a shorter path`;
   const tooMany = plan.nics.find(nic => nic.queues < 1 || nic.queues > MAX_QUEUES);
   if (tooMany !== undefined) return `a NIC has ${tooMany.queues} pairs of queues, ${MAX_QUEUES} is the most`;
+  const queued = plan.disks.find(
+    ({ vhost }) => vhost !== undefined && !(vhost.queues >= 1 && vhost.queues <= MAX_QUEUES),
+  );
+  if (queued !== undefined) return `a disk has ${queued.vhost?.queues} queues, ${MAX_QUEUES} is the most`;
   if (plan.nics.some(nic => !/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/.test(nic.mac)))
     return 'a MAC address is malformed';
   return null;

@@ -15,12 +15,16 @@ export interface BootPlan {
   accel: 'auto' | 'kvm' | 'tcg';
   /** Direct kernel boot; null boots the first disk. */
   kernel: { path: string; initrd: string | null; cmdline: string } | null;
-  /** In order: /dev/vda, /dev/vdb, … Served by NBD at `socketPath`. `block`: bytes of a logical block, 512 if unsaid. */
+  /**
+   * In order: /dev/vda, /dev/vdb, … Served at `socketPath`: by NBD, or to a vhost-user device of so many queues.
+   * `block`: bytes of a logical block, 512 if unsaid.
+   */
   disks: readonly {
     socketPath: string;
     nbdName: string;
     readOnly: boolean;
     block?: 512 | 4096 | undefined;
+    vhost?: { queues: number } | undefined;
   }[];
   /**
    * In order. The guest's QEMU listens at `socketPath`; the dataplane connects. `vhost`: vhost-user, with so many pairs

@@ -17,6 +17,7 @@ const Plan = z.object({
       nbdName: z.string(),
       readOnly: z.boolean(),
       block: z.union([z.literal(512), z.literal(4096)]).optional(),
+      vhost: z.object({ queues: z.int() }).optional(),
     }),
   ),
   nics: z.array(

@@ -84,6 +84,14 @@ export const VolumeStatus = z.object({
 });
 export type VolumeStatus = z.infer<typeof VolumeStatus>;
 
+/** Of a mirror that is not open: whether its journal knows of no difference to the volume of this name in another pool. */
+export const MirrorAtRest = z.object({
+  inSync: z.boolean(),
+  reason: z.string().nullable(),
+  snapshotCount: z.int(),
+});
+export type MirrorAtRest = z.infer<typeof MirrorAtRest>;
+
 /** Of several volumes at one instant, when more are named: no write that began after another's ended is in one without the other. */
 export const SnapshotRequest = z.strictObject({
   name: SnapshotName,

@@ -12,12 +12,13 @@
  *
  * The caller sees to it that one operation is done after the other.
  */
-import type { Labels, SnapshotStatus, VolumeSpec } from '../contract/volumes.js';
+import type { Labels, MirrorAtRest, SnapshotStatus, VolumeSpec } from '../contract/volumes.js';
 import type { NbdServer } from '../nbd/server.js';
 import type { Change, SnapshotRecord, VolumeRecord } from '../pool/catalog.js';
 import type { Pool } from '../pool/pool.js';
 import { StorageError } from '../volume/errors.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
+import { mirrorAtRest } from './mirrorAtRest.js';
 import { inMirror, type UsedVolume, type UsedVolumes } from './volumes.js';
 
 export interface OperationsParts {
@@ -234,6 +235,13 @@ export class Operations {
       );
     pool.dropSnapshot(snapshot);
     pool.collect();
+  }
+
+  /** Of a mirror that nobody has open. */
+  mirrorAtRest(poolName: string, name: string, secondPool: string): MirrorAtRest {
+    const { used, poolOf } = this.#parts;
+    const isOpen = used.isOpen(poolName, name) || used.isOpen(secondPool, name);
+    return mirrorAtRest(poolOf(poolName), poolOf(secondPool), name, isOpen);
   }
 
   rename(poolName: string, name: string, to: string): VolumeRecord {

@@ -3,7 +3,7 @@
  * again as if it had just been configured. A repair that would do nothing disturbs nobody.
  */
 import { placeOf } from '../contract.js';
-import type { RepairReport, RepairRequest } from '../contract.js';
+import type { JobStatus, RepairReport, RepairRequest } from '../contract.js';
 import { repair } from '../pool/repair.js';
 import { StorageError } from '../volume/errors.js';
 import type { Store } from './stores.js';
@@ -47,4 +47,11 @@ export async function repairStore(
   } finally {
     reopen();
   }
+}
+
+/** Those that run and may touch the pool. */
+export function busyJobs(jobs: readonly JobStatus[], pool: string): string[] {
+  return jobs
+    .filter(({ endedAt_ms, request }) => endedAt_ms === null && !('pool' in request && request.pool !== pool))
+    .map(({ id }) => `job ${id}`);
 }

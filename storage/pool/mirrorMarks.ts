@@ -36,6 +36,13 @@ export class MirrorMarks {
     this.#files.close(fd);
   }
 
+  /** Empty: there is none. */
+  readJournal(volume: string): Uint8Array {
+    return this.#do(volume, file =>
+      this.#files.exists(file) ? this.#files.readAll(file) : new Uint8Array(0),
+    );
+  }
+
   /** It was the first side of a mirror, and has not been used otherwise since. */
   hasJournal(volume: string): boolean {
     return this.#do(volume, file => this.#isThere(file));
