@@ -35,11 +35,6 @@ export const SKIPPED_PAYLOAD_LIMIT_BYTES = 2 * MAXIMUM_PAYLOAD_BYTES;
 export const PIECE_BYTES = 256 * KiB;
 /** Reads from here on are sent from the file where that is possible; shorter ones are cheaper copied. */
 export const SEND_FILE_BYTES = 64 * KiB;
-/**
- * Replies go out when there are so many of them, though more requests of the burst are there already: the client takes them while
- * we do the rest, instead of each waiting for the other in turn. Seven reads of 4 KiB.
- */
-export const SEND_EARLY_BYTES = 28 * KiB;
 /** One piece with its header in front, and the next header behind. */
 export const LARGE_CHUNK_BYTES = PIECE_BYTES + 4 * KiB;
 /** One block with its header. */

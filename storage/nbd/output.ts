@@ -1,7 +1,6 @@
 /**
  * What is still to be sent on one connection. Replies of a burst are laid one behind the other in one chunk and go
- * out by one send (a long burst by one for each SEND_EARLY_BYTES); a reply that was read from disk into a chunk of its own
- * is queued as that chunk, not copied.
+ * out by one send; a reply that was read from disk into a chunk of its own is queued as that chunk, not copied.
  *
  *   queue: [segment][segment]...   then   chunk: ....|start==========end|.....free
  *
@@ -13,7 +12,7 @@
  * are at most two chunks.
  */
 import type { Budget, Chunk, ChunkPool } from './chunks.js';
-import { LARGE_CHUNK_BYTES, PIECE_BYTES, SEND_EARLY_BYTES } from './limits.js';
+import { LARGE_CHUNK_BYTES, PIECE_BYTES } from './limits.js';
 
 /** The calls of a socket: bytes moved, or -errno. */
 export interface Channel {
@@ -151,11 +150,6 @@ export class Output {
     if (this.#filling !== null) return;
     this.blocked = false;
     this.flush();
-  }
-
-  /** In the middle of a burst. */
-  sendEarly(): void {
-    if (this.#end - this.#start >= SEND_EARLY_BYTES) this.flush();
   }
 
   /** Sends what the socket takes; nothing while it is known to take none. */

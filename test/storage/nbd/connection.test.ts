@@ -214,8 +214,7 @@ void t.test('a burst is answered by few sends, in any cut', async t => {
   talk.wire.sendCount = 0;
   for (let i = 0; i < 32; i++) talk.request(READ, i, i * 4096, 4096);
   const replies = talk.replies(32);
-  const sends = talk.wire.sendCount;
-  t.ok(sends >= 3 && sends <= 5, `the first go out early, but not each by itself: ${sends} sends`);
+  t.ok(talk.wire.sendCount <= 2, `${talk.wire.sendCount} sends`);
   for (const { cookie, data } of replies)
     t.equal(Buffer.compare(data, bytes(262_144).subarray(cookie * 4096, (cookie + 1) * 4096)), 0);
 
