@@ -2,6 +2,7 @@
  * Benchmark "nbd": a volume of 1 GiB over a socket, by fio's nbd engine.
  *
  *   fio (one connection, or four) ====socket==== server ---- file on the same file system, in the page cache
+ *   or leanClient.ts (one)
  *
  * Every byte is written before the first run, through the server itself, so that no run measures the first
  * allocation; and what is dirty goes to the disk between runs, not during them. Contenders are in
@@ -66,6 +67,7 @@ function variant(name: string, how: Variant, cases: readonly NbdCase[], more: Pa
   });
 }
 
+const RANDOM = CASES.filter(({ block }) => block === '4k');
 const READS = CASES.filter(({ rw }) => rw.endsWith('read'));
 
 export const nbdBench: Bench = {
@@ -77,6 +79,7 @@ export const nbdBench: Bench = {
     variant('tcp', { tcp: true }, CASES),
     variant('tls', { tcp: true, tls: true }, CASES),
     variant('c4', {}, CASES, { jobs: 4 }),
+    variant('lean', {}, RANDOM, { lean: true }),
     // From here on the peers do what they always do; they show what else the machine did meanwhile.
     variant('cold', {}, READS, { cold: true }),
     variant('raw', { volume: 'device' }, CASES),

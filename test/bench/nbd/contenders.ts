@@ -83,7 +83,8 @@ function source(
       const uri = uriOf(place);
       const home = keys === null ? null : lab.path(`${name}.home`);
       if (!filled) await fill(uri, home);
-      return nbdContender(name, { uri, home, directory, processCpu_s: () => cpuTimeOfAll_s(pid) });
+      const where = { uri, socket: place.socket, nbdName: EXPORT, home, directory };
+      return nbdContender(name, { ...where, processCpu_s: () => cpuTimeOfAll_s(pid) });
     },
   };
 }

@@ -2,11 +2,12 @@
  * The load that is put on a disk server: fio with its nbd engine. See bench.ts for the picture.
  *
  * fio takes a whole core and is often what holds up the fastest, so a case has a second figure: the server's own processor
- * time for each million requests, or each gigabyte, that it served.
+ * time for each million requests, or each gigabyte, that it served. And some cases are put by leanClient.ts instead.
  */
 import { run } from '../../lab/harness/processes.js';
 import { meter } from '../bench.js';
 import type { Case, Contender } from '../bench.js';
+import { leanClient } from './leanClient.js';
 
 export interface NbdCase extends Case {
   readonly rw: 'randread' | 'randwrite' | 'randrw' | 'read' | 'write';
@@ -16,11 +17,16 @@ export interface NbdCase extends Case {
   readonly jobs?: number;
   /** Nothing of the files is in the page cache when a run begins. */
   readonly cold?: boolean;
+  /** By the client that does hardly anything, instead of fio: blocks of 4k, one connection, no TLS. */
+  readonly lean?: boolean;
 }
 
 /** A server that is up and has the volume filled. */
 export interface Served {
   readonly uri: string;
+  /** Its Unix socket, where it has one, and the export. */
+  readonly socket: string;
+  readonly nbdName: string;
   /** Where fio's libnbd finds certificates; null: it needs none. */
   readonly home: string | null;
   readonly processCpu_s: () => number | null;
@@ -86,10 +92,17 @@ async function dropCaches(directory: string): Promise<void> {
 export function nbdContender(name: string, served: Served): Contender<NbdCase> {
   return {
     name,
-    measure: async ({ rw, block, depth, jobs = 1, cold = false }, seconds) => {
+    measure: async ({ rw, block, depth, jobs = 1, cold = false, lean = false }, seconds) => {
       await run(['sync', '--file-system', served.directory]);
       if (cold) await dropCaches(served.directory);
       return meter(served.processCpu_s, async () => {
+        if (lean) {
+          const { socket, nbdName } = served;
+          const how = { depth, seconds, size_bytes: VOLUME_BYTES, writes: rw === 'randwrite' };
+          const { stdout } = await run(leanClient({ socket, nbdName, ...how }));
+          const did = JSON.parse(stdout) as { seconds: number; count: number };
+          return { value: did.count / did.seconds / 1e3, seconds: did.seconds, work: did.count / 1e6 };
+        }
         const timed = { time_based: 1, runtime: `${Math.round(seconds * 1000)}ms` };
         // Random offsets with repetition: fio's map of blocks done costs more than some servers.
         const how = { rw, bs: block, iodepth: depth, norandommap: 1, randrepeat: 0, ...timed };
