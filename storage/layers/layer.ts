@@ -218,10 +218,16 @@ export class Layer {
     return this.state(region, (offset_bytes - region * REGION_BYTES) / BLOCK_BYTES) === DATA;
   }
 
-  /** Some of these whole blocks are data. */
-  hasData(offset_bytes: number, length_bytes: number): boolean {
-    for (let at = 0; at < length_bytes; at += BLOCK_BYTES) if (this.isData(offset_bytes + at)) return true;
-    return false;
+  /** The first whole block from `offset_bytes` on that is data, or `end_bytes`. What was never written is not looked at. */
+  nextData(offset_bytes: number, end_bytes: number): number {
+    let at = offset_bytes;
+    while (at < end_bytes) {
+      const written = at % GROUP_BYTES === 0 ? this.nextWritten(at / GROUP_BYTES) * GROUP_BYTES : at;
+      if (written > at) at = Math.min(end_bytes, written);
+      else if (this.isData(at)) return at;
+      else at += BLOCK_BYTES;
+    }
+    return end_bytes;
   }
 
   /** States of this region may not change now. */

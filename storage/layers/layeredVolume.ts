@@ -15,7 +15,7 @@
  * Lives in the data thread. Time comes from the loop (`tick`).
  */
 import { FileVolume } from '../pool/fileVolume.js';
-import { PUNCH, mapAnonymous, voluntarySwitches, type Mapping } from '../pool/file.js';
+import { mapAnonymous, voluntarySwitches, type Mapping } from '../pool/file.js';
 import type { Checksum } from '../checksum/checksum.js';
 import type { Later } from '../volume/later.js';
 import type { LayerOpening, LayersOpening } from '../volume/opening.js';
@@ -121,10 +121,10 @@ export class LayeredVolume implements Volume {
       failed: result => this.#fail(result),
     });
     this.reads = new Reads(this, checksum);
-    this.upkeep = new Upkeep(this, parts.budget);
     this.ahead = new Ahead(this);
     this.#gate = new FlushGate(() => this.#flush());
     this.#slow = new SlowOps(this, parts.later);
+    this.upkeep = new Upkeep(this, parts.budget, this.#slow);
     this.#extents = new Extents(this);
     scratch ??= mapAnonymous(BLOCK_BYTES);
     this.#choosePlain();
@@ -480,9 +480,10 @@ export class LayeredVolume implements Volume {
     // Only these know more than their files say; another frozen one may have taken up one more, and has another map now.
     const known = new Map([this.chain.top, ...this.upkeep.finishing].map(layer => [layer.uuid, layer]));
     const { top } = this.chain;
-    // Frozen ones are only read: who had them first puts them in order.
-    const layers = opening.layers.map((one, i) => (i === 0 ? one : { ...one, held: true }));
-    this.chain.layers = layers.map(one => known.get(one.uuid) ?? this.#layerOf(one)).reverse();
+    // Frozen ones are only read here: who had them first puts them in order.
+    const layerOf = (one: LayerOpening, at: number): Layer =>
+      known.get(one.uuid) ?? this.#layerOf(at === 0 ? one : { ...one, held: true });
+    this.chain.layers = opening.layers.map(layerOf).reverse();
     this.#slow.keepPunches(this.chain.top.dataFd);
     if (this.chain.top !== top) this.upkeep.topChanged();
     this.regions.clear();
@@ -490,11 +491,6 @@ export class LayeredVolume implements Volume {
     this.size_bytes = opening.size_bytes;
     this.#plain = null;
     this.#choosePlain();
-  }
-
-  /** Space of a layer is still being given back: nobody may write there meanwhile. */
-  isPunching(layer: Layer): boolean {
-    return this.#slow.punches(layer.dataFd);
   }
 
   /** True when nothing that was being read before is read any more. */
@@ -560,21 +556,10 @@ export class LayeredVolume implements Volume {
     const begin_ms = this.#parts.now_ms();
     this.commits.flush(result => {
       this.upkeep.committed(this.#parts.now_ms() - begin_ms);
-      if (result === 0) for (const { layer, offset, length } of punches) this.#punch(layer, offset, length);
+      if (result === 0)
+        for (const { layer, offset, length } of punches) this.upkeep.giveBack(layer, offset, length);
       this.#gate.ended(result);
     });
-  }
-
-  /** Gives the space back of what is still not data in that layer. */
-  #punch(layer: Layer, offset_bytes: number, length_bytes: number): void {
-    if (layer !== this.chain.top) return;
-    const end = offset_bytes + length_bytes;
-    for (let pos = offset_bytes; pos < end;) {
-      const from = pos;
-      while (pos < end && !layer.isData(pos)) pos += BLOCK_BYTES;
-      if (pos > from) this.#slow.punch(layer.dataFd, PUNCH, from, pos - from);
-      while (pos < end && layer.isData(pos)) pos += BLOCK_BYTES;
-    }
   }
 
   /** A block whose map is lost was asked for: from now on nothing is written. */

@@ -383,7 +383,8 @@ class Change implements Waiter {
   #punch(): void {
     const { volume } = this.#ops;
     // Written again since it was asked for.
-    if (volume.chain.top.hasData(this.offset, this.length)) return this.#end(0);
+    const end = this.offset + this.length;
+    if (volume.chain.top.nextData(this.offset, end) < end) return this.#end(0);
     volume.io.fallocate(this.fd, this.mode, this.offset, this.length, this, WROTE);
   }
 

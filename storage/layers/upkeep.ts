@@ -5,13 +5,17 @@
  *   and those that a dead process left open
  *   layers that were frozen are finished (commits.ts): the one that a snapshot has just frozen, and those that a process which
  *   died has not finished
+ *   space of what was trimmed is given back, when it is durable that nothing is there
  *
  * A layer is finished by one volume of the thread at a time; a job that wants to write to it waits (RegionBudget.finishing).
  */
+import { PUNCH } from '../pool/file.js';
 import type { Closing } from './commits.js';
 import type { Layer } from './layer.js';
 import type { LayeredVolume } from './layeredVolume.js';
+import { BLOCK_BYTES } from './map.js';
 import type { Region, RegionBudget } from './regions.js';
+import type { SlowOps } from './slowOps.js';
 
 /**
  * Changes that nobody flushed are committed, so that a snapshot finds little to do: after so long as ten commits of now take, which
@@ -36,15 +40,17 @@ export class Upkeep {
   commitAfter_ms = COMMIT_AFTER_MIN_MS;
   #volume: LayeredVolume;
   #budget: RegionBudget;
+  #slow: SlowOps;
   #isClosing = false;
   /** Layers that are frozen and not finished yet. They may be in the chain no more. */
   #finishing = new Set<Layer>();
   /** Where regions are looked for that a dead process left open in the top; Infinity: they are known. */
   #recoverFrom = Infinity;
 
-  constructor(volume: LayeredVolume, budget: RegionBudget) {
+  constructor(volume: LayeredVolume, budget: RegionBudget, slow: SlowOps) {
     this.#volume = volume;
     this.#budget = budget;
+    this.#slow = slow;
   }
 
   get busy(): boolean {
@@ -160,13 +166,26 @@ export class Upkeep {
     else this.#volume.later.answer({ completed: () => this.whenFinished(over) }, 0, 0);
   }
 
+  /** The space of what is still not data in that layer. */
+  giveBack(layer: Layer, offset_bytes: number, length_bytes: number): void {
+    if (layer !== this.#volume.chain.top) return;
+    const end = offset_bytes + length_bytes;
+    for (let pos = offset_bytes; pos < end;) {
+      const from = pos;
+      pos = layer.nextData(pos, end);
+      if (pos > from) this.#slow.punch(layer.dataFd, PUNCH, from, pos - from);
+      while (pos < end && layer.isData(pos)) pos += BLOCK_BYTES;
+    }
+  }
+
   #begin(layer: Layer): void {
     this.#finishing.add(layer);
     this.#budget.finishing.add(layer.uuid);
   }
 
   #ended(layer: Layer): void {
-    if (this.#volume.isPunching(layer))
+    // Space that is still being given back: others may write there when this is over.
+    if (this.#slow.punches(layer.dataFd))
       return this.#volume.later.answer({ completed: () => this.#ended(layer) }, 0, 0);
     this.#finishing.delete(layer);
     this.#budget.finishing.delete(layer.uuid);

@@ -67,6 +67,13 @@ export class History {
     return this.rig.disk.events.length;
   }
 
+  /** What each sector was given last. */
+  values(): Map<number, number> {
+    const values = new Map<number, number>();
+    for (const [sector, versions] of this.#versions) values.set(sector, versions.at(-1)!.value);
+    return values;
+  }
+
   layersAt(moment: number): readonly LayerOpening[] {
     return this.#chains.findLast(({ at }) => at <= moment)!.layers;
   }
@@ -128,9 +135,7 @@ export class History {
         const layers = rig.layers;
         rig.snapshot(
           () => {
-            const values = new Map<number, number>();
-            for (const [sector, versions] of this.#versions) values.set(sector, versions.at(-1)!.value);
-            this.snapshots.push({ layers, values, doneAt: Infinity });
+            this.snapshots.push({ layers, values: this.values(), doneAt: Infinity });
           },
           result => {
             this.#open--;
