@@ -31,6 +31,10 @@ export interface GuestsParts {
   readonly onFault: (listenerId: number, reason: string | null) => void;
 }
 
+/** A QEMU that has connected speaks at once. */
+const SILENCE_MS = 5000;
+const SILENT = `QEMU has connected and says nothing, which it does for good (7.2) when weft-storage ended while it was connecting: the machine has to be started anew`;
+
 /** Memory is taken only when it is sealed against shrinking: a page that vanishes would end this process. */
 const kernel = makeKernel(false);
 
@@ -46,6 +50,9 @@ class Guest implements Watcher, Settler {
   /** What the socket is watched for; -1: not at all. */
   #interest = -1;
   #isTouched = false;
+  /** Infinity: it has spoken, or its silence was told. */
+  #silentUntil_ms = Infinity;
+  #isSilenceTold = false;
   #told_bytes: number;
   /** It takes nothing more, and nobody new. */
   #drainUntil_ms = Infinity;
@@ -94,6 +101,7 @@ class Guest implements Watcher, Settler {
     const { counters } = this.offered;
     counters[AT_EXPORT.connections]!++;
     counters[AT_EXPORT.connectionsTotal]!++;
+    this.#silentUntil_ms = this.#parts.reactor.now_ms() + SILENCE_MS;
     this.#onFault(null);
     this.#watch();
   }
@@ -115,6 +123,9 @@ class Guest implements Watcher, Settler {
   }
 
   #receive(): void {
+    this.#silentUntil_ms = Infinity;
+    if (this.#isSilenceTold) this.#onFault(null);
+    this.#isSilenceTold = false;
     let end: string | undefined;
     try {
       end = this.#connection!.receive();
@@ -170,6 +181,11 @@ class Guest implements Watcher, Settler {
   }
 
   tick(): void {
+    if (this.#parts.reactor.now_ms() >= this.#silentUntil_ms) {
+      this.#silentUntil_ms = Infinity;
+      this.#isSilenceTold = this.#connection !== null;
+      if (this.#isSilenceTold) this.#onFault(SILENT);
+    }
     const { size_bytes } = this.offered.volume;
     if (size_bytes === this.#told_bytes) return;
     this.#told_bytes = size_bytes;

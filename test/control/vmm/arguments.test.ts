@@ -98,6 +98,23 @@ await t.test('cards: several pairs of queues, and streams', async t => {
   t.notMatch(stream, /vhost|queue_size/);
 });
 
+await t.test('a disk by vhost-user: dialled again, without vectors under TCG', async t => {
+  const disks = [{ ...alice.disks[0]!, vhost: { queues: 4 } }];
+  const words = (hardware: Hardware, plan = {}): string =>
+    qemuArguments({ ...alice, disks, ...plan }, hardware, paths).join(' ');
+  const plain = words(tcg);
+  t.match(plain, `-chardev socket,id=disk0,path=${DIR}/disk0.sock,reconnect=1 `);
+  t.match(
+    plain,
+    '-device vhost-user-blk-pci,id=blk0,bus=port-disk0,chardev=disk0,num-queues=4,queue-size=256,vectors=0',
+  );
+  t.notMatch(plain, /-blockdev|virtio-blk-pci/);
+  t.match(words(tcg, { kernel: null }), /vectors=0,bootindex=0/);
+  t.notMatch(words({ ...tcg, accel: 'kvm' }), /vectors/);
+  t.match(words({ ...tcg, machineType: 'pc-q35-10.0' }), /,reconnect-ms=1000 /);
+  t.match(planProblem({ ...alice, disks: [{ ...disks[0]!, vhost: { queues: 17 } }] }, paths), /17 queues/);
+});
+
 await t.test('a disk boot', async t => {
   const disks = [alice.disks[0]!, { ...alice.disks[0]!, readOnly: true, nbdName: 'a,b="x"' }];
   const argv = qemuArguments({ ...alice, kernel: null, disks }, tcg, paths);

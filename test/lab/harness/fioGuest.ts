@@ -31,8 +31,9 @@ const FIO =
   );
 const WRITE = '--rw=randwrite --fsync=32 --verify_backlog=256 --verify_backlog_batch=64';
 
-const WORK = `#!/bin/busybox sh
+const workOf = (before: string): string => `#!/bin/busybox sh
 . /weft/fact.sh
+${before}
 dd if=/dev/zero of="$1" bs=1M count=${ROUND_MIB} conv=fsync 2>/run/dd
 while :; do
   read -r reads a b c writes rest </sys/block/vda/stat
@@ -50,8 +51,8 @@ while :; do
 done
 `;
 
-/** Writes an initrd to `place`: that of a tiny image, and fio as it is on this machine. */
-export async function makeFioInitrd(tinyInitrd: string, place: string): Promise<void> {
+/** Writes an initrd to `place`: that of a tiny image, and fio as it is on this machine. `before`: lines of shell that run first. */
+export async function makeFioInitrd(tinyInitrd: string, place: string, before = ''): Promise<void> {
   const fio = findProgram('fio')!;
   const { stdout } = await run(['ldd', fio]);
   const libraries = [...stdout.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!);
@@ -63,7 +64,7 @@ export async function makeFioInitrd(tinyInitrd: string, place: string): Promise<
       file(`fio/${isLoader(path) ? 'ld' : basename(path)}`, readFileSync(path), 0o755),
     ),
     file('fio/fio', readFileSync(fio), 0o755),
-    file('weft/work.sh', new TextEncoder().encode(WORK), 0o755),
+    file('weft/work.sh', new TextEncoder().encode(workOf(before)), 0o755),
   ]);
   // An archive begins at a multiple of four.
   const gap = new Uint8Array((4 - (first.length % 4)) % 4);

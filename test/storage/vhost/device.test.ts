@@ -349,6 +349,23 @@ await t.test('one guest at a time: another waits until the first has gone', asyn
   t.equal(rig.count('connectionsTotal'), 2);
 });
 
+await t.test('a QEMU that connects and says nothing is told of', async t => {
+  const { rig, driver } = set(t);
+  driver.hangUp();
+  rig.turn();
+  const second = new Driver({ turn: rig.turn });
+  t.teardown(() => second.close());
+  const socket = rig.connect();
+  rig.turn();
+  t.equal(rig.fault, null);
+  rig.now_ms += 6000;
+  for (let i = 0; i < 3; i++) rig.turn();
+  t.match(rig.fault, /says nothing/);
+  second.begin(socket);
+  t.equal(second.do(T.FLUSH, 0, 0, 0), S.OK);
+  t.equal(rig.fault, null, 'so slow it was');
+});
+
 await t.test('a disk that grew: QEMU is told, and finds the new size', async t => {
   const { rig, driver, below } = set(t);
   below.size_bytes = 2 * SIZE;

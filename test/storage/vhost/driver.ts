@@ -226,6 +226,25 @@ export class Driver {
     return this.reply()?.view.getUint32(4, true);
   }
 
+  /** A reset of the guest: its driver starts anew, with other notes. */
+  restart(): void {
+    for (let q = 0; q < this.queues; q++) {
+      this.stopQueue(q);
+      this.bytes.fill(0, q * QUEUE_BYTES, q * QUEUE_BYTES + HEADERS_AT);
+      this.available[q] = 0;
+      this.used[q] = 0;
+    }
+    this.forget();
+    this.#sendInflight();
+    for (let q = 0; q < this.queues; q++) this.startQueue(q);
+  }
+
+  /** What was noted of requests under way. */
+  forget(): void {
+    if (this.#inflight !== null) close(this.#inflight.fd);
+    this.#inflight = null;
+  }
+
   headerAt(q: number, slot: number): number {
     return q * QUEUE_BYTES + HEADERS_AT + slot * HEADER_STEP;
   }
