@@ -29,7 +29,7 @@ import type {
 import { placeOf } from './contract.js';
 import { PoolDesk } from './jobs/poolDesk.js';
 import { Jobs } from './jobs/server.js';
-import { readTls } from './remote/file.js';
+import { readTls } from './tls/files.js';
 import { conflictsOf } from './conflicts.js';
 import { AT_EXPORT, EXPORT_COUNTERS, SERVER_COUNTERS, newCounters, spellCounters } from './nbd/counters.js';
 import type { VolumeTold } from './nbd/messages.js';
@@ -98,7 +98,7 @@ export class StorageServer {
           parts.log('a client did not begin TLS', { at, peer, reason, others }),
         threadGone: parts.threadGone,
       },
-      { ioUring: parts.ioUring, readTls },
+      { ioUring: parts.ioUring },
     );
     this.#used = new UsedVolumes({
       nbd: this.#nbd,

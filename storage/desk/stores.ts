@@ -7,9 +7,11 @@ import { DevicePool } from '../pool/device.js';
 import { Pool } from '../pool/pool.js';
 import { isSame, uuidOf } from '../pool/examine.js';
 import { RemotePool } from '../remote/remotePool.js';
-import { readTls, resolveHost } from '../remote/file.js';
+import { resolveHost } from '../remote/file.js';
 import { listExports } from '../remote/session.js';
 import type { NbdServer } from '../nbd/server.js';
+import { readTls } from '../tls/files.js';
+import { RENEW_MS, TlsWatch } from '../tls/watch.js';
 import { StorageError } from '../volume/errors.js';
 import type { UsedVolume } from './volumes.js';
 
@@ -28,6 +30,8 @@ export class Store {
   /** Of another server, as they were told to the data thread. */
   #addresses = '';
   #resolvedAt_ms = -Infinity;
+  #tls: TlsWatch | null = null;
+  #readAt_ms = -Infinity;
 
   constructor(config: PoolConfig, reason: string | null, nbd: NbdServer) {
     this.config = config;
@@ -84,8 +88,11 @@ export class Store {
         // A path needs no looking up, and so this pool is open at once.
         if (server.kind === 'tcp') await this.#resolve();
         const serverName = server.kind === 'tcp' ? server.host : null;
-        const tls = remote.tls === undefined ? null : readTls(remote.tls, serverName);
-        this.remote = new RemotePool({ server, tls, connections, patience_ms });
+        const { name } = this.config;
+        this.#tls = remote.tls === undefined ? null : new TlsWatch('client', remote.tls, serverName);
+        const tls = this.#tls?.opening ?? null;
+        if (tls !== null) this.#nbd.remoteTls(name, tls);
+        this.remote = new RemotePool({ name, server, tls, connections, patience_ms });
         this.reason = null;
       }
       const pool = this.remote;
@@ -100,10 +107,12 @@ export class Store {
 
   /**
    * Called every now and then: the name of another server is looked up again, at once when a volume of this machine is not well,
-   * as the server may have moved. What is told then counts from the next connection on.
+   * as the server may have moved; and files of certificates and keys. What is told then counts from the next connection on.
    */
   look(volumes: Iterable<UsedVolume>, now_ms: number): void {
-    if (this.remote === null || this.#reaching) return;
+    if (this.remote === null) return;
+    this.#lookAtTls(this.remote, now_ms);
+    if (this.#reaching) return;
     const away = [...volumes].some(({ users, state }) => users.size > 0 && state === 'degraded');
     if (now_ms - this.#resolvedAt_ms < (away ? 0 : RESOLVE_MS)) return;
     this.#resolvedAt_ms = now_ms;
@@ -112,6 +121,15 @@ export class Store {
     void this.#resolve()
       .catch(() => undefined)
       .finally(() => (this.#reaching = false));
+  }
+
+  #lookAtTls(pool: RemotePool, now_ms: number): void {
+    const tls = this.#tls;
+    if (tls === null || now_ms - this.#readAt_ms < RENEW_MS) return;
+    this.#readAt_ms = now_ms;
+    if (!tls.look()) return;
+    pool.renewTls(tls.opening);
+    this.#nbd.remoteTls(this.config.name, tls.opening);
   }
 
   /** Its export is told to be so long: a volume that is nothing but that grows with it. */
@@ -150,6 +168,7 @@ export class Store {
     this.pool = null;
     this.device = null;
     this.remote = null;
+    this.#tls = null;
   }
 
   /** Throws: it is not open, or keeps no volumes of ours. */
@@ -185,9 +204,10 @@ export class Store {
     const problems = pool?.problems ?? [];
     const low = config.lowSpace_percent ?? LOW_SPACE_PERCENT;
     const isLow = pool !== null && space.free_bytes * 100 < low * space.capacity_bytes;
-    const words = isLow
-      ? [`less than ${low} % of its file system is free: make room, or writes will fail`, ...problems]
-      : problems;
+    const words = [...problems];
+    if (isLow) words.unshift(`less than ${low} % of its file system is free: make room, or writes will fail`);
+    if (this.#tls !== null && this.#tls.reason !== null)
+      words.push(`it goes on with the certificates and keys that it had: ${this.#tls.reason}`);
     return {
       name: config.name,
       directory: placeOf(config),

@@ -19,7 +19,8 @@ import type { ListenerOffers, Offered } from './offers.js';
 import type { Channel } from './output.js';
 import { peerOf } from './peer.js';
 import { LOCAL_PEER, type Peer } from './rules.js';
-import { SecureSocket, ServerTls } from './tls.js';
+import { TlsSecrets } from '../tls/secrets.js';
+import { SecureSocket } from './tls.js';
 import type { TlsOpening } from '../volume/opening.js';
 import type { Reactor, Watcher } from '../volume/reactor.js';
 
@@ -45,12 +46,12 @@ export class Listener implements Watcher {
   readonly tcp: boolean;
   readonly offers: ListenerOffers;
   /** Not null: nobody is served without it. */
-  readonly tls: ServerTls | null;
+  readonly tls: TlsSecrets | null;
   pausedUntil_ms = 0;
   #clients: Clients;
 
   constructor(
-    parts: { id: number; fd: number; tcp: boolean; offers: ListenerOffers; tls: ServerTls | null },
+    parts: { id: number; fd: number; tcp: boolean; offers: ListenerOffers; tls: TlsSecrets | null },
     clients: Clients,
   ) {
     this.id = parts.id;
@@ -204,7 +205,7 @@ export class Clients {
   }
 
   listen(id: number, fd: number, tcp: boolean, offers: ListenerOffers, opening: TlsOpening | null): void {
-    const tls = opening === null ? null : new ServerTls(opening);
+    const tls = opening === null ? null : new TlsSecrets('server', opening);
     const listener = new Listener({ id, fd, tcp, offers, tls }, this);
     this.#listeners.set(id, listener);
     this.#parts.reactor.watch(fd, EPOLLIN, listener);

@@ -27,7 +27,7 @@ import { Mail, type GuestDoor, type HeldVolume, type MailParts } from './mail.js
 import type { ToLoop } from './messages.js';
 import { Waiting } from './waiting.js';
 import type { Later } from '../volume/later.js';
-import type { VolumeOpening } from '../volume/opening.js';
+import type { VolumeOpening, TlsOpening } from '../volume/opening.js';
 import type { Reactor, Settler, Watcher } from '../volume/reactor.js';
 
 const SLEEP_LIMIT_MS = 1000;
@@ -42,7 +42,10 @@ export interface LoopRing {
   submit(): boolean;
 }
 
-export interface LoopParts extends Omit<MailParts, 'clients' | 'guests' | 'openVolume' | 'hostAddresses'> {
+export interface LoopParts extends Omit<
+  MailParts,
+  'clients' | 'guests' | 'openVolume' | 'hostAddresses' | 'remoteTls'
+> {
   readonly mail: Signal;
   readonly receiveMail: () => ToLoop | undefined;
   readonly serverCounters: Float64Array;
@@ -90,6 +93,7 @@ export class Loop implements Reactor {
   #budget = new Budget();
   /** Of servers' names. */
   readonly addresses = new Map<string, readonly string[]>();
+  readonly remoteTls = new Map<string, TlsOpening>();
   #clients: Clients;
   #mail: Mail;
   #guests: GuestDoor | null;
@@ -127,6 +131,7 @@ export class Loop implements Reactor {
       now_ms,
       openVolume: (volumeId, opening) => parts.openVolume(volumeId, opening, this),
       hostAddresses: (host, addresses) => void this.addresses.set(host, addresses),
+      remoteTls: (pool, tls) => void this.remoteTls.set(pool, tls),
       closedVolume,
       changeLayers,
       isFinishing,

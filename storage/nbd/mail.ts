@@ -9,7 +9,7 @@ import { DRAIN_LIMIT_MS } from './limits.js';
 import type { FromLoop, GuestDisk, LayersHow, ToLoop } from './messages.js';
 import { ListenerOffers, Offered } from './offers.js';
 import { Shutting } from './shutting.js';
-import type { LayersOpening, LimitsOpening, VolumeOpening } from '../volume/opening.js';
+import type { LayersOpening, LimitsOpening, VolumeOpening, TlsOpening } from '../volume/opening.js';
 import type { Volume } from '../volume/volume.js';
 
 /** A volume as the loop keeps it. */
@@ -49,6 +49,7 @@ export interface MailParts {
   readonly openVolume: (volumeId: number, opening: VolumeOpening) => HeldVolume;
   readonly closedVolume: (held: HeldVolume) => void;
   readonly hostAddresses: (host: string, addresses: readonly string[]) => void;
+  readonly remoteTls: (pool: string, tls: TlsOpening) => void;
   readonly changeLayers: (
     how: LayersHow,
     changes: readonly { held: HeldVolume; base: LayersOpening }[],
@@ -88,6 +89,8 @@ export class Mail {
         return;
       case 'hostAddresses':
         return this.#parts.hostAddresses(message.host, message.addresses);
+      case 'remoteTls':
+        return this.#parts.remoteTls(message.pool, message.tls);
       case 'changeLayers':
         return this.#changeLayers(message);
       case 'finishLayers': {

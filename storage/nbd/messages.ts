@@ -8,14 +8,7 @@ import type { VolumeState } from '../volume/volume.js';
 import type { OfferRules } from './rules.js';
 
 export type LayersHow =
-  | 'look'
-  | 'snapshot'
-  | 'replace'
-  | 'expect'
-  | 'expectCut'
-  | 'content'
-  | 'secondSnapshot'
-  | 'secondReplace';
+  'look' | 'snapshot' | 'replace' | 'expect' | 'expectCut' | 'content' | 'secondSnapshot' | 'secondReplace';
 
 /** A listener of vhost-user instead of NBD: the disk that one guest finds there. */
 export interface GuestDisk {
@@ -55,6 +48,8 @@ export type ToLoop =
   | { type: 'growVolume'; volumeId: number; size_bytes: number }
   /** Where the server of that name is by now, before volumes are opened that need it, and whenever it changes. */
   | { type: 'hostAddresses'; host: string; addresses: readonly string[] }
+  /** What connections to a remote pool's server begin TLS with from now on, before volumes of it are opened and whenever it changes. */
+  | { type: 'remoteTls'; pool: string; tls: TlsOpening }
   /** No export uses it any more. Done when nothing of it is with the kernel. */
   | { type: 'closeVolume'; volumeId: number; reply: number }
   /** A listening, non-blocking socket, given away. With `tls` nobody is served there who does not begin it. */

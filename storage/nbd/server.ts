@@ -8,16 +8,15 @@
  * in them then. What cannot be used keeps what was there before, and is told.
  */
 import * as fs from 'node:fs';
-import { isDeepStrictEqual } from 'node:util';
 import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
 import { HostError } from '../../host/errno.js';
 import { EventFd } from '../../host/eventfd.js';
 import { listenTcp } from '../../host/inet.js';
-import { TlsContext, TlsError } from '../../host/tls.js';
 import { listenUnix } from '../../host/unix.js';
-import type { ExportListen, TlsFiles } from '../contract.js';
+import type { ExportListen } from '../contract.js';
 import type { DataThreadStart } from '../dataThread/main.js';
 import { StorageError } from '../volume/errors.js';
+import { RENEW_MS, TlsWatch } from '../tls/watch.js';
 import type { LayersOpening, LimitsOpening, TlsOpening, VolumeOpening } from '../volume/opening.js';
 import { SERVER_COUNTERS, newCounters } from './counters.js';
 import { NbdError } from './errors.js';
@@ -25,8 +24,6 @@ import type { FromLoop, LayersHow, ToLoop, VolumeTold } from './messages.js';
 import type { OfferRules } from './rules.js';
 
 const RETRY_MS = 1000;
-/** Of certificates and keys. */
-const RENEW_MS = 30_000;
 /** Clients that may wait to be accepted. */
 const BACKLOG = 4096;
 
@@ -43,8 +40,8 @@ export interface NbdServerEvents {
 interface Listener {
   readonly id: number;
   listen: ExportListen;
-  /** What is in the files, as the data thread was told it. */
-  tls: TlsOpening | null;
+  /** Its opening is what the data thread was told. */
+  tls: TlsWatch | null;
   /** Data thread has it. */
   open: boolean;
   reason: string | null;
@@ -67,12 +64,10 @@ export class NbdServer {
   #listeners = new Map<string, Listener>();
   #retry: NodeJS.Timeout | null = null;
   #renew: NodeJS.Timeout;
-  #readTls: ReadTls;
   #stopped = false;
 
-  constructor(events: NbdServerEvents, options: { ioUring: boolean; readTls: ReadTls }) {
+  constructor(events: NbdServerEvents, options: { ioUring: boolean }) {
     this.#events = events;
-    this.#readTls = options.readTls;
     this.#renew = setInterval(() => {
       if (this.#renewAll()) events.listenerChanged();
     }, RENEW_MS).unref();
@@ -130,6 +125,11 @@ export class NbdServer {
 
   growVolume(volumeId: number, size_bytes: number): void {
     this.#post({ type: 'growVolume', volumeId, size_bytes });
+  }
+
+  /** What connections to servers of this pool begin TLS with from now on. */
+  remoteTls(pool: string, tls: TlsOpening): void {
+    this.#post({ type: 'remoteTls', pool, tls });
   }
 
   hostAddresses(host: string, addresses: readonly string[]): void {
@@ -233,7 +233,8 @@ export class NbdServer {
   #open(listener: Listener): boolean {
     const { id, listen } = listener;
     try {
-      if (listen.kind === 'tcp' && listen.tls !== undefined) listener.tls = this.#checkedTls(listen.tls);
+      if (listen.kind === 'tcp' && listen.tls !== undefined)
+        listener.tls = new TlsWatch('server', listen.tls, null);
       const fd =
         listen.kind !== 'tcp'
           ? listenUnix(listen.path, {
@@ -249,11 +250,11 @@ export class NbdServer {
         listenerId: id,
         fd,
         tcp: listen.kind === 'tcp',
-        tls: listener.tls,
+        tls: listener.tls?.opening ?? null,
         ...(listen.kind === 'vhost-user' ? { guest: { queues: listen.queues, serial: listen.serial } } : {}),
       });
     } catch (error) {
-      if (!(error instanceof HostError) && !isTlsFault(error)) throw error;
+      if (!(error instanceof HostError) && !(error instanceof StorageError)) throw error;
       listener.reason = `cannot listen on ${listenKey(listen)}: ${error.message}; tried again by itself`;
       this.#retry ??= setInterval(() => this.#retryAll(), RETRY_MS).unref();
       return false;
@@ -263,30 +264,17 @@ export class NbdServer {
     return true;
   }
 
-  /** What can be used. Throws StorageError and TlsError. */
-  #checkedTls(files: TlsFiles): TlsOpening {
-    const opening = this.#readTls(files, null);
-    TlsContext.server(opening).close();
-    return opening;
-  }
-
   /** Tells the data thread of files that are others now. True when what can be said of a listener changed. */
   #renewAll(): boolean {
     let changed = false;
     for (const [key, listener] of this.#listeners) {
       const { id, listen, tls, open, reason } = listener;
       if (!open || tls === null || listen.kind !== 'tcp' || listen.tls === undefined) continue;
-      try {
-        const now = this.#checkedTls(listen.tls);
-        listener.reason = null;
-        if (!isDeepStrictEqual(now, tls)) {
-          listener.tls = now;
-          this.#post({ type: 'renewTls', listenerId: id, tls: now });
-        }
-      } catch (error) {
-        if (!isTlsFault(error)) throw error;
-        listener.reason = `${key} goes on with the certificates and keys that it had: ${error.message}`;
-      }
+      if (tls.look(listen.tls)) this.#post({ type: 'renewTls', listenerId: id, tls: tls.opening });
+      listener.reason =
+        tls.reason === null
+          ? null
+          : `${key} goes on with the certificates and keys that it had: ${tls.reason}`;
       changed ||= listener.reason !== reason;
     }
     return changed;
@@ -326,13 +314,6 @@ export class NbdServer {
     this.#stopped = true;
     this.#events.threadGone(error);
   }
-}
-
-/** Reads what the files hold. Throws StorageError, in words that name the file. */
-type ReadTls = (files: TlsFiles, serverName: null) => TlsOpening;
-
-function isTlsFault(error: unknown): error is StorageError | TlsError {
-  return error instanceof StorageError || error instanceof TlsError;
 }
 
 /** Two listens with one key are one listener. */

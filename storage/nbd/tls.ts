@@ -1,47 +1,13 @@
 /**
- * TLS of clients: what a listener begins sessions with, and a client's socket once it has one (NBD_OPT_STARTTLS). host/tls.ts
- * does the work.
+ * TLS of clients: a client's socket once it has begun it (NBD_OPT_STARTTLS). What it is begun with is tls/secrets.ts.
  *
  * TLS may have to write in order to read, and the other way round: the `...Needs...` say so, and clients.ts watches the
  * socket accordingly. OpenSSL reads ahead: `hasInput` tells of bytes of which epoll will not.
  */
-import { TlsContext, TlsError, TlsSession } from '../../host/tls.js';
-import type { TlsOpening } from '../volume/opening.js';
+import type { TlsSession } from '../../host/tls.js';
 import type { SecureChannel } from './connection.js';
 
 const EAGAIN = -11;
-
-/** Of one listener. Sessions that are there keep what they began with when it is renewed. */
-export class ServerTls {
-  /** Why there is none: then nobody is served. */
-  reason = '';
-  #context: TlsContext | null = null;
-
-  constructor(opening: TlsOpening) {
-    this.renew(opening);
-  }
-
-  renew(opening: TlsOpening): void {
-    this.close();
-    try {
-      this.#context = TlsContext.server(opening);
-    } catch (error) {
-      if (!(error instanceof TlsError)) throw error;
-      this.reason = error.message;
-    }
-  }
-
-  /** Throws TlsError. */
-  session(fd: number): TlsSession {
-    if (this.#context === null) throw new TlsError(this.reason);
-    return new TlsSession(this.#context, fd, null);
-  }
-
-  close(): void {
-    this.#context?.close();
-    this.#context = null;
-  }
-}
 
 /** Files cannot be sent through it. */
 export class SecureSocket implements SecureChannel {

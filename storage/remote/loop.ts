@@ -10,9 +10,10 @@ import { connectTcp, setKeepAlive, setNoDelay } from '../../host/inet.js';
 import { mapAnonymous } from '../../host/memory.js';
 import { MSG_NOSIGNAL, close, recv, send } from '../../host/raw.js';
 import { connectResult, setOption, setSockBuf } from '../../host/socket.js';
-import { TlsContext, TlsError, TlsSession } from '../../host/tls.js';
+import { TlsError, type TlsSession } from '../../host/tls.js';
 import { connectUnix } from '../../host/unix.js';
-import type { RemoteOpening, TlsOpening } from '../volume/opening.js';
+import { TlsSecrets } from '../tls/secrets.js';
+import type { RemoteOpening } from '../volume/opening.js';
 import type { Reactor, Watcher } from '../volume/reactor.js';
 import { AlignedVolume } from './aligned.js';
 import type { Dial, RemoteSocket } from './link.js';
@@ -28,34 +29,13 @@ const KEEPALIVE_IDLE_S = 15;
 const KEEPALIVE_INTERVAL_S = 5;
 const SEND_BUFFER_BYTES = 1024 * 1024;
 
-/** What its connections begin TLS with; read when the first does, so that what is wrong with it is told as their failure. */
-class Secrets {
-  #opening: TlsOpening;
-  #context: TlsContext | null = null;
-
-  constructor(opening: TlsOpening) {
-    this.#opening = opening;
-  }
-
-  /** Throws TlsError. */
-  session(fd: number): TlsSession {
-    this.#context ??= TlsContext.client(this.#opening);
-    return new TlsSession(this.#context, fd, this.#opening.serverName);
-  }
-
-  close(): void {
-    this.#context?.close();
-    this.#context = null;
-  }
-}
-
 /** With TLS a recv may have to wait until the socket can be written, and a send until it can be read: `#needs…` of the last. */
 class HostSocket implements RemoteSocket, Watcher {
   reason: string | null = null;
   #fd: number;
   #reactor: Reactor;
   #told: (input: boolean, output: boolean) => void;
-  #secrets: Secrets | null;
+  #secrets: TlsSecrets | null;
   #session: TlsSession | null = null;
   #writable = false;
   #events = 0;
@@ -68,7 +48,7 @@ class HostSocket implements RemoteSocket, Watcher {
     fd: number,
     reactor: Reactor,
     told: (input: boolean, output: boolean) => void,
-    secrets: Secrets | null,
+    secrets: TlsSecrets | null,
   ) {
     this.#fd = fd;
     this.#reactor = reactor;
@@ -161,7 +141,7 @@ class HostSocket implements RemoteSocket, Watcher {
 }
 
 /** To a server; nothing waits. */
-function dialer({ server }: RemoteOpening, reactor: Reactor, secrets: Secrets | null): Dial {
+function dialer({ server, pool }: RemoteOpening, reactor: Reactor, secrets: TlsSecrets | null): Dial {
   let dialCount = 0;
   const connect = (): number | string => {
     if (server.kind === 'unix') return connectUnix(server.path);
@@ -171,6 +151,8 @@ function dialer({ server }: RemoteOpening, reactor: Reactor, secrets: Secrets | 
   };
   return told => {
     try {
+      const renewed = reactor.remoteTls.get(pool);
+      if (renewed !== undefined) secrets?.renew(renewed);
       const fd = connect();
       if (typeof fd === 'string') return fd;
       if (server.kind === 'tcp') {
@@ -193,10 +175,10 @@ export function openRemote(
   reactor: Reactor,
   onState: (volume: AlignedVolume) => void,
 ): AlignedVolume {
-  const { server, exportName, size_bytes, connections, patience_ms, tls } = opening;
+  const { server, exportName, size_bytes, connections, patience_ms, tls, pool } = opening;
   // No state is told before the constructor has returned.
   let outer: AlignedVolume | null = null;
-  const secrets = tls === null ? null : new Secrets(tls);
+  const secrets = tls === null ? null : new TlsSecrets('client', reactor.remoteTls.get(pool) ?? tls);
   const inner = new RemoteVolume({
     exportName,
     size_bytes,

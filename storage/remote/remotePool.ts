@@ -14,6 +14,7 @@ const PATIENCE_MS = 30_000;
 const TIMEOUT_MS = 5000;
 
 export interface RemotePoolParts {
+  readonly name: string;
   readonly server: RemoteOpening['server'];
   readonly tls: TlsOpening | null;
   readonly connections?: number | undefined;
@@ -28,6 +29,7 @@ interface Known {
 
 export class RemotePool {
   #parts: RemotePoolParts;
+  #tls: TlsOpening | null;
   #known = new Map<string, Known>();
   /** Why it is not known, by export name. */
   #reasons = new Map<string, string>();
@@ -35,6 +37,7 @@ export class RemotePool {
 
   constructor(parts: RemotePoolParts) {
     this.#parts = parts;
+    this.#tls = parts.tls;
   }
 
   /** Asks for what is not known of the export. Never rejects; see `reason`. */
@@ -46,6 +49,11 @@ export class RemotePool {
       this.#asking.set(exportName, asking);
     }
     return asking;
+  }
+
+  /** From now on. */
+  renewTls(tls: TlsOpening): void {
+    this.#tls = tls;
   }
 
   /** Ask again: it may have been grown. What is open is not changed by it. */
@@ -85,16 +93,16 @@ export class RemotePool {
         'REMOTE_UNREACHABLE',
         `export "${exportName}" is not there yet: ${this.reason(exportName) ?? 'its server was not asked yet'}`,
       );
-    const { server, tls, patience_ms = PATIENCE_MS } = this.#parts;
+    const { name, server, patience_ms = PATIENCE_MS } = this.#parts;
     const { size_bytes, connections } = known;
-    return { kind: 'remote', server, exportName, size_bytes, connections, patience_ms, tls };
+    const tls = this.#tls;
+    return { kind: 'remote', server, exportName, size_bytes, connections, patience_ms, tls, pool: name };
   }
 
   async #ask(exportName: string): Promise<void> {
     let session: Session;
     try {
-      const { server, tls } = this.#parts;
-      session = await connect(server, exportName, tls, { timeout_ms: TIMEOUT_MS });
+      session = await connect(this.#parts.server, exportName, this.#tls, { timeout_ms: TIMEOUT_MS });
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       this.#reasons.set(exportName, error.message);

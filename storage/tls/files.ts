@@ -1,5 +1,4 @@
 /** Certificates, keys and pre-shared keys from their files. What is in them is in no message and no log. */
-import * as dns from 'node:dns/promises';
 import * as fs from 'node:fs';
 import type { TlsFiles } from '../contract.js';
 import { StorageError } from '../volume/errors.js';
@@ -26,7 +25,7 @@ export function readTls(files: TlsFiles, serverName: string | null): TlsOpening 
 }
 
 /** Lines `identity:hex`; empty ones and comments are passed over. */
-export function pskOf(text: string, file: string): Map<string, string> {
+function pskOf(text: string, file: string): Map<string, string> {
   const keys = new Map<string, string>();
   for (const [index, line] of text.split(/\r?\n/).entries()) {
     if (line.trim() === '' || line.startsWith('#')) continue;
@@ -51,17 +50,5 @@ function read(file: string, secret: boolean): string {
     if (error instanceof StorageError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? 'error';
     throw new StorageError('REMOTE_REFUSED', `${file} cannot be read: ${code}`, { cause: error });
-  }
-}
-
-/** The addresses of a server, the preferred ones first: the data thread, which connects, cannot wait for them. Throws REMOTE_UNREACHABLE. */
-export async function resolveHost(host: string): Promise<string[]> {
-  try {
-    return (await dns.lookup(host, { all: true })).map(({ address }) => address);
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? 'error';
-    throw new StorageError('REMOTE_UNREACHABLE', `${host} has no address that could be found (${code})`, {
-      cause: error,
-    });
   }
 }

@@ -57,6 +57,8 @@ export interface RemoteOpening {
   readonly connections: number;
   readonly patience_ms: number;
   readonly tls: TlsOpening | null;
+  /** Under this name a newer `tls` is told (`remoteTls` of nbd/messages.ts). */
+  readonly pool: string;
 }
 
 /** PEM texts and keys: never logged. */

@@ -4,6 +4,7 @@
  * Time comes by `tick` of the volume (a few times a second), so there are no timers here.
  */
 import type { Later } from './later.js';
+import type { TlsOpening } from './opening.js';
 
 export interface Watcher {
   /** `events` of epoll. Told again in each turn while it stays so. */
@@ -25,4 +26,6 @@ export interface Reactor {
   touch(settler: Settler): void;
   /** Of hosts' names, as they were found last. */
   readonly addresses: ReadonlyMap<string, readonly string[]>;
+  /** By name of the pool: what is newer than its openings. */
+  readonly remoteTls: ReadonlyMap<string, TlsOpening>;
 }

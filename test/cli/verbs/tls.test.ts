@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import { join } from 'node:path';
 import * as tls from 'node:tls';
 import { backupTarget } from '../../../cli/storage/names.js';
-import { readTls } from '../../../storage/remote/file.js';
+import { readTls } from '../../../storage/tls/files.js';
 import { runCli } from '../fakeApi.js';
 
 const skip = ((): string | false => {

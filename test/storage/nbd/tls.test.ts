@@ -19,7 +19,6 @@ import {
 import { NO_RULES, type OfferRules } from '../../../storage/nbd/rules.js';
 import { NbdServer } from '../../../storage/nbd/server.js';
 import * as wire from '../../../storage/nbd/wire.js';
-import { readTls } from '../../../storage/remote/file.js';
 import { eventually } from '../plane.js';
 import { Certificates, KEY } from '../remote/certificates.js';
 import { NetClient } from './netClient.js';
@@ -61,7 +60,7 @@ class House {
           throw error;
         },
       },
-      { ioUring: true, readTls },
+      { ioUring: true },
     );
     t.teardown(() => house.close());
     await house.server.ready();

@@ -10,7 +10,7 @@ import { Epoll } from '../../../host/epoll.js';
 import type { AlignedVolume } from '../../../storage/remote/aligned.js';
 import { openRemote } from '../../../storage/remote/loop.js';
 import { Later } from '../../../storage/volume/later.js';
-import type { RemoteOpening } from '../../../storage/volume/opening.js';
+import type { RemoteOpening, TlsOpening } from '../../../storage/volume/opening.js';
 import type { Reactor, Settler, Watcher } from '../../../storage/volume/reactor.js';
 import { EXAM_BYTES, type Examined } from '../volume/suite.js';
 import { isListening } from '../../listening.js';
@@ -19,6 +19,7 @@ import { isListening } from '../../listening.js';
 class TestLoop implements Reactor {
   readonly later = new Later();
   readonly addresses = new Map<string, readonly string[]>();
+  readonly remoteTls = new Map<string, TlsOpening>();
   readonly now_ms = (): number => performance.now();
   #epoll = new Epoll(16);
   #watchers = new Map<number, Watcher>();
@@ -106,6 +107,8 @@ export interface RealExamined extends Examined {
   volume: AlignedVolume;
   /** Of hosts' names. */
   addresses: Map<string, readonly string[]>;
+  /** Told since it was opened, by name of the pool. */
+  remoteTls: Map<string, TlsOpening>;
   /** How often its state was told. */
   toldCount: number;
 }
@@ -122,6 +125,7 @@ export function make(command: Command, more: Partial<RemoteOpening> = {}): RealE
       connections: 1,
       patience_ms: 20_000,
       tls: null,
+      pool: 'far',
       ...more,
     },
     loop,
@@ -132,6 +136,7 @@ export function make(command: Command, more: Partial<RemoteOpening> = {}): RealE
     server,
     volume,
     addresses: loop.addresses,
+    remoteTls: loop.remoteTls,
     toldCount: 0,
     vagueExtents: true,
     turn: () => {

@@ -10,7 +10,6 @@ import { promisify } from 'node:util';
 import t, { type Test } from 'tap';
 import { EXPORT_COUNTERS, newCounters } from '../../../storage/nbd/counters.js';
 import { NbdServer } from '../../../storage/nbd/server.js';
-import { readTls } from '../../../storage/remote/file.js';
 import { JOURNAL_BYTES } from '../../../storage/volume/mirrorJournal.js';
 import type { RemoteOpening, VolumeOpening } from '../../../storage/volume/opening.js';
 import { eventually } from '../plane.js';
@@ -49,7 +48,7 @@ class House {
           throw error;
         },
       },
-      { ioUring: true, readTls },
+      { ioUring: true },
     );
     await house.#server.ready();
     await house.kit();
@@ -81,6 +80,7 @@ class House {
       connections: 2,
       patience_ms: 1000,
       tls: null,
+      pool: 'far',
     };
   }
   fd(name: string, size_bytes: number): number {

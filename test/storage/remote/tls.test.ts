@@ -103,6 +103,19 @@ function tests(house: Certificates): void {
     t.match(refusal(make(command, { tls: client })), /certificate has expired/);
   });
 
+  void t.test('certificates that come while the volume is open count for the next connection', async t => {
+    const examined = make(byCertificate, { tls: { ...client, authority: house.read('other-cert.pem') } });
+    for (let i = 0; i < 30_000 && examined.volume.state === 'ok'; i++) examined.turn();
+    t.match(examined.volume.reason, /certificate verify failed/);
+    examined.remoteTls.set('near', client);
+    examined.remoteTls.set('far', client);
+    for (let i = 0; i < 30_000 && examined.volume.state !== 'ok'; i++) examined.turn();
+    t.equal(examined.volume.state, 'ok');
+    t.equal(write(examined, 0, new Uint8Array(4096).fill(7)), 0);
+    t.equal(read(examined, 0, 4096)[0], 7);
+    examined.close();
+  });
+
   for (const [name, command, tls] of [
     ['certificates', byCertificate, client],
     ['a pre-shared key', byKey, psk],
