@@ -1,9 +1,9 @@
 /**
  * `npm test`: installs and builds what a fresh clone lacks, then checks format and lint (the build has checked the types), runs
- * the unit tests with coverage and, where it can, the lab. The last line is always `N passed, N failed, N skipped`.
+ * the unit tests and, where it can, the lab. The last line is always `N passed, N failed, N skipped`.
  *
  *   npm test                      all of it
- *   npm test -- unit [WORD...]    units only; with words, files whose path contains one of them, without coverage
+ *   npm test -- unit [WORD...]    units only; with words, files whose path contains one of them
  *   npm test -- lab [WORD...]     lab only
  *   npm test -- check             format, types and lint only
  */
@@ -41,8 +41,7 @@ if (await buildAll()) {
   if (wants('check')) await checks();
   if (wants('unit') && !interrupted) {
     print('\nunit tests');
-    const files = testFiles(words, { lab: false });
-    if (files.length > 0) add(total, await runUnits(files, { coverage: words.length === 0 }));
+    await runUnits(testFiles(words, { lab: false }), counts => add(total, counts));
   }
   if (wants('lab')) {
     print('\nlab');

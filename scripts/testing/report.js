@@ -24,22 +24,21 @@ export function shownName(file) {
 export function fileLine(file, counts, { ok, took_ms, failures }) {
   const word = ok && counts.failed === 0 ? 'ok    ' : 'FAILED';
   const took = took_ms === null ? '' : ` (${seconds(took_ms)})`;
-  const named = failures.slice(0, MAX_NAMED).map(failure => `"${titleOf(file, failure)}"`);
+  const named = failures.slice(0, MAX_NAMED).map(failure => `"${titleOf(failure)}"`);
   if (failures.length > MAX_NAMED) named.push(`${failures.length - MAX_NAMED} more`);
   const which = named.length === 0 ? '' : `: ${named.join(', ')}`;
   return `${word} ${shownName(file)}: ${formatCounts(counts)}${took}${which}`;
 }
 
 /** Of a test: its name below that of its file. */
-function titleOf(file, { path }) {
-  const names = path.filter(name => shownName(name) !== shownName(file));
-  return names.length === 0 ? 'the file' : names.join(' > ');
+function titleOf({ file, path }) {
+  return path.filter(name => shownName(name) !== shownName(file)).join(' > ') || 'the file';
 }
 
 export function failureLines(failure) {
-  const { path, diagnostics } = failure;
+  const { file, diagnostics } = failure;
   return [
-    `FAILED ${path.join(' > ')}`,
+    `FAILED ${shownName(file)}: ${titleOf(failure)}`,
     ...diagnostics.slice(0, MAX_WHOLE_LINES).map(line => `    ${line}`),
     ...(diagnostics.length > MAX_WHOLE_LINES ? ['    …'] : []),
   ];
@@ -54,7 +53,7 @@ export function summaryLines(all) {
     ...failures.flatMap(failure => {
       const place = placeOf(failure.diagnostics);
       return [
-        `    ${titleOf(file, failure)}${place === null ? '' : `   ${place}`}`,
+        `    ${titleOf(failure)}${place === null ? '' : `   ${place}`}`,
         ...essence(failure.diagnostics).map(line => `        ${line}`),
       ];
     }),

@@ -1,14 +1,17 @@
-/** Runs test files and counts: units by `tap run` with coverage, lab tests in processes of their own. */
+/** Runs test files, each in a process of its own, and counts. */
 import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { ROOT } from '../setup/step.js';
 import { failureLines, fileLine, seconds, skipLines, slowLines, summaryLines } from './report.js';
 import { TapReader } from './tap.js';
 
 const OUTPUT = join(ROOT, '.weft', 'tests.tap');
-/** A lab test boots guests without KVM; one that takes longer than this hangs. */
-const LAB_LIMIT_MS = 900_000;
+/** Some tests boot guests without KVM; one that takes longer than this hangs. */
+const LIMIT_MS = 900_000;
+/** Of a test that sets no limit itself, for tap: the machine may be busy. */
+const TAP_TIMEOUT_S = 300;
 const GRACE_MS = 20_000;
 
 export function print(line = '') {
@@ -24,10 +27,11 @@ export function beginOutput() {
 const files = [];
 const failed = [];
 
-function noteFile(file, counts, how) {
-  if (how.took_ms !== null) files.push({ file, took_ms: how.took_ms });
-  print(fileLine(file, counts, how));
-  for (const failure of how.failures) noteFailure({ file, ...failure });
+function noteFile(file, counts, { ok, took_ms, failures }) {
+  files.push({ file, took_ms });
+  const told = failures.map(failure => ({ file, ...failure }));
+  print(fileLine(file, counts, { ok, took_ms, failures: told }));
+  for (const failure of told) noteFailure(failure);
 }
 
 /** Shows it at once, whole; and once more at the end, in short. */
@@ -60,62 +64,50 @@ function walk(folder) {
   );
 }
 
-/** Many files at a time by tap. Returns the counts. */
-export async function runUnits(files, { coverage }) {
-  const args = [
-    'run',
-    '--reporter=tap',
-    ...(coverage ? ['--coverage-report=text'] : ['--disable-coverage']),
-    ...files,
-  ];
+/**
+ * Units, as many at a time as there are cores and one more, since most wait for something now and then. Each is a process of its own:
+ * tap's own runner (`npm run unit`, for the table of coverage) costs a second and a half of processor time for each file.
+ */
+export async function runUnits(units, take) {
   const startedAt_ms = Date.now();
-  const reader = new TapReader();
-  let toldFailures = 0;
-  reader.onTop = (name, counts, how) => {
-    toldFailures += how.failures.length;
-    noteFile(name, counts, how);
-  };
-  // Whatever is no TAP at the end is the table of coverage.
-  const table = [];
-  const problem = await runProgram(join(ROOT, 'node_modules', '.bin', 'tap'), args, text => {
-    reader.push(text);
-    if (coverage)
-      for (const line of text.split('\n'))
-        if (/^#? ?[-\w ./]+\|/.test(line)) table.push(line.replace(/^# ?/, ''));
-  });
-  reader.end('tap', problem);
-  for (const failure of reader.failures.slice(toldFailures)) noteFailure({ file: 'tap', ...failure });
-  showSkips(reader);
-  print(`${files.length} files in ${seconds(Date.now() - startedAt_ms)}`);
-  if (table.length > 0) {
-    print();
-    for (const line of table) print(line);
-  }
-  return reader.counts;
+  const workers = Math.max(2, availableParallelism() + 1);
+  await atATime(workers, units, async file => take(await runFile(file)));
+  print(`${units.length} files in ${seconds(Date.now() - startedAt_ms)}`);
 }
 
 /**
- * Lab tests, each in a process of its own. Most of them wait for the timers of protocols and run two at a time; one that boots
- * guests or has a peer that polls says `lab: alone` in its head, and has the machine for itself.
+ * Lab tests by what their heads say. Most of them wait for the timers of protocols, and run beside each other; the longest of these
+ * says `lab: first`, lest it begin when the others are done. Those that boot guests (`lab: guests`) keep the cores busy for some of
+ * their time and run two at a time; what counts frames, has a limit in seconds or a peer that polls says `lab: alone`.
  */
-export async function runLabs(files, take) {
-  const alone = files.filter(file => /lab: alone/.test(readFileSync(join(ROOT, file), 'utf8')));
-  const others = files.filter(file => !alone.includes(file));
-  const work = async () => {
-    for (let file; !interrupted && (file = others.shift()) !== undefined;) take(await runLab(file));
-  };
-  await Promise.all([work(), work()]);
-  for (const file of alone) if (!interrupted) take(await runLab(file));
+export async function runLabs(labs, take) {
+  const say = (file, what) => readFileSync(join(ROOT, file), 'utf8').includes(`lab: ${what}`);
+  const run = async file => take(await runFile(file));
+  const [alone, guests, first] = ['alone', 'guests', 'first'].map(what =>
+    labs.filter(file => say(file, what)),
+  );
+  const others = labs.filter(file => ![...alone, ...guests, ...first].includes(file));
+  await atATime(3, [...first, ...others], run);
+  await atATime(2, guests, run);
+  await atATime(1, alone, run);
 }
 
-async function runLab(file) {
+async function atATime(count, list, run) {
+  const left = [...list];
+  const work = async () => {
+    for (let file; !interrupted && (file = left.shift()) !== undefined;) await run(file);
+  };
+  await Promise.all(Array.from({ length: count }, work));
+}
+
+async function runFile(file) {
   const reader = new TapReader();
   const startedAt_ms = Date.now();
   const problem = await runProgram(
     process.execPath,
     ['--enable-source-maps', file],
     text => reader.push(text),
-    LAB_LIMIT_MS,
+    LIMIT_MS,
   );
   reader.end(file, problem);
   const { failures } = reader;
@@ -144,23 +136,20 @@ export function passOnSignals() {
 export let interrupted = false;
 
 /** Resolves to null after exit code 0, else to words. Its output goes to `take` and to the file of all output. */
-function runProgram(command, args, take, limit_ms = 0) {
+function runProgram(command, args, take, limit_ms) {
   return new Promise(resolve => {
     const child = spawn(command, args, {
       cwd: ROOT,
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, FORCE_COLOR: '0', TAP: '1' },
+      env: { ...process.env, FORCE_COLOR: '0', TAP: '1', TAP_TIMEOUT: String(TAP_TIMEOUT_S) },
     });
     running.add(child);
     let late = false;
-    const limit =
-      limit_ms === 0
-        ? undefined
-        : setTimeout(() => {
-            late = true;
-            child.kill('SIGTERM');
-            setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref();
-          }, limit_ms);
+    const limit = setTimeout(() => {
+      late = true;
+      child.kill('SIGTERM');
+      setTimeout(() => child.kill('SIGKILL'), GRACE_MS).unref();
+    }, limit_ms);
     child.stdout.setEncoding('utf8');
     child.stdout.on('data', text => {
       appendFileSync(OUTPUT, text);

@@ -4,7 +4,7 @@
  *
  *   guest "filler" --- vda: 256 MiB --- weft-storage --- pool on a tmpfs of 48 MiB
  *
- * lab: alone (guests without KVM).
+ * lab: guests
  */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';

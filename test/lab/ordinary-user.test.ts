@@ -3,7 +3,7 @@
  *
  *   user 65534: quickstart, weftd, weft-dataplane, weft-storage, three QEMUs --- in a state directory of the user's
  *
- * lab: alone (guests without KVM).
+ * lab: guests
  */
 import { chownSync, mkdirSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';

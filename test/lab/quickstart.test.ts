@@ -13,7 +13,7 @@
  * storage, weftd and at last a guest itself are killed with SIGKILL. Every judgement is the guests' own word from
  * their serial lines (control/image/README.md says what they say), or the kernel's on processes and sockets.
  *
- * lab: alone (guests without KVM).
+ * lab: alone (traffic has to be back within 2 s).
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import t from 'tap';

@@ -10,6 +10,8 @@
  * Who is the root follows from priorities; exactly one of the six ends of the ring does not forward. Then, while
  * hostA sends to hostB, the cable that it takes is cut and mended again. How long it was not heard is printed,
  * not judged: it depends on what the foreign switch speaks.
+ *
+ * lab: first (it takes longest of those that wait).
  */
 import t from 'tap';
 import type { PortConfig, SpanningTreeView, SwitchConfig } from '../../dataplane/contract.js';

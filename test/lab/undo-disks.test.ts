@@ -6,7 +6,7 @@
  *
  * The guest counts its boots on the disk, and says whether what it wrote at the last one is whole (control/image/guest/disk.sh).
  *
- * lab: alone (guests without KVM).
+ * lab: guests
  */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';

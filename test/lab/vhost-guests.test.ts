@@ -7,7 +7,7 @@
  *
  * What arrived is asked of the guests themselves (on their consoles), how it travelled of the plane's counters.
  *
- * lab: alone (guests without KVM).
+ * lab: guests
  */
 import { writeFileSync } from 'node:fs';
 import t from 'tap';

@@ -133,7 +133,7 @@ export class RunningProgram {
   /** What `find` returns once it finds something in the output so far; rejects when the program ends before. */
   async waitForOutput<T>(
     find: (stdout: string, stderr: string) => T | null,
-    timeout_ms = 20_000,
+    timeout_ms = 60_000,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
       const finish = (act: () => void): void => {
@@ -225,7 +225,7 @@ function childrenOf(pid: number): number[] {
 export async function eventually<T>(
   what: string,
   ask: () => Promise<T | null> | T | null,
-  { timeout_ms = 20_000, every_ms = 50 }: { timeout_ms?: number; every_ms?: number } = {},
+  { timeout_ms = 60_000, every_ms = 50 }: { timeout_ms?: number; every_ms?: number } = {},
 ): Promise<T> {
   const until_ms = performance.now() + timeout_ms;
   for (;;) {
