@@ -5,6 +5,9 @@ import t, { type Test } from 'tap';
 import type { JobStatus, StorageStatus, VolumeStatus } from '../../storage/contract.js';
 import { Plane, eventually } from './plane.js';
 
+// Whole processes on a machine that may be busy.
+t.setTimeout(600_000);
+
 const MiB = 1024 * 1024;
 const hasQemu = spawnSync('qemu-io', ['--version']).status === 0;
 const skip = hasQemu ? false : 'qemu-io is not installed';
@@ -19,7 +22,7 @@ function io(plane: Plane, name: string, commands: string[], readOnly = false): s
       ...commands.flatMap(command => ['-c', command]),
       plane.uri(name),
     ],
-    { encoding: 'utf8', timeout: 30_000 },
+    { encoding: 'utf8', timeout: 120_000 },
   );
   if (status !== 0) throw new Error(`qemu-io ${commands.join('; ')}: ${stdout}${stderr}`);
   return stdout;
@@ -37,6 +40,7 @@ const holds = (
 ): string => io(plane, name, [`read -P ${pattern} ${at} ${length}`], readOnly);
 
 async function ask<T>(plane: Plane, method: string, url: string, body?: unknown): Promise<T> {
+  if (method !== 'GET') await plane.unused();
   const answer = await plane.ask(method, url, body);
   if (answer.status !== 200) throw new Error(`${method} ${url}: ${JSON.stringify(answer.body)}`);
   return answer.body as T;

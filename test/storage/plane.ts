@@ -89,6 +89,13 @@ export class Plane {
     return (await this.ask('GET', '/status')).body as StorageStatus;
   }
 
+  /** Until the clients that have ended are seen gone: a restore or a rollback is refused before. */
+  async unused(): Promise<void> {
+    await eventually('no client is connected', async () =>
+      (await this.status()).exports.every(({ connectionCount }) => connectionCount === 0),
+    );
+  }
+
   #generation = 0;
 
   async configure(
@@ -155,7 +162,7 @@ export class Plane {
 /** Asks again and again until it is so. */
 export async function eventually(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
   for (let tries = 0; !(await isSo()); tries++) {
-    if (tries > 3000) throw new Error(`never: ${what}`);
+    if (tries > 12_000) throw new Error(`never: ${what}`);
     await new Promise(resolve => setTimeout(resolve, 10));
   }
 }

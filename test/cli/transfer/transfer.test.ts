@@ -14,7 +14,7 @@ import { FakeApi, Refusal, STREAMING, runCli } from '../fakeApi.js';
 import { ovfOf, tarOf } from './samples.js';
 import { isListening } from '../../listening.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const MIB = 2 ** 20;
 const skip = missing({ programs: ['qemu-img', 'qemu-io', 'nbdkit'] });

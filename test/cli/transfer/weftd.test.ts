@@ -10,7 +10,7 @@ import { eventually } from '../../lab/harness/processes.js';
 import { runCli } from '../fakeApi.js';
 import { isListening } from '../../listening.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const MIB = 2 ** 20;
 const WEFT = fileURLToPath(new URL('../../../../bin/weft.js', import.meta.url));

@@ -3,7 +3,7 @@ import t from 'tap';
 import * as contract from '../../../control/api/contract.js';
 import { Bench, QUICK } from './bench.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const codeOf = (reply: { status: number; json: unknown }): string =>
   `${reply.status} ${contract.ErrorReply.parse(reply.json).error.code}`;

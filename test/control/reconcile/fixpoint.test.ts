@@ -126,7 +126,7 @@ function arrange(made: Scenario): World {
 }
 
 // Seconds by itself; many, where others share its processors.
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 await t.test('plans come to an end, and at the end all is as asked', async () => {
   fc.assert(

@@ -10,10 +10,14 @@ import t from 'tap';
 import type { JobRequestInput, JobStatus } from '../../../storage/contract.js';
 import { Plane, eventually } from '../plane.js';
 
+// Whole processes on a machine that may be busy.
+t.setTimeout(600_000);
+
 const MiB = 1024 * 1024;
 const skip = spawnSync('qemu-io', ['--version']).status === 0 ? false : 'qemu-io is not installed';
 
 async function runOn(plane: Plane, request: JobRequestInput): Promise<JobStatus> {
+  await plane.unused();
   const begun = await plane.ask('POST', '/jobs', request);
   if (begun.status !== 200) throw new Error(JSON.stringify(begun.body));
   let job = begun.body as JobStatus;
@@ -28,7 +32,7 @@ function ioOn(plane: Plane, name: string, ...commands: string[]): void {
   const more = commands.flatMap(command => ['-c', command]);
   const { status, stdout, stderr } = spawnSync('qemu-io', ['-f', 'raw', ...more, plane.uri(name)], {
     encoding: 'utf8',
-    timeout: 30_000,
+    timeout: 120_000,
   });
   if (status !== 0) throw new Error(`${commands.join('; ')}: ${stdout}${stderr}`);
 }

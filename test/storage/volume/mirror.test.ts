@@ -8,7 +8,7 @@ import type { Exchange } from '../../../storage/volume/mirror.js';
 import { Rig, Side } from './mirrorRig.js';
 import { MiB, exam, read, waitFor, write } from './suite.js';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const BIG = 64 * MiB;
 const SMALL = 12 * MiB;
