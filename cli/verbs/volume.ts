@@ -9,6 +9,7 @@ import {
 } from './volume/change.js';
 import { registerExport } from './volume/export.js';
 import { registerImport } from './volume/import.js';
+import { registerMove } from './volume/move.js';
 import { registerList, registerShow, registerSnapshots } from './volume/list.js';
 import {
   registerDeleteSnapshot,
@@ -33,6 +34,7 @@ export const registerVolume: Register = (program, session) => {
     registerExport,
     registerResize,
     registerRename,
+    registerMove,
     registerDelete,
   ])
     register(group, session);

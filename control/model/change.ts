@@ -71,7 +71,7 @@ function changeFaults(
       {
         path: [kind, name, 'pool'],
         blame: 'value',
-        message: `volume "${name}" is in pool "${old.pool}" and cannot be moved; make a volume of another name in "${volume.pool}"`,
+        message: `volume "${name}" is in pool "${old.pool}", and stays there: weft volume move ${old.pool}/${name} ${volume.pool} moves it, also while it is used`,
       },
     ];
   return [...madeFaults(name, old, volume), ...shrinkFaults(name, old, volume, context)];

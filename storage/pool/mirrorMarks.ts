@@ -39,7 +39,8 @@ export class MirrorMarks {
   /** Empty: there is none. */
   readJournal(volume: string): Uint8Array {
     return this.#do(volume, file =>
-      this.#files.exists(file) ? this.#files.readAll(file) : new Uint8Array(0),
+      // A copy of its own, and no Buffer: slices of those are no copies.
+      Uint8Array.from(this.#files.exists(file) ? this.#files.readAll(file) : []),
     );
   }
 

@@ -74,6 +74,8 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
   /** Which side is good is not known: nothing is read. */
   #blind = false;
   #cleaner: MirrorCleaner;
+  /** Of the mirror's status, as it was last told. */
+  #told: MirrorStatus['state'] = 'resyncing';
   #copier: MirrorCopier;
   #chunk: Memory & { unmap(): void };
   #journalChunk: Memory & { unmap(): void };
@@ -553,7 +555,10 @@ export class MirrorVolume extends AskedVolume implements Waiter, LockWaiter, Sid
   #tell(): void {
     const { state, reason } =
       this.#failed === null ? this.sides.stateOf() : { state: 'failed' as const, reason: this.#failed };
-    if (state === this.state && reason === this.reason) return;
+    const mirror = this.mirrorStatus.state;
+    // That a mirror which is the same on both sides has looked at its journal is news too.
+    if (state === this.state && reason === this.reason && mirror === this.#told) return;
+    this.#told = mirror;
     this.state = state;
     this.reason = reason;
     this.#parts.onState(this);

@@ -165,6 +165,8 @@ function fieldsOf(volume: VolumeView): [string, string][] {
       'Held back',
       `${throttledCount} requests by its limits, for ${(throttled_ms / 1000).toFixed(1)} s altogether`,
     ]);
+  if (volume.movingTo !== null && volume.movingTo !== undefined)
+    fields.push(['Moving to', `pool ${volume.movingTo}`]);
   fields.push(['Labels', labelText(volume.labels)]);
   fields.push(['Configured', volume.configured ? 'yes' : 'no']);
   fields.push(['Used by', volume.usedBy.join(', ') || '-']);

@@ -182,7 +182,7 @@ await t.test('after a syntax error nothing is said to be missing', async t => {
 await t.test('volumes stay in their pool and do not shrink', async t => {
   const before = current(BASE, 'pool: { other: {} }\nvolume: { v: { pool: main, size: 1GiB } }\n');
   t.same(problems(['volume:\n  v: { pool: other, size: 1GiB }\n'], before), [
-    'a.yaml:2:14: volume "v" is in pool "main" and cannot be moved; make a volume of another name in "other"',
+    'a.yaml:2:14: volume "v" is in pool "main", and stays there: weft volume move main/v other moves it, also while it is used',
   ]);
   t.same(problems(['volume:\n  v: { pool: main, size: 512MiB }\n'], before), [
     'a.yaml:2:26: volume "v" is 1GiB large and cannot shrink to 512MiB; keep its size, or copy its data to a new volume; shrink: true beside the size cuts off what lies behind',
