@@ -25,6 +25,7 @@ import {
   ERRNO,
   type BlockMeta,
   type ExtentList,
+  type FileRuns,
   type Memory,
   type Volume,
   type VolumeState,
@@ -100,7 +101,7 @@ export class LayeredVolume implements Volume {
   #changing = 0;
 
   constructor(parts: LayeredParts) {
-    const { opening, io, checksum } = parts;
+    const { opening, io, checksum, later, budget } = parts;
     this.#parts = parts;
     this.io = io;
     this.size_bytes = opening.size_bytes;
@@ -111,7 +112,6 @@ export class LayeredVolume implements Volume {
     this.chain = new Chain(opening.layers.map(layer => this.#layerOf(layer)).reverse());
     this.mapReads = new MapReads(io, parts.budget.pageRoom);
     const { chain, mapReads } = this;
-    const { later, budget } = parts;
     this.regions = new Regions({ chain, mapReads, later, budget, tell: reason => this.#tell(reason) });
     this.commits = new Commits({
       io,
@@ -160,10 +160,8 @@ export class LayeredVolume implements Volume {
     const end = offset_bytes + length_bytes;
     for (let pos = offset_bytes; pos < end;) {
       const done = this.reads.readRun(pos, end - pos, memory, at + pos - offset_bytes);
-      if (done < 0) {
-        if (done === -ERRNO.EAGAIN) this.#missedAt_bytes = pos;
-        return done;
-      }
+      if (done === -ERRNO.EAGAIN) this.#missedAt_bytes = pos;
+      if (done < 0) return done;
       pos += done;
     }
     return 0;
@@ -411,6 +409,11 @@ export class LayeredVolume implements Volume {
   sendableFrom(offset_bytes: number, length_bytes: number): number {
     if (this.#plain !== null) return this.#plain.sendableFrom(offset_bytes, length_bytes);
     return this.reads.sendableFrom(offset_bytes, length_bytes);
+  }
+
+  tryReadRuns(offset: number, length: number, memory: Memory, at: number, into: FileRuns): number {
+    if (this.#plain !== null) return this.#plain.tryRead(offset, length, memory, at);
+    return this.reads.readRuns(offset, length, memory, at, into);
   }
 
   sendFailed(): void {

@@ -3,7 +3,7 @@
  */
 import type { Checksum } from '../checksum/checksum.js';
 import { addressOf, mapAnonymous, type Mapping } from '../pool/file.js';
-import { ERRNO, type Memory } from '../volume/volume.js';
+import { ERRNO, type FileRuns, type Memory } from '../volume/volume.js';
 import { LOST } from './chain.js';
 import type { LayeredVolume } from './layeredVolume.js';
 import { BLOCK_BYTES, REGION_BLOCKS, REGION_BYTES, blockWord } from './map.js';
@@ -12,6 +12,9 @@ import type { Region } from './regions.js';
 /** What is compared before it is sent from its file. More than this is not sent so, less of it is in a nearer cache. */
 const COMPARED_LIMIT_BYTES = 256 * 1024;
 const COMPARED_BYTES = 64 * 1024;
+
+/** A run that is sent from its file though what is around it is not: shorter ones are cheaper copied. */
+const LONG_RUN_BYTES = 32 * 1024;
 
 /** A block of which a part is asked for. */
 let scratch: Mapping | null = null;
@@ -72,6 +75,44 @@ export class Reads {
     );
     if (n !== length) return short(n);
     return this.verify(region, first, last, memory, at) ? length : -ERRNO.EIO;
+  }
+
+  /** Reads a range run by run, but for long runs that can be sent from their files: `into` has those. 0 or -errno. */
+  readRuns(offset_bytes: number, length_bytes: number, memory: Memory, at: number, into: FileRuns): number {
+    const end = offset_bytes + length_bytes;
+    for (let pos = offset_bytes; pos < end;) {
+      const length = into.count < into.fds.length ? this.#longRun(pos, end - pos) : 0;
+      const fd = length > 0 ? this.sendableFrom(pos, length) : -1;
+      if (fd < 0) {
+        const done = this.readRun(pos, end - pos, memory, at + pos - offset_bytes);
+        if (done < 0) return done;
+        pos += done;
+        continue;
+      }
+      into.fds[into.count] = fd;
+      into.offsets_bytes[into.count] = pos;
+      into.lengths_bytes[into.count] = length;
+      into.count++;
+      pos += length;
+    }
+    return 0;
+  }
+
+  /** How long the run of one owner is that begins here; 0: too short to be sent by itself, or nobody has it, or its map is not here. */
+  #longRun(pos: number, left: number): number {
+    const index = Math.floor(pos / REGION_BYTES);
+    const region = this.#volume.regions.now(index);
+    if (region === null) return 0;
+    const { owners } = region;
+    const inRegion = pos - index * REGION_BYTES;
+    const first = Math.floor(inRegion / BLOCK_BYTES);
+    const owner = owners[first]!;
+    if (owner === 0 || owner === LOST) return 0;
+    const most = Math.min(REGION_BLOCKS, Math.ceil((inRegion + left) / BLOCK_BYTES));
+    let last = first + 1;
+    while (last < most && owners[last] === owner) last++;
+    const length = Math.min(last * BLOCK_BYTES - inRegion, left);
+    return length >= LONG_RUN_BYTES ? length : 0;
   }
 
   /** Compares whole blocks that were read into memory; one that differs is read once more, since a write may have come between. */

@@ -12,6 +12,7 @@
  * are at most two chunks.
  */
 import type { Budget, Chunk, ChunkPool } from './chunks.js';
+import type { FileRuns } from '../volume/volume.js';
 import { LARGE_CHUNK_BYTES, PIECE_BYTES } from './limits.js';
 
 /** The calls of a socket: bytes moved, or -errno. */
@@ -38,6 +39,8 @@ const EAGAIN = -11;
 /** A part of a chunk, or of a file. */
 interface Segment {
   readonly chunk: Chunk | null;
+  /** A later segment gives the chunk back. */
+  readonly lent: boolean;
   readonly file: FileRange | null;
   /** In the chunk, or in the file. */
   at: number;
@@ -116,7 +119,7 @@ export class Output {
       return;
     }
     if (this.chunk !== null) this.#retire();
-    this.#queue.push({ chunk, file: null, at, end, budget_bytes });
+    this.#queue.push({ chunk, lent: false, file: null, at, end, budget_bytes });
   }
 
   /**
@@ -128,11 +131,44 @@ export class Output {
     if (this.chunk !== null) this.#retire();
     const end = offset_bytes + length_bytes;
     const file = { source, fd, goodEnd: end };
-    const segment = { chunk: null, file, at: offset_bytes, end, budget_bytes: 0 };
+    const segment = { chunk: null, lent: false, file, at: offset_bytes, end, budget_bytes: 0 };
     this.#queue.push(segment);
     this.flush();
     // What is left of it, perhaps all, will not be sent directly after it was found good.
     file.goodEnd = segment.at;
+  }
+
+  /**
+   * As commit, of a reply in which runs of `from_bytes` on, which begin at chunk[at], are sent from files instead. As appendFile
+   * otherwise.
+   */
+  commitRuns(source: FileSource, length_bytes: number, at: number, from_bytes: number, runs: FileRuns): void {
+    const chunk = this.chunk!;
+    const end = this.#end + length_bytes;
+    let start = this.#start;
+    this.chunk = null;
+    this.#start = 0;
+    this.#end = 0;
+    if (this.broken) return this.#pool.give(chunk);
+    for (let i = 0; i < runs.count; i++) {
+      const offset = runs.offsets_bytes[i]!;
+      const length = runs.lengths_bytes[i]!;
+      const place = at + offset - from_bytes;
+      this.#queue.push({ chunk, lent: true, file: null, at: start, end: place, budget_bytes: 0 });
+      const file = { source, fd: runs.fds[i]!, goodEnd: offset + length };
+      this.#queue.push({
+        chunk: null,
+        lent: false,
+        file,
+        at: offset,
+        end: offset + length,
+        budget_bytes: 0,
+      });
+      start = place + length;
+    }
+    this.#queue.push({ chunk, lent: false, file: null, at: start, end, budget_bytes: 0 });
+    this.flush();
+    for (const { file, at: sentTo } of this.#queue) if (file?.source === source) file.goodEnd = sentTo;
   }
 
   /** The answer to a `fill` that took a while. Then `flush`. */
@@ -194,15 +230,15 @@ export class Output {
   #retire(): void {
     const chunk = this.chunk!;
     if (this.#start < this.#end)
-      this.#queue.push({ chunk, file: null, at: this.#start, end: this.#end, budget_bytes: 0 });
+      this.#queue.push({ chunk, lent: false, file: null, at: this.#start, end: this.#end, budget_bytes: 0 });
     else this.#pool.give(chunk);
     this.chunk = null;
     this.#start = 0;
     this.#end = 0;
   }
 
-  #release({ chunk, budget_bytes }: Segment): void {
-    if (chunk !== null) this.#pool.give(chunk);
+  #release({ chunk, lent, budget_bytes }: Segment): void {
+    if (chunk !== null && !lent) this.#pool.give(chunk);
     if (budget_bytes > 0) this.#budget.give(budget_bytes);
   }
 
@@ -244,11 +280,19 @@ export class Output {
       return;
     }
     segment.at += this.#filling_bytes;
-    this.#queue.unshift({ chunk, file: null, at: 0, end: this.#filling_bytes, budget_bytes: 0 });
+    this.#queue.unshift({
+      chunk,
+      lent: false,
+      file: null,
+      at: 0,
+      end: this.#filling_bytes,
+      budget_bytes: 0,
+    });
   }
 
   /** Bytes taken by the socket; less than all means blocked or broken. */
   #send(address: number, length_bytes: number): number {
+    if (length_bytes === 0) return 0;
     for (;;) {
       const sent = this.#channel.send(address, length_bytes);
       if (sent === length_bytes) return sent;

@@ -44,7 +44,7 @@ import { Replies } from './replies.js';
 import { BLOCK_BYTES, SlowReads } from './slowReads.js';
 import { BAD_CONTEXT_LIST, SHUTTING_DOWN, nbdError, validate, type Agreed } from './validate.js';
 import { failure } from './words.js';
-import { ERRNO, type Volume, type Waiter } from '../volume/volume.js';
+import { ERRNO, newFileRuns, type Volume, type Waiter } from '../volume/volume.js';
 import {
   EXTENDED_REQUEST_BYTES,
   NBD_CMD_BLOCK_STATUS,
@@ -69,6 +69,9 @@ import {
 const EXACT_RECEIVE_BYTES = 32_768;
 
 const FILL_TOKEN = -2;
+
+/** Filled and used up within one request. */
+const fileRuns = newFileRuns(PIECE_BYTES / 32_768);
 
 export interface TransmissionParts {
   readonly volume: Volume;
@@ -342,9 +345,13 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     if (length <= PIECE_BYTES) {
       const at = out.reserve(header + length);
       const chunk = out.chunk!;
-      const result = this.#volume.tryRead(offset, length, chunk, at + header);
+      const result = this.#tryRead(offset, length, chunk, at + header);
       if (result === 0) {
-        if (inChunks) out.commit(layRead(replies, chunk, at, offset, length, true));
+        if (fileRuns.count > 0) {
+          replies.dataHeader(chunk.view, at, offset, length, true);
+          out.commitRuns(this, header + length, at + header, offset, fileRuns);
+          this.#counters[AT_EXPORT.sentReads]!++;
+        } else if (inChunks) out.commit(layRead(replies, chunk, at, offset, length, true));
         else {
           replies.dataHeader(chunk.view, at, offset, length, true);
           out.commit(header + length);
@@ -368,6 +375,15 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     if (inChunks) this.#slowReads.inPieces(flags, cookieHigh, cookieLow, offset, length);
     else this.#slowReads.whole(flags, cookieHigh, cookieLow, offset, length);
     return true;
+  }
+
+  /** As of the volume; `fileRuns` has what is to be sent from files. */
+  #tryRead(offset: number, length: number, chunk: Chunk, at: number): number {
+    const volume = this.#volume;
+    fileRuns.count = 0;
+    if (length < SEND_FILE_BYTES || !this.#out.canSendFiles || volume.tryReadRuns === undefined)
+      return volume.tryRead(offset, length, chunk, at);
+    return volume.tryReadRuns(offset, length, chunk, at, fileRuns);
   }
 
   /** The next piece of a read for which there is no budget. True with the last: the request is taken then. */

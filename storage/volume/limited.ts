@@ -12,7 +12,7 @@
 import { changes, FLUSH, handOn, READ, TRIM, WRITE, ZERO, type Asked, type AskedKind } from './asked.js';
 import { Bucket } from './bucket.js';
 import type { LimitsOpening, RateOpening } from './opening.js';
-import { ERRNO, type Memory, type Volume, type Waiter, type ZeroHow } from './volume.js';
+import { ERRNO, type FileRuns, type Memory, type Volume, type Waiter, type ZeroHow } from './volume.js';
 import { WrapperVolume } from './wrapper.js';
 
 /** The limited volumes of one thread; nbd/loop.ts has it as `timed`. */
@@ -154,6 +154,13 @@ export class LimitedVolume extends WrapperVolume {
   override sendableFrom(offset: number, length: number): number {
     // A range may be asked for again when its socket was full: it must not be charged twice.
     return this.#unlimited ? this.below.sendableFrom(offset, length) : -1;
+  }
+
+  tryReadRuns(offset: number, length: number, memory: Memory, at: number, into: FileRuns): number {
+    if (!this.#unlimited || this.below.tryReadRuns === undefined)
+      return this.tryRead(offset, length, memory, at);
+    if (!this.#mayPass(IN)) return -ERRNO.EAGAIN;
+    return this.below.tryReadRuns(offset, length, memory, at, into);
   }
 
   /** Lets go what may; when to be asked again, Infinity when nothing waits. */

@@ -62,6 +62,24 @@ export const ERRNO = {
  */
 export type VolumeState = 'ok' | 'full' | 'failed' | 'damaged' | 'degraded';
 
+/** Parts of a read that lie in files, at the same offset as in the volume; the caller owns the arrays. */
+export interface FileRuns {
+  count: number;
+  readonly fds: Int32Array;
+  /** In the volume, in order. */
+  readonly offsets_bytes: Float64Array;
+  readonly lengths_bytes: Float64Array;
+}
+
+export function newFileRuns(limit: number): FileRuns {
+  return {
+    count: 0,
+    fds: new Int32Array(limit),
+    offsets_bytes: new Float64Array(limit),
+    lengths_bytes: new Float64Array(limit),
+  };
+}
+
 /** `mayUnmap`: zeroes may become a hole. `fastOnly`: fail with EOPNOTSUPP rather than write zeroes out. */
 export interface ZeroHow {
   readonly mayUnmap: boolean;
@@ -123,6 +141,17 @@ export interface Volume {
    * memory, as it is. -1 where it is not, or where this layer changes bytes. Good until the volume is closed.
    */
   sendableFrom(offset_bytes: number, length_bytes: number): number;
+  /**
+   * As tryRead, but long runs that `sendableFrom` would tell of are not copied: `into`, which is empty, gets them. Left out: where one file has a range
+   * whole, or none.
+   */
+  tryReadRuns?(
+    offset_bytes: number,
+    length_bytes: number,
+    memory: Memory,
+    at: number,
+    into: FileRuns,
+  ): number;
   /** Sending from that file failed: answer -1 from now on, so that the error can be told by tryRead and read. */
   sendFailed(): void;
   /** null or absent: it has no more to tell than `extents`. A wrapper hands on what it wraps. */

@@ -1,6 +1,7 @@
 /** What may be sent from a layer's file: bytes in memory that have the sums that they should have. */
 import t from 'tap';
 import { random } from './disk.js';
+import { newFileRuns } from '../../../storage/volume/volume.js';
 import { BLOCK } from './history.js';
 import { Rig } from './rig.js';
 import { mapAnonymous } from '../../../host/memory.js';
@@ -47,4 +48,37 @@ void t.test('what is not in memory, or in two layers, is not sent', async t => {
   t.equal(rig.volume.sendableFrom(0, 65_536), -1);
   rig.disk.cold_percent = 0;
   t.not(rig.volume.sendableFrom(0, 65_536), -1);
+});
+
+void t.test('of a read of many layers the long runs are told, and the others read', async t => {
+  for (let seed = 1; seed <= 40; seed++) {
+    const pick = random(seed);
+    const rig = written(seed % 4 !== 0);
+    const now = memory.bytes.slice();
+    for (let n = 0; n < 3; n++) {
+      rig.wait((waiter, token) => rig.snapshot(undefined, result => waiter.completed(token, result)));
+      for (let m = 0; m < 6; m++) {
+        const [block, count] = [pick(250), 1 + pick(6)];
+        const from = pick(100_000);
+        t.equal(rig.volume.tryWrite(block * BLOCK, count * BLOCK, memory, from), 0);
+        now.set(memory.bytes.subarray(from, from + count * BLOCK), block * BLOCK);
+      }
+    }
+    const room = mapAnonymous(256 * 1024);
+    const runs = newFileRuns(1 + pick(8));
+    for (let n = 0; n < 20; n++) {
+      const [offset, length] = [pick(700_000), 65_536 + pick(3 * 65_536)];
+      room.bytes.fill(0);
+      runs.count = 0;
+      t.equal(rig.volume.tryReadRuns(offset, length, room, 0, runs), 0);
+      for (let i = 0; i < runs.count; i++) {
+        const from = runs.offsets_bytes[i]!;
+        const run = room.bytes.subarray(from - offset, from - offset + runs.lengths_bytes[i]!);
+        if (run.length < 32_768 || run.some(byte => byte !== 0)) t.fail(`run of ${run.length}`);
+        rig.disk.get(runs.fds[i]!, run, from);
+      }
+      t.ok(Buffer.from(now.buffer, offset, length).equals(room.bytes.subarray(0, length)), `seed ${seed}`);
+    }
+    room.unmap();
+  }
 });
