@@ -44,6 +44,7 @@ import { Operations, snapshotStatus } from './desk/operations.js';
 import { busyJobs, repairStore } from './desk/repairs.js';
 import { Store } from './desk/stores.js';
 import { diffOf } from './desk/diff.js';
+import { Telling } from './desk/telling.js';
 import { statusAsItIs, volumeStatus } from './desk/statuses.js';
 import { UsedVolumes, volumeKey, type UsedVolume } from './desk/volumes.js';
 
@@ -67,8 +68,6 @@ export interface StorageServerParts {
   readonly ioUring: boolean;
 }
 
-type Told = { state: string; reason: string | null };
-
 export class StorageServer {
   generation = -1;
   #parts: StorageServerParts;
@@ -82,14 +81,14 @@ export class StorageServer {
   #exports = new Map<string, ExportEntry>();
   #wish: readonly ExportConfig[] = [];
   #refused = new Map<string, string>();
-  /** What was last told in events, by kind and name. */
-  #told = new Map<string, Told>();
+  #telling: Telling;
   #work: Promise<unknown> = Promise.resolve();
   #retry: NodeJS.Timeout;
   #stopping = false;
 
   constructor(parts: StorageServerParts) {
     this.#parts = parts;
+    this.#telling = new Telling(parts.now_ms, parts.onEvent);
     this.#nbd = new NbdServer(
       {
         volumeState: told => this.#volumeState(told),
@@ -193,7 +192,7 @@ export class StorageServer {
   destroyVolume(poolName: string, volumeName: string, withSnapshots: boolean): Promise<void> {
     return this.#inTurn(() => {
       this.#operations.destroy(poolName, volumeName, withSnapshots);
-      this.#told.delete(`volume ${volumeKey(poolName, volumeName)}`);
+      this.#telling.forget('volume', volumeKey(poolName, volumeName));
       this.jobs.look();
       this.#parts.log('volume destroyed', { pool: poolName, volume: volumeName });
     });
@@ -235,7 +234,7 @@ export class StorageServer {
   renameVolume(poolName: string, volumeName: string, to: string): Promise<VolumeStatus> {
     return this.#inTurn(() => {
       const record = this.#operations.rename(poolName, volumeName, to);
-      this.#told.delete(`volume ${volumeKey(poolName, volumeName)}`);
+      this.#telling.forget('volume', volumeKey(poolName, volumeName));
       this.#settle(wanted => wanted.pool === poolName && wanted.volume === to);
       return this.#volumeStatus(poolName, record);
     });
@@ -355,7 +354,7 @@ export class StorageServer {
   async #drop(entry: ExportEntry): Promise<void> {
     const { name } = entry.config;
     this.#exports.delete(name);
-    this.#told.delete(`export ${name}`);
+    this.#telling.forget('export', name);
     if (!entry.offered) return;
     await this.#nbd.withdraw(entry.exportId);
     this.#parts.log('export withdrawn', { export: name });
@@ -366,29 +365,31 @@ export class StorageServer {
     for (const name of names) {
       await this.#pools.get(name)?.close();
       this.#pools.delete(name);
-      this.#told.delete(`pool ${name}`);
+      this.#telling.forget('pool', name);
     }
   }
 
   /** Does what is missing towards the wish, and tells what changed. Never throws for what is not ours to mend. */
-  #settle(which: (wanted: ExportConfig) => boolean = () => true): void {
+  #settle(which: ((wanted: ExportConfig) => boolean) | null = null): void {
     if (this.#stopping) return;
     for (const store of this.#pools.values()) this.#tryPool(store);
-    for (const wanted of this.#wished()) {
-      if (!which(wanted)) continue;
-      const before = this.#exports.get(wanted.name);
-      const entry: ExportEntry = {
-        config: wanted,
-        exportId: before?.exportId ?? this.#nbd.newId(),
-        counters: before?.counters ?? newCounters(EXPORT_COUNTERS),
-        offered: before?.offered ?? false,
-        used: before?.used ?? null,
-        reason: null,
-      };
-      this.#exports.set(wanted.name, entry);
-      this.#tryExport(entry);
-    }
-    this.#tellChanges();
+    const touched = this.#wished()
+      .filter(which ?? (() => true))
+      .map(wanted => {
+        const before = this.#exports.get(wanted.name);
+        const entry: ExportEntry = {
+          config: wanted,
+          exportId: before?.exportId ?? this.#nbd.newId(),
+          counters: before?.counters ?? newCounters(EXPORT_COUNTERS),
+          offered: before?.offered ?? false,
+          used: before?.used ?? null,
+          reason: null,
+        };
+        this.#exports.set(wanted.name, entry);
+        this.#tryExport(entry);
+        return entry;
+      });
+    this.#tellChanges(which === null ? null : touched);
   }
 
   #tryPool(store: Store): void {
@@ -524,7 +525,7 @@ export class StorageServer {
     used.mirror = mirror;
     used.store.exportIs(used, told.serverSize_bytes);
     this.#parts.log(`volume is ${state}`, { pool: used.poolName, volume: used.name, reason, checksumErrors });
-    this.#tellChanges();
+    this.#telling.volume(used);
   }
 
   #volumeStatus(poolName: string, record: VolumeRecord): VolumeStatus {
@@ -553,6 +554,15 @@ export class StorageServer {
     return [...offered, ...[...this.#refused].map(([name, reason]) => refusedStatus(name, reason))];
   }
 
+  /** Of these, null: of all, also of those that were refused: why each cannot be had; null: it can. */
+  #exportReasons(touched: readonly ExportEntry[] | null = null): [string, string | null][] {
+    const entries = touched ?? [...this.#exports.values()];
+    const offered = entries.map(
+      entry => [entry.config.name, this.#exportReason(entry)] as [string, string | null],
+    );
+    return touched === null ? [...offered, ...this.#refused] : offered;
+  }
+
   #exportReason(entry: ExportEntry): string | null {
     if (entry.reason !== null) return entry.reason;
     const problems = entry.config.listen.map(listen => this.#nbd.problem(listen)).filter(one => one !== null);
@@ -563,31 +573,17 @@ export class StorageServer {
     const pools = [...this.#pools.values()]
       .filter(store => !store.isOpen)
       .map(entry => ({ pool: entry.config.name, export: null, reason: entry.reason ?? 'not open' }));
-    const exports = this.#exportStatuses()
-      .filter(status => status.state === 'error')
-      .map(status => ({ pool: null, export: status.name, reason: status.reason ?? 'not offered' }));
+    const exports = this.#exportReasons().flatMap(([name, reason]) =>
+      reason === null ? [] : [{ pool: null, export: name, reason }],
+    );
     return [...pools, ...exports];
   }
 
-  #tellChanges(): void {
-    const at_ms = this.#parts.now_ms();
-    for (const store of this.#pools.values()) {
-      const { config } = store;
-      const { state, reason } = store.status([]);
-      if (this.#isNews(`pool ${config.name}`, { state, reason }))
-        this.#parts.onEvent({ type: 'pool', at_ms, pool: config.name, state, reason });
-    }
-    for (const { key, poolName, name, state, reason } of this.#used.all())
-      if (this.#isNews(`volume ${key}`, { state, reason }))
-        this.#parts.onEvent({ type: 'volume', at_ms, pool: poolName, volume: name, state, reason });
-    for (const { name, state, reason } of this.#exportStatuses())
-      if (this.#isNews(`export ${name}`, { state, reason }))
-        this.#parts.onEvent({ type: 'export', at_ms, export: name, state, reason });
-  }
-
-  #isNews(key: string, now: Told): boolean {
-    const before = this.#told.get(key);
-    this.#told.set(key, now);
-    return before === undefined || before.state !== now.state || before.reason !== now.reason;
+  /** Of pools, and of these exports and their volumes; null: of all. */
+  #tellChanges(touched: readonly ExportEntry[] | null = null): void {
+    for (const store of this.#pools.values()) this.#telling.pool(store);
+    for (const used of touched === null ? this.#used.all() : touched.flatMap(entry => entry.used ?? []))
+      this.#telling.volume(used);
+    for (const [name, reason] of this.#exportReasons(touched)) this.#telling.export(name, reason);
   }
 }

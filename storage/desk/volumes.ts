@@ -82,6 +82,8 @@ export function volumeKey(pool: string, volume: string, snapshot: string | null 
 export class UsedVolumes {
   #parts: UsedVolumesParts;
   #volumes = new Map<string, UsedVolume>();
+  /** Those that are open, and were since they were opened last. */
+  #byId = new Map<number, UsedVolume>();
   /** Volumes that are the second side of a mirror now, and whose. */
   #sides = new Map<string, string>();
 
@@ -109,8 +111,7 @@ export class UsedVolumes {
   }
 
   byId(volumeId: number): UsedVolume | undefined {
-    for (const used of this.#volumes.values()) if (used.volumeId === volumeId) return used;
-    return undefined;
+    return this.#byId.get(volumeId);
   }
 
   /** Throws StorageError. */
@@ -121,6 +122,7 @@ export class UsedVolumes {
       store.kind === 'directory' ? soundRecord(store.directory(), name).uuid : placeOf(store.config);
     let used = this.#volumes.get(key);
     if (used === undefined || used.uuid !== uuid || used.store !== store) {
+      if (used !== undefined) this.#byId.delete(used.volumeId);
       used = new UsedVolume(key, store, uuid, name, snapshot);
       this.#volumes.set(key, used);
     }
@@ -156,6 +158,7 @@ export class UsedVolumes {
 
   forget(used: UsedVolume): void {
     this.#volumes.delete(used.key);
+    this.#byId.delete(used.volumeId);
   }
 
   #open(used: UsedVolume): void {
@@ -181,7 +184,9 @@ export class UsedVolumes {
       const base = isMirrored ? this.#mirror(used, first, mirror) : first;
       if (!isMirrored && used.snapshot === null && used.store.kind === 'directory' && used.writable)
         used.pool.mirrors.usedAlone(used.uuid);
+      this.#byId.delete(used.volumeId);
       used.volumeId = nbd.newId();
+      this.#byId.set(used.volumeId, used);
       used.checksumErrors = 0;
       const { throttled } = used;
       nbd.openVolume(used.volumeId, { base, encryptionKey, limits: limitsOf(limits), throttled });
