@@ -22,10 +22,12 @@ import { Attempts, BACKOFF_MAX_MS } from '../../../control/reconcile/attempts.js
 import {
   fillFactName,
   machineFactName,
+  moveFactName,
   toDesired,
   undoFactName,
 } from '../../../control/reconcile/desired.js';
 import type { Desired } from '../../../control/reconcile/desired.js';
+import { arrived, cutFailed } from '../../../control/reconcile/moving.js';
 import { isActive } from '../../../control/reconcile/observed.js';
 import type { Observed, SeenGuest, SeenImage } from '../../../control/reconcile/observed.js';
 import { plan } from '../../../control/reconcile/plan.js';
@@ -96,6 +98,8 @@ export class World {
   /** Actions of these ids fail with these words. */
   readonly failing = new Map<string, string>();
   boots = 0;
+  /** What others do between two turns. */
+  onTurn: (() => void) | undefined;
 
   add(kind: Kind, name: string, written: unknown = {}): this {
     // A test that writes nonsense should hear of it here.
@@ -174,6 +178,7 @@ export class World {
   settle(turnsMax = 100): Planned {
     let hasWaited = false;
     for (let turn = 0; turn < turnsMax; turn++) {
+      this.onTurn?.();
       const planned = this.plan();
       if (planned.actions.length === 0) {
         const { wakeAt_ms } = planned;
@@ -260,6 +265,13 @@ export class World {
         this.volumes.delete(`${action.pool}/${action.name}`);
         this.facts.delete(fillFactName(action.pool, action.name));
         return;
+      case 'rememberMove':
+        if (action.fact === null) this.facts.delete(moveFactName(action.name));
+        else this.facts.set(moveFactName(action.name), action.fact);
+        return;
+      case 'cutMove':
+        this.#cut(action);
+        return;
       case 'prepareMachine':
         this.guests.set(action.name, guest(action.name));
         return;
@@ -284,6 +296,28 @@ export class World {
         this.tombstones.delete(action.key);
         return;
     }
+  }
+
+  /** The second side of a mirror that is open, because something of it is exported. */
+  secondSideOf(pool: string, name: string): SimulatedVolume | undefined {
+    const { volumes = [], exports } = this.storage.config;
+    const isOpen = exports.some(one => one.pool === pool && one.volume === name);
+    const mirror = volumes.find(one => one.pool === pool && one.name === name)?.mirror;
+    return isOpen && mirror !== undefined ? this.volumes.get(`${mirror.pool}/${mirror.volume}`) : undefined;
+  }
+
+  #cut({ pool, name, to }: Extract<Action, { type: 'cutMove' }>): void {
+    if (this.storage.config.exports.some(one => one.volume === name)) throw new Error('cut while exported');
+    const fact = this.desired.moveFacts.get(name)!;
+    const isSame =
+      this.volumes.get(`${pool}/${name}`)!.content === this.volumes.get(`${to}/${name}`)?.content;
+    if (!isSame) {
+      this.facts.set(moveFactName(name), cutFailed(fact, this.now_ms));
+      return;
+    }
+    this.facts.set(moveFactName(name), arrived(fact, pool, to, fact.keepSource === true));
+    const resource = this.resources.get(`volume/${name}`)!;
+    this.add('volume', name, { ...(resource.written as object), pool: to });
   }
 
   #put(key: string, { size_bytes, shrink, from, labels, quota_bytes }: VolumeSpec): void {
@@ -404,7 +438,8 @@ export class World {
   #openVolumes(): Map<string, VolumeStatus> {
     const open = new Set(this.storage.config.pools.map(pool => pool.name));
     const seen = new Map<string, VolumeStatus>();
-    for (const [key, { size_bytes, labels = {}, quota_bytes = null, snapshots = [] }] of this.volumes) {
+    for (const [key, volume] of this.volumes) {
+      const { size_bytes, content, labels = {}, quota_bytes = null, snapshots = [] } = volume;
       const [pool = '', name = ''] = key.split('/');
       if (open.has(pool))
         seen.set(key, {
@@ -419,9 +454,17 @@ export class World {
           labels,
           quota_bytes,
           snapshots,
+          mirror: this.#mirrorStatus(pool, name, content),
         });
     }
     return seen;
+  }
+
+  #mirrorStatus(pool: string, name: string, content: string): VolumeStatus['mirror'] {
+    const second = this.secondSideOf(pool, name);
+    if (second === undefined) return null;
+    const state = second.content === content ? 'in-sync' : 'resyncing';
+    return { state, left_bytes: 0, reason: null };
   }
 
   #exports(): Map<string, ExportStatus> {
