@@ -12,11 +12,12 @@ import type { Bench, CaseResult, Rounds, Teller } from './bench.js';
 import { nbdBench } from './nbd/bench.js';
 import { resultOf, table } from './report.js';
 import { switchBench } from './switch/bench.js';
+import { vblkBench } from './vblk/bench.js';
 import { volumeBench } from './volume/bench.js';
 
 class UsageError extends Error {}
 
-const BENCHES: readonly Bench[] = [switchBench, nbdBench, volumeBench];
+const BENCHES: readonly Bench[] = [switchBench, nbdBench, vblkBench, volumeBench];
 
 const HELP = `usage: bench NAME [--group GROUP]... [--case CASE]... [--quick] [--rounds N] [--seconds S] [--peer NAME]...
 

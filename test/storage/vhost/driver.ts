@@ -56,7 +56,6 @@ export interface DriverOptions {
   readonly queues?: number;
   readonly num?: number;
   readonly data_bytes?: number;
-  readonly keepsInflight?: boolean;
   /** So that the other side gets to answer. */
   readonly turn: () => void;
 }
@@ -127,12 +126,18 @@ export class Driver {
   /** The payload of the next reply, with fds; undefined: none came in `turns`, or it hung up. */
   reply(turns = 20_000): { view: DataView; fds: number[] } | undefined {
     const bytes = new Uint8Array(512);
+    const view = new DataView(bytes.buffer);
+    const fds: number[] = [];
+    let have = 0;
     for (let i = 0; i < turns; i++) {
-      const { length_bytes, fds } = recvFds(this.#socket, bytes, 2);
-      if (length_bytes === 0) return undefined;
-      if (length_bytes !== -EAGAIN)
-        return { view: new DataView(bytes.buffer, HEADER_LENGTH, length_bytes - HEADER_LENGTH), fds };
-      this.#options.turn();
+      const got = recvFds(this.#socket, bytes.subarray(have), 2);
+      if (got.length_bytes === 0) return undefined;
+      if (got.length_bytes === -EAGAIN) this.#options.turn();
+      else have += got.length_bytes;
+      fds.push(...got.fds);
+      const length = have < HEADER_LENGTH ? Infinity : view.getUint32(8, true);
+      if (have === HEADER_LENGTH + length)
+        return { view: new DataView(bytes.buffer, HEADER_LENGTH, length), fds };
     }
     return undefined;
   }
@@ -177,13 +182,11 @@ export class Driver {
   begin(socket: number): void {
     this.#socket = socket;
     const features = (this.#options.features ?? PLAIN) | (1n << 30n);
-    const keeps = this.#options.keepsInflight ?? true;
     this.askU64(REQUEST.GET_FEATURES);
+    const notes = 1n << BigInt(PROTOCOL.INFLIGHT_SHMFD);
+    const keeps = (this.askU64(REQUEST.GET_PROTOCOL_FEATURES) & notes) !== 0n;
     const protocol = bits(PROTOCOL.MQ, PROTOCOL.REPLY_ACK, PROTOCOL.BACKEND_REQ, PROTOCOL.CONFIG);
-    this.u64(
-      REQUEST.SET_PROTOCOL_FEATURES,
-      keeps ? protocol | (1n << BigInt(PROTOCOL.INFLIGHT_SHMFD)) : protocol,
-    );
+    this.u64(REQUEST.SET_PROTOCOL_FEATURES, keeps ? protocol | notes : protocol);
     this.message(REQUEST.SET_BACKEND_REQ_FD, () => 0, [this.#channelOther]);
     if (keeps) this.#sendInflight();
     this.u64(REQUEST.SET_FEATURES, features);
@@ -301,6 +304,15 @@ export class Driver {
     this.kicked++;
     this.kicks[q]!.signal();
     return true;
+  }
+
+  /** The same for all that was made available since the index was `from`. 2.7.10.1 */
+  kickFor(q: number, from: number): void {
+    const to = this.available[q]! & 0xffff;
+    const event = Atomics.load(this.u16, ((q * QUEUE_BYTES + USED_AT) >>> 1) + 2 + this.num * 4);
+    if (((to - event - 1) & 0xffff) >= ((to - from) & 0xffff)) return;
+    this.kicked++;
+    this.kicks[q]!.signal();
   }
 
   /** How many were given back and not taken yet. */
