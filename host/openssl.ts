@@ -55,6 +55,8 @@ function bound() {
     ]),
     peek: bind<(bio: N, to: N) => N>('BIO_nread0', 'int', [P, P]),
     skip: bind<(bio: N, to: N, length: N) => N>('BIO_nread', 'int', [P, P, 'int']),
+    writeBio: bind<(bio: N, at: N, length: N) => N>('BIO_write', 'int', [P, P, 'int']),
+    readFromBio: bind<(bio: N, to: N, length: N) => N>('BIO_read', 'int', [P, P, 'int']),
     pending: bind<(bio: N) => N>('BIO_ctrl_pending', 'intptr_t', [P]),
     readX509: bind<(bio: N, to: N, callback: N, user: N) => N>('PEM_read_bio_X509', 'intptr_t', [P, P, P, P]),
     readKey: bind<(bio: N, to: N, callback: N, user: N) => N>('PEM_read_bio_PrivateKey', 'intptr_t', [
@@ -75,6 +77,7 @@ function bound() {
       'str',
     ]),
     setFd: bind<(ssl: N, fd: N) => N>('SSL_set_fd', 'int', [P, 'int']),
+    setBio: bind<(ssl: N, read: N, write: N) => void>('SSL_set_bio', 'void', [P, P, P]),
     readBio: bind<(ssl: N) => N>('SSL_get_rbio', 'intptr_t', [P]),
     setWriteBio: bind<(ssl: N, bio: N) => void>('SSL_set0_wbio', 'void', [P, P]),
     accepting: bind<(ssl: N) => void>('SSL_set_accept_state', 'void', [P]),

@@ -18,6 +18,7 @@ import { EAGAIN, ECONNRESET, EPROTO } from './errno.js';
 import { callable, negativeErrno } from './libc.js';
 import { PAGE_BYTES, hideFromChildren, mapAnonymous, viewAt, type Mapping } from './memory.js';
 import { TlsError, lastReason, openssl } from './openssl.js';
+import type { TlsPipe } from './tlsPipe.js';
 import { OUTBOX_RECORDS, Outbox, RECORD_BYTES } from './tlsOutbox.js';
 
 export { TlsError } from './openssl.js';
@@ -257,13 +258,16 @@ export class TlsSession {
   /** The last byte of what was to be sent is in the outbox, but was not told to be sent: the socket has not taken all. */
   #owesByte = false;
 
-  /** `serverName`: a client's, whom its server's certificate must name (also told by SNI, RFC 6066); null: any name will do. */
-  constructor(context: TlsContext, fd: number, serverName: string | null) {
+  /**
+   * `transport`: a socket, or what stands for one. `serverName`: a client's, whom its server's certificate must name (also told by SNI,
+   * RFC 6066); null: any name will do.
+   */
+  constructor(context: TlsContext, transport: number | TlsPipe, serverName: string | null) {
     const ssl = openssl();
     this.context = context;
-    this.#fd = fd;
+    this.#fd = typeof transport === 'number' ? transport : -1;
     this.#address = ssl.newSession(context.enter());
-    if (this.#address === 0 || ssl.setFd(this.#address, fd) !== 1) {
+    if (this.#address === 0 || !attach(this.#address, transport)) {
       this.close();
       throw new TlsError(`no TLS: ${lastReason('out of memory')}`);
     }
@@ -335,7 +339,10 @@ export class TlsSession {
     return received_bytes;
   }
 
-  /** As send(2). After -EAGAIN, or less than all, the same bytes must come next, perhaps with more behind them. */
+  /**
+   * As send(2). After -EAGAIN, or less than all, the same bytes must come next, perhaps with more behind them. Through a TlsPipe, a
+   * record at most.
+   */
   send(address: number, length_bytes: number): number {
     if (length_bytes > RECORD_BYTES && this.#outbox === null) this.#takeOutbox();
     if (this.#outbox !== null) return this.#sendByOutbox(this.#outbox, address, length_bytes);
@@ -479,6 +486,12 @@ export class TlsSession {
     ssl.freeX509(x509);
     return text;
   }
+}
+
+function attach(session: number, transport: number | TlsPipe): boolean {
+  return typeof transport === 'number'
+    ? openssl().setFd(session, transport) === 1
+    : transport.attach(session);
 }
 
 /** Of an ASN1_STRING. Null: too long, or nothing that a name can be. */

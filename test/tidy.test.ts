@@ -126,7 +126,13 @@ const RULES: Rule[] = [
   {
     from: within('storage/remote/'),
     to: (target, file) =>
-      within('storage/remote/', 'storage/volume/', 'storage/nbd/wire.ts', 'storage/nbd/chunks.ts')(target) ||
+      within(
+        'storage/remote/',
+        'storage/volume/',
+        'storage/tls/stream.ts',
+        'storage/nbd/wire.ts',
+        'storage/nbd/chunks.ts',
+      )(target) ||
       ((isEdgeFile(file) || file === 'storage/remote/file.ts') && within('host/', 'storage/')(target)),
     says: "remote/ speaks NBD's wire to others and is a volume to us; its edge files know sockets",
   },

@@ -8,9 +8,10 @@
  * server's smallest block are the caller's to avoid (`minimumBlock_bytes`).
  */
 import * as net from 'node:net';
-import * as tls from 'node:tls';
+import type { Duplex } from 'node:stream';
 import * as wire from '../nbd/wire.js';
 import { StorageError } from '../volume/errors.js';
+import { SecureStream } from '../tls/stream.js';
 import type { RemoteOpening, TlsOpening } from '../volume/opening.js';
 import { ClientListing, type Listing } from './clientListing.js';
 import { ClientNegotiation, type Agreed } from './clientNegotiation.js';
@@ -134,7 +135,7 @@ interface Machine<T> {
 }
 
 interface Shaken<T> {
-  socket: net.Socket;
+  socket: Duplex;
   agreed: T;
   rest: Buffer;
 }
@@ -143,6 +144,7 @@ class Handshake<T> {
   readonly done: Promise<Shaken<T>>;
   #negotiation: Machine<T>;
   #input: Buffer = Buffer.alloc(0);
+  #plain: net.Socket;
   #tls: TlsOpening | null;
   #where: string;
   #resolve!: (shaken: Shaken<T>) => void;
@@ -150,6 +152,7 @@ class Handshake<T> {
 
   constructor(socket: net.Socket, machine: Machine<T>, tlsOpening: TlsOpening | null, where: string) {
     this.#negotiation = machine;
+    this.#plain = socket;
     this.#tls = tlsOpening;
     this.#where = where;
     this.done = new Promise((resolve, reject) => {
@@ -159,7 +162,7 @@ class Handshake<T> {
     this.#listen(socket);
   }
 
-  #listen(socket: net.Socket): void {
+  #listen(socket: Duplex): void {
     const unreachable = (why: string): void =>
       this.#reject(new StorageError('REMOTE_UNREACHABLE', `NBD server ${this.#where}: ${why}`));
     socket.on('error', error => unreachable(messageOf(error)));
@@ -167,7 +170,7 @@ class Handshake<T> {
     socket.on('data', (data: Buffer) => this.#data(socket, data));
   }
 
-  #data(socket: net.Socket, data: Buffer): void {
+  #data(socket: Duplex, data: Buffer): void {
     const negotiation = this.#negotiation;
     this.#input = this.#input.length === 0 ? data : Buffer.concat([this.#input, data]);
     const out: Uint8Array[] = [];
@@ -177,52 +180,34 @@ class Handshake<T> {
       return this.#reject(
         new StorageError('REMOTE_REFUSED', `NBD server ${this.#where}: ${negotiation.refused}`),
       );
-    if (negotiation.wantsTls) return this.#beginTls(socket);
+    if (negotiation.wantsTls) return this.#beginTls();
     if (negotiation.agreed === null) return;
     socket.removeAllListeners('data').removeAllListeners('close').removeAllListeners('error');
     socket.pause();
     this.#resolve({ socket, agreed: negotiation.agreed, rest: this.#input });
   }
 
-  #beginTls(plain: net.Socket): void {
-    plain.removeAllListeners('data');
-    const secure = tls.connect({ socket: plain, ...tlsOptions(this.#tls!) }, () => {
+  #beginTls(): void {
+    const plain = this.#plain
+      .removeAllListeners('data')
+      .removeAllListeners('close')
+      .removeAllListeners('error');
+    const refused = (error: Error): void =>
+      this.#reject(new StorageError('REMOTE_REFUSED', `NBD server ${this.#where}: TLS: ${messageOf(error)}`));
+    let secure: SecureStream;
+    try {
+      secure = new SecureStream(plain, this.#tls!);
+    } catch (error) {
+      return refused(error as Error);
+    }
+    secure.on('secure', () => {
       const out: Uint8Array[] = [];
       this.#negotiation.tlsBegan(out);
       for (const bytes of out) secure.write(bytes);
     });
-    secure.on('error', error =>
-      this.#reject(new StorageError('REMOTE_REFUSED', `NBD server ${this.#where}: TLS: ${messageOf(error)}`)),
-    );
+    secure.on('error', refused);
     this.#listen(secure);
   }
-}
-
-/** Certificates where an authority or a certificate is given; else the pre-shared key. */
-function tlsOptions(opening: TlsOpening): tls.ConnectionOptions {
-  const { certificate, key, authority, psk, pskIdentity, serverName } = opening;
-  const identity = pskIdentity ?? psk.keys().next().value;
-  const secret = identity === undefined ? undefined : psk.get(identity);
-  if (identity !== undefined && secret !== undefined && authority === null && certificate === null)
-    return {
-      // Node speaks pre-shared keys in TLS 1.2 only; servers that speak 1.3 speak it too.
-      maxVersion: 'TLSv1.2',
-      ciphers:
-        'ECDHE-PSK-CHACHA20-POLY1305:DHE-PSK-AES256-GCM-SHA384:PSK-AES256-GCM-SHA384:PSK-AES128-GCM-SHA256:ECDHE-PSK-AES256-CBC-SHA384',
-      pskCallback: () => ({ identity, psk: Buffer.from(secret, 'hex') }),
-      checkServerIdentity: () => undefined,
-    };
-  return {
-    minVersion: 'TLSv1.2',
-    ...(certificate === null ? {} : { cert: certificate }),
-    ...(key === null ? {} : { key }),
-    ...(authority === null ? {} : { ca: authority }),
-    ...(serverName === null
-      ? { checkServerIdentity: () => undefined }
-      : net.isIP(serverName) === 0
-        ? { servername: serverName }
-        : { checkServerIdentity: (_name, peer) => tls.checkServerIdentity(serverName, peer) }),
-  };
 }
 
 interface Piece {
@@ -238,7 +223,7 @@ class NetSession implements Session, Answers {
   readonly readOnly: boolean;
   readonly minimumBlock_bytes: number;
   readonly multiConn: boolean;
-  #socket: net.Socket;
+  #socket: Duplex;
   #agreed: Agreed;
   #transmission: ClientTransmission;
   #where: string;
@@ -249,7 +234,7 @@ class NetSession implements Session, Answers {
   #gone: StorageError | null = null;
   #closed: Promise<void>;
 
-  constructor(socket: net.Socket, agreed: Agreed, rest: Buffer, where: string) {
+  constructor(socket: Duplex, agreed: Agreed, rest: Buffer, where: string) {
     this.#socket = socket;
     this.#agreed = agreed;
     this.#where = where;

@@ -3,6 +3,7 @@
  * are there keep what they began with when it is renewed.
  */
 import { TlsContext, TlsError, TlsSession } from '../../host/tls.js';
+import type { TlsPipe } from '../../host/tlsPipe.js';
 import type { TlsOpening } from '../volume/opening.js';
 
 export type TlsSide = 'server' | 'client';
@@ -39,9 +40,13 @@ export class TlsSecrets {
   }
 
   /** Throws TlsError. */
-  session(fd: number): TlsSession {
+  session(transport: number | TlsPipe): TlsSession {
     if (this.#context === null) throw new TlsError(this.reason);
-    return new TlsSession(this.#context, fd, this.#side === 'server' ? null : this.#opening.serverName);
+    return new TlsSession(
+      this.#context,
+      transport,
+      this.#side === 'server' ? null : this.#opening.serverName,
+    );
   }
 
   close(): void {

@@ -53,7 +53,7 @@ void t.test('certificates', { skip }, async t => {
   await t.rejects(connect(address, '', null), { ...refused, message: /wants TLS/ });
   await t.rejects(connect(address, '', { ...tls, serverName: 'other.example' }), {
     ...refused,
-    message: /TLS: Host: other.example. is not in the cert's altnames/,
+    message: /TLS: certificate verify failed: hostname mismatch/i,
   });
   await t.rejects(connect(address, '', { ...tls, authority: null }), refused, 'nobody vouches for it');
   await t.rejects(
