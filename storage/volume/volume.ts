@@ -1,5 +1,5 @@
 /**
- * Volume: the block device that every front door (NBD now, iSCSI later) serves and that every layer
+ * Volume: the block device that every front door (NBD, vhost-user; iSCSI later) serves and that every layer
  * (memory, faulty, file; copy-on-write, limit, mirror, encrypt later) is and wraps.
  *
  * Two ways to ask, because the common answer is already in memory and must not cost a turn of the loop:
