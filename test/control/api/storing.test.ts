@@ -71,6 +71,39 @@ await t.test('volumes, snapshots and what may not be', async t => {
   t.equal((await bench.ask('DELETE', '/v1/volumes/main/copy2?snapshots=true')).status, 200);
 });
 
+await t.test('what is moved to another pool, and what is not', async t => {
+  const bench = await Bench.make(t);
+  const pools = 'pool: { main: {}, fast: {}, dev: { device: /dev/null } }';
+  const spec = (more = ''): string => `{ pool: main, size: 64MiB${more} }`;
+  await bench.apply(
+    `${pools}\nvolume: { v: ${spec()}, e: ${spec(', encryption: { keyFile: /k }')}, m: ${spec(', mirror: { pool: fast }')} }`,
+  );
+  const { volumes } = bench.storage.stored;
+  await bench.until('volumes', async () => ['main/v', 'main/e', 'main/m'].every(one => volumes.has(one)));
+  const move = (volume: string, to: string) => bench.ask('POST', `/v1/volumes/main/${volume}/move`, { to });
+  for (const [volume, to, why] of [
+    ['v', 'main', /in pool .*main.* already/],
+    ['v', 'none', /no pool .*none/],
+    ['v', 'dev', /of kind device/],
+    ['e', 'fast', /encrypted/],
+    ['m', 'fast', /mirrored/],
+    ['x', 'fast', /not in the configuration/],
+  ] as const) {
+    const refused = await move(volume, to);
+    t.equal(codeOf(refused), '409 VOLUME_NOT_MOVED', `${volume} to ${to}`);
+    t.match(refused.text, why);
+  }
+  t.equal(codeOf(await bench.ask('DELETE', '/v1/volumes/main/v/move')), '409 VOLUME_NOT_MOVED');
+  t.equal((await move('v', 'fast')).status, 200);
+  await bench.until('its second side', async () => volumes.has('fast/v'));
+  t.match((await bench.get('/v1/volumes/main/v')).json, { movingTo: 'fast' });
+  t.equal(codeOf(await bench.ask('DELETE', '/v1/volumes/fast/v')), '409 VOLUME_CONFIGURED', 'a part of the move');
+  const rollback = await bench.ask('POST', '/v1/volumes/main/v/rollback', { snapshot: 's' });
+  t.equal(codeOf(rollback), '409 VOLUME_IN_USE');
+  t.equal((await bench.ask('DELETE', '/v1/volumes/main/v/move')).status, 200);
+  t.match((await bench.get('/v1/volumes/main/v')).json, { movingTo: null });
+});
+
 await t.test('jobs: begun, watched to their end, cancelled; and their figures', async t => {
   const bench = await Bench.make(t);
   await bench.apply('pool: { main: {} }');
@@ -79,13 +112,14 @@ await t.test('jobs: begun, watched to their end, cancelled; and their figures', 
   const begun = await bench.ask('POST', '/v1/jobs', { kind: 'scrub', pool: 'main' });
   t.match(begun.json, { id: '1', state: 'running' });
   t.match((await bench.get('/metrics')).text, /weft_job_total_bytes\{job="1",kind="scrub",pool="main"\} 100/);
-  const watched = bench.get('/v1/jobs/1/events');
   Object.assign(stored.jobs.get('1')!, { done_bytes: 50 });
-  setTimeout(
-    () => Object.assign(stored.jobs.get('1')!, { state: 'done', endedAt_ms: 5, done_bytes: 100 }),
-    400,
-  );
-  const { text } = await watched;
+  let text = '';
+  for await (const piece of await bench.open('GET', '/v1/jobs/1/events')) {
+    text += String(piece);
+    // Once it was told how the job stood.
+    if (text.includes('data: '))
+      Object.assign(stored.jobs.get('1')!, { state: 'done', endedAt_ms: 5, done_bytes: 100 });
+  }
   const states = [...text.matchAll(/^data: (.*)$/gm)].map(([, one = '']) =>
     contract.storage.JobStatus.parse(JSON.parse(one)),
   );

@@ -8,21 +8,18 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 import { parseFacts, type Fact } from '../../../control/image/facts.js';
 import { HostImages } from '../../../control/image/process.js';
 import type { BootPlan, ObservedGuest } from '../../../control/vmm/host.js';
 import { QemuHost } from '../../../control/vmm/process.js';
 import { findQemu } from '../../../control/vmm/qemu/process.js';
+import { SHARED_IMAGES } from '../../lab/harness/tinyImage.js';
 import { isListening } from '../../listening.js';
 
 /** A loaded machine without KVM is slow; a fault is told apart from slowness only by never. */
 const PATIENCE_ms = 240_000;
 const HEARTBEAT_ms = 500;
-
-/** Built once, and found again by the next run. */
-const CACHE = fileURLToPath(new URL('../../../../node_modules/.cache/weft-test-images', import.meta.url));
 
 /** Why there can be no guests here; false when there can. */
 export async function whyNot(): Promise<string | false> {
@@ -33,7 +30,8 @@ export async function whyNot(): Promise<string | false> {
   }
   if (spawnSync('qemu-nbd', ['--version']).status !== 0) return 'qemu-nbd (qemu-utils) is not installed';
   try {
-    await new HostImages(CACHE).build('tiny', { tiny: {} }, () => {});
+    // Built once, and found again by the next run.
+    await new HostImages(SHARED_IMAGES).build('tiny', { tiny: {} }, () => {});
   } catch (error) {
     return `no tiny image: ${error instanceof Error ? error.message : String(error)}`;
   }
@@ -76,7 +74,7 @@ export class Stage {
   #servers: DiskServer[] = [];
 
   static async open(t: Test): Promise<Stage> {
-    const files = await new HostImages(CACHE).bootFiles('tiny', { tiny: {} });
+    const files = await new HostImages(SHARED_IMAGES).bootFiles('tiny', { tiny: {} });
     if (files.kind !== 'kernel' || files.initrd === null) throw new Error('the tiny image is a kernel');
     const state = fs.mkdtempSync(join(tmpdir(), 'weft-vmm-'));
     // As weftd does: guests' users pass through.

@@ -13,6 +13,7 @@ import type { Lab } from './lab.js';
 import type { SeenProcess } from './owner.js';
 import type { Needs } from './needs.js';
 import { eventually, run } from './processes.js';
+import { giveTinyImage } from './tinyImage.js';
 import type { Ended, RunningProgram } from './processes.js';
 
 /** From dist/test/lab/harness/. */
@@ -68,6 +69,7 @@ export class Fabric {
 
   /** `weft up`: starts weftd when it does not run, applies the file and waits until all is ready. */
   async up(file: string): Promise<void> {
+    await giveTinyImage(this.state);
     await this.weft(['up', file], { timeout_ms: UP_TIMEOUT_MS });
   }
 

@@ -44,7 +44,7 @@ void t.test('kill -9 in the middle of a backup: it is told, and gone on with', {
   ioOn(plane, 'v', 'write -P 7 1M 24M', 'flush');
   const directory = plane.path('backups');
   const backup = { kind: 'backup' as const, pool: 'p', volume: 'v', target: { directory } };
-  const begun = await plane.ask('POST', '/jobs', { ...backup, rate_bytes_per_s: 24 * MiB });
+  const begun = await plane.ask('POST', '/jobs', { ...backup, rate_bytes_per_s: 6 * MiB });
   const { id } = begun.body as JobStatus;
   await eventually('a part is there', async () => {
     const { done_bytes } = (await plane.ask('GET', `/jobs/${id}`)).body as JobStatus;

@@ -7,6 +7,13 @@ import { BLOCK_BYTES } from '../../../storage/layers/map.js';
 import { BLOCKS, make } from './bench.js';
 
 const MiB = 1024 * 1024;
+// Threads that start and end on a machine that may be busy.
+t.setTimeout(600_000);
+
+/** So slow that a job is still at it when a busy machine has seen it begin. */
+const RATE_BYTES_PER_S = 4 * MiB;
+/** A piece of a backup, which is 4 MiB, and a part of the next. */
+const BEGUN_BYTES = 5 * MiB;
 
 void t.test('a thread that dies leaves what was; what is asked again goes through', async t => {
   const { rig, jobs, run, backup, target } = make(t);
@@ -16,13 +23,14 @@ void t.test('a thread that dies leaves what was; what is asked again goes throug
   const { layer } = rig.entry('s');
   const dying = async (request: JobRequest): Promise<void> => {
     const before = jobs.begin(request);
-    while (jobs.get(before.id).done_bytes < 5 * MiB) await new Promise(resolve => setTimeout(resolve, 20));
+    while (jobs.get(before.id).done_bytes < BEGUN_BYTES)
+      await new Promise(resolve => setTimeout(resolve, 20));
     await jobs.kill();
     while (jobs.get(before.id).endedAt_ms === null) await new Promise(resolve => setTimeout(resolve, 20));
     t.match(jobs.get(before.id), { state: 'failed', message: /jobs thread is gone/ });
     t.same(rig.faults(), []);
   };
-  await dying(backup({ snapshot: 's', rate_bytes_per_s: 20 * MiB }));
+  await dying(backup({ snapshot: 's', rate_bytes_per_s: RATE_BYTES_PER_S }));
   t.match(
     await jobs.backups(target),
     [{ name: 's', state: 'incomplete' }],
@@ -46,7 +54,7 @@ void t.test('a thread that dies leaves what was; what is asked again goes throug
   t.same(fs.readdirSync(path.join(target, 'disk')), ['s'], 'what the first one left is gone');
   rig.snapshotList[0]!.status.labels = {};
   await rig.deleteSnapshot('p', 'disk', 's');
-  await dying({ kind: 'merge', pool: 'p', layer, rate_bytes_per_s: 20 * MiB });
+  await dying({ kind: 'merge', pool: 'p', layer, rate_bytes_per_s: RATE_BYTES_PER_S });
   jobs.look();
   t.notOk(
     jobs.list().some(({ state }) => state === 'running'),
@@ -56,7 +64,7 @@ void t.test('a thread that dies leaves what was; what is asked again goes throug
   t.same(rig.faults(), []);
   await rig.snapshot('p', 'disk', 'c');
   rig.cloneOf('c', 'copy');
-  await dying({ kind: 'flatten', pool: 'p', volume: 'copy', rate_bytes_per_s: 20 * MiB });
+  await dying({ kind: 'flatten', pool: 'p', volume: 'copy', rate_bytes_per_s: RATE_BYTES_PER_S });
   t.equal((await run({ kind: 'flatten', pool: 'p', volume: 'copy' })).state, 'done');
   t.same(rig.faults(), []);
   t.match((await run({ kind: 'flatten', pool: 'p', volume: 'disk' })).state, 'done');
@@ -88,8 +96,8 @@ void t.test('a stop keeps what can be gone on with; a cancel does not', async t 
   const { rig, jobs, run, backup, target } = make(t);
   rig.write('disk', 0, 5000, 7);
   const begun = async (): Promise<string> => {
-    const { id } = jobs.begin(backup({ rate_bytes_per_s: 30 * MiB }));
-    while (jobs.get(id).done_bytes < 5 * MiB) await new Promise(resolve => setTimeout(resolve, 10));
+    const { id } = jobs.begin(backup({ rate_bytes_per_s: RATE_BYTES_PER_S }));
+    while (jobs.get(id).done_bytes < BEGUN_BYTES) await new Promise(resolve => setTimeout(resolve, 10));
     return id;
   };
   jobs.cancel(await begun());
