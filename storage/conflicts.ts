@@ -4,7 +4,7 @@
  */
 import type { ExportListen, StorageConfig } from './contract.js';
 
-export interface Conflicts {
+interface Conflicts {
   /** By pool name. */
   readonly poolConflicts: Map<string, string>;
   /** By export name. */

@@ -14,7 +14,7 @@ const SCRATCH_AT = 4096;
 const FREE_AT = 8192;
 
 /** As Memory of volume.ts, of which only the bytes are read. */
-export interface Summable {
+interface Summable {
   readonly bytes: Uint8Array;
 }
 
@@ -33,7 +33,8 @@ export class Checksum {
   /** All of the memory. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   #buffer: ArrayBuffer;
-  #run: Instance['run'];
+  #xxh3: Run;
+  #products: Run;
   #free = FREE_AT;
   /** The bytes that were asked about last, and where they lie in our memory; -1: elsewhere. V8 calls C++ for `buffer`. */
   #known: Uint8Array | null = null;
@@ -43,31 +44,40 @@ export class Checksum {
   constructor(room_bytes: number = 0) {
     const pages = Math.ceil((FREE_AT + room_bytes) / PAGE_BYTES);
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
-    const module = new WebAssembly.Module(xxh3Module(pages));
-    const instance = new WebAssembly.Instance(module, { env: { memory } });
-    this.#run = (instance.exports as Instance).run;
+    const runOf = (module: Uint8Array<ArrayBuffer>): Run => {
+      const instance = new WebAssembly.Instance(new WebAssembly.Module(module), { env: { memory } });
+      return (instance.exports as { run: Run }).run;
+    };
+    this.#xxh3 = runOf(xxh3Module(pages));
+    this.#products = runOf(blockSumModule(pages));
     this.#buffer = memory.buffer;
     this.bytes = new Uint8Array(this.#buffer);
     this.bytes.set(SECRET, 0);
+    // WebAssembly reads them as little-endian, whatever the machine.
+    const factors = new DataView(this.#buffer, FACTORS_AT);
+    for (let i = 0; i < FACTORS.length; i++) factors.setInt16(2 * i, FACTORS[i]!, true);
   }
 
   /** Of the 4096 bytes at `memory.bytes[at]`: 0 to 2^32 - 1. */
-  sum(memory: Summable, at: number): number {
+  sum(kind: SumKind, memory: Summable, at: number): number {
     const { bytes } = memory;
     if (bytes !== this.#known) {
       this.#known = bytes;
       this.#knownAt = bytes.buffer === this.#buffer ? bytes.byteOffset : -1;
     }
-    if (this.#knownAt >= 0) return this.#run(this.#knownAt + at, 0) >>> 0;
-    this.bytes.set(bytes.subarray(at, at + SUMMED_BYTES), SCRATCH_AT);
-    return this.#run(SCRATCH_AT, 0) >>> 0;
+    let place = this.#knownAt + at;
+    if (this.#knownAt < 0) {
+      this.bytes.set(bytes.subarray(at, at + SUMMED_BYTES), SCRATCH_AT);
+      place = SCRATCH_AT;
+    }
+    return (kind === 'products' ? this.#products(place, FACTORS_AT) : this.#xxh3(place, 0)) >>> 0;
   }
 
-  /** Of one page of 4096 bytes. */
+  /** XXH3 of one page of 4096 bytes. */
   pageSum = (page: Uint8Array): number => {
-    if (page.buffer === this.#buffer) return this.#run(page.byteOffset, 0) >>> 0;
+    if (page.buffer === this.#buffer) return this.#xxh3(page.byteOffset, 0) >>> 0;
     this.bytes.set(page, SCRATCH_AT);
-    return this.#run(SCRATCH_AT, 0) >>> 0;
+    return this.#xxh3(SCRATCH_AT, 0) >>> 0;
   };
 
   /** A part of the memory for good, on a page boundary; null when there is not so much left. */

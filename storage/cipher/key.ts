@@ -10,7 +10,7 @@ import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
 import { StorageError } from '../volume/errors.js';
 
 /** A file of fewer bytes holds no key worth the name. */
-export const KEY_FILE_MINIMUM_BYTES = 32;
+const KEY_FILE_MINIMUM_BYTES = 32;
 export const KEY_FILE_MAXIMUM_BYTES = 64 * 1024;
 const KEY_BYTES = 64;
 const INFO = 'weft volume AES-256-XTS';

@@ -11,7 +11,7 @@ import { keyBy } from './keys.js';
 import { snapshotStatuses, type Operations } from './operations.js';
 import type { UsedVolume, UsedVolumes } from './volumes.js';
 
-export interface JobHostParts extends Pick<
+interface JobHostParts extends Pick<
   DeskHost,
   'inTurn' | 'pools' | 'pool' | 'snapshot' | 'deleteSnapshot' | 'clients' | 'isMirrored' | 'tlsOf'
 > {

@@ -8,7 +8,7 @@ import { repair } from '../pool/repair.js';
 import { StorageError } from '../volume/errors.js';
 import type { Store } from './stores.js';
 
-export interface RepairParts {
+interface RepairParts {
   readonly store: Store;
   readonly now_ms: () => number;
   /** Clients of its volumes, and jobs, which may work on them. */

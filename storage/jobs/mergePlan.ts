@@ -12,7 +12,7 @@ import { ABSENT, BLOCK_BYTES, DATA, GROUP_BLOCKS, ZERO, stateOf } from '../layer
 /** A push into a layer without checksums gives up those that there are: it has to spare so many times the work. */
 const UNCHECKED_COST = 4;
 
-export interface MergeCost {
+interface MergeCost {
   pull_bytes: number;
   push_bytes: number;
 }
@@ -27,7 +27,7 @@ export function chooseWay(cost: MergeCost, losesChecksums: boolean): MergeWay {
 export const KEEP = 0;
 export const COPY = 1;
 export const MAKE_ZERO = 2;
-export const MAKE_ABSENT = 3;
+const MAKE_ABSENT = 3;
 
 export interface MergeGroup {
   readonly group: number;

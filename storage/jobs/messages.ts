@@ -9,7 +9,7 @@ import type { Scrubbed } from './scrubTask.js';
 import type { Finding } from './slices.js';
 
 /** The last backup of a volume in a place: what the next one may build upon. */
-export interface LastBackup {
+interface LastBackup {
   readonly name: string;
   readonly snapshotUuid: string;
   readonly sequence: number;
@@ -17,7 +17,7 @@ export interface LastBackup {
   readonly encryption: Encryption | null;
 }
 
-export interface RemoteTarget {
+interface RemoteTarget {
   readonly address: RemoteOpening['server'];
   readonly exportName: string;
   readonly tls: TlsOpening | null;

@@ -12,19 +12,26 @@ import {
   pwrite,
 } from '../pool/file.js';
 import type { SlowIo } from '../volume/slowIo.js';
-import { ERRNO, type Waiter } from '../volume/volume.js';
+import { ERRNO } from '../volume/volume.js';
 import type { LayerIo } from './io.js';
 
 const EINTR = 4;
 
 export class KernelIo implements LayerIo {
   readonly bootId = bootId();
-  #slow: SlowIo;
+  /** Answered later: those of the SlowIo, as they are. */
+  readonly read: SlowIo['read'];
+  readonly write: SlowIo['write'];
+  readonly fdatasync: SlowIo['fdatasync'];
+  readonly fallocate: SlowIo['fallocate'];
   #iov = new IoVector(1);
   #noWait = true;
 
   constructor(slow: SlowIo) {
-    this.#slow = slow;
+    this.read = slow.read.bind(slow);
+    this.write = slow.write.bind(slow);
+    this.fdatasync = slow.fdatasync.bind(slow);
+    this.fallocate = slow.fallocate.bind(slow);
   }
 
   pread(fd: number, address: number, length_bytes: number, offset_bytes: number): number {
@@ -71,39 +78,5 @@ export class KernelIo implements LayerIo {
 
   isCached(fd: number, offset_bytes: number, length_bytes: number): number {
     return isCached(fd, offset_bytes, length_bytes);
-  }
-
-  read(
-    fd: number,
-    address: number,
-    length_bytes: number,
-    offset_bytes: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    this.#slow.read(fd, address, length_bytes, offset_bytes, waiter, token);
-  }
-  write(
-    fd: number,
-    address: number,
-    length_bytes: number,
-    offset_bytes: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    this.#slow.write(fd, address, length_bytes, offset_bytes, waiter, token);
-  }
-  fdatasync(fd: number, waiter: Waiter, token: number): void {
-    this.#slow.fdatasync(fd, waiter, token);
-  }
-  fallocate(
-    fd: number,
-    mode: number,
-    offset_bytes: number,
-    length_bytes: number,
-    waiter: Waiter,
-    token: number,
-  ): void {
-    this.#slow.fallocate(fd, mode, offset_bytes, length_bytes, waiter, token);
   }
 }

@@ -56,8 +56,8 @@ const AT_CLEAN = 20;
 const AT_REGIONS = 32;
 const AT_BOOT = 96;
 export const AT_STATES = 2048;
-export const SOFT_MAGIC = 0x54465357;
-export const BOOT_ID_BYTES = 16;
+const SOFT_MAGIC = 0x54465357;
+const BOOT_ID_BYTES = 16;
 const STATE_BYTES = GROUP_BLOCKS / 4;
 
 /** Blocks that a volume of this size has; the last one may be cut short only in a plain layer. */
@@ -82,7 +82,7 @@ export function checksumPageAt(region: number): number {
 }
 
 /**
- * What is kept of a block's sum (the low 32 bits of XXH3-64 of its bytes): mixed with its place, so that a block that was
+ * What is kept of a block's sum (of the kind that its layer has, see checksum/): mixed with its place, so that a block that was
  * written to the wrong one is found too; never 0.
  */
 export function blockWord(sum: number, block: number): number {
@@ -168,12 +168,7 @@ export function emitSoftPage(page: Uint8Array, group: number, state: GroupState,
 }
 
 /** True: a soft page of this boot; `into` is filled. */
-export function parseSoftPage(
-  page: Uint8Array,
-  group: number,
-  into: GroupState,
-  bootId: Uint8Array,
-): boolean {
+function parseSoftPage(page: Uint8Array, group: number, into: GroupState, bootId: Uint8Array): boolean {
   const v = new DataView(page.buffer, page.byteOffset, PAGE_BYTES);
   if (v.getUint32(0, true) !== SOFT_MAGIC) return false;
   for (let i = 0; i < BOOT_ID_BYTES; i++) if (page[AT_BOOT + i] !== bootId[i]) return false;

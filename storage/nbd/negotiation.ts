@@ -55,12 +55,12 @@ export const OPTION_DATA_LIMIT_BYTES = 65_536;
 /** Longer ones are not even passed over, but end the connection. */
 export const SKIPPED_OPTION_LIMIT_BYTES = 1024 * 1024;
 /** Options before the connection is ended: real clients need fewer than ten, and one more for each export listed. */
-export const OPTION_COUNT_LIMIT = 100_000;
+const OPTION_COUNT_LIMIT = 100_000;
 /** The id under which base:allocation is known in the transmission phase. */
 export const BASE_ALLOCATION_ID = 1;
 export const FIRST_CONTEXT_ID = 2;
 /** Selected by one client; each is a chunk of several KiB in an answer to NBD_CMD_BLOCK_STATUS. */
-export const CONTEXTS_LIMIT = 16;
+const CONTEXTS_LIMIT = 16;
 
 export interface Offer {
   readonly name: string;

@@ -16,7 +16,7 @@ import { z } from 'zod';
 import { Catalog } from './catalog.js';
 import { Change } from './records.js';
 
-export const CATALOG_FORMAT = 2;
+const CATALOG_FORMAT = 2;
 
 const Head = z.strictObject({ n: z.int().min(0), catalog: z.literal(CATALOG_FORMAT), pool: z.uuid() });
 const Batch = z.strictObject({ n: z.int().min(1), changes: z.array(Change) });

@@ -56,7 +56,7 @@ export interface LinkParts {
 const EAGAIN = -11;
 const EINTR = -4;
 /** Requests on one connection that are not answered yet. */
-export const LINK_REQUESTS_LIMIT = 64;
+const LINK_REQUESTS_LIMIT = 64;
 export const LINK_CHUNK_BYTES = 132 * 1024;
 const IN_BYTES = LINK_CHUNK_BYTES;
 const OUT_BYTES = LINK_CHUNK_BYTES;

@@ -54,7 +54,7 @@ export interface RemoteVolumeParts {
 }
 
 /** What a server may have to be told again: bytes, and requests. */
-export const KEPT_BYTES = 16 * 1024 * 1024;
+const KEPT_BYTES = 16 * 1024 * 1024;
 const KEPT_ENTRIES = 8192;
 const HANDSHAKE_LIMIT_MS = 10_000;
 const RETRY_FIRST_MS = 250;

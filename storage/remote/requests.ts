@@ -52,7 +52,7 @@ export interface Part {
 const PIECE_BYTES = 1024 * 1024;
 /** A multiple of every smallest block, and below 2^32. */
 const LONG_PIECE_BYTES = 256 * 1024 * 1024;
-export const ZEROES_BYTES = 128 * 1024;
+const ZEROES_BYTES = 128 * 1024;
 
 export class Requests {
   /** Of what is in `next` and needs keeping, when a server has something to lose. */

@@ -23,12 +23,12 @@
 import type { SlowIo } from './slowIo.js';
 import type { Memory, Waiter } from './volume.js';
 
-export const REGIONS_LIMIT = 131_072;
+const REGIONS_LIMIT = 131_072;
 const REGION_BYTES = 4 * 1024 * 1024;
 const HEADER_BYTES = 4096;
 export const COPY_BYTES = HEADER_BYTES + REGIONS_LIMIT / 8;
 export const JOURNAL_BYTES = 2 * COPY_BYTES;
-export const PARTNER_LIMIT_BYTES = 128;
+const PARTNER_LIMIT_BYTES = 128;
 const PARTNER_AT = 64;
 const MAGIC = 0x52494d57;
 const EIO = -5;
