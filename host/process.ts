@@ -72,6 +72,16 @@ export function voluntarySwitches(): number {
   return usage.i32[NVCSW_I32]! >>> 0;
 }
 
+/** How long this thread was ready to run and had to wait for a processor, since it began; null: this kernel does not say. */
+export function waitedForProcessor_ms(): number | null {
+  try {
+    const waited_ns = Number(fs.readFileSync('/proc/thread-self/schedstat', 'latin1').split(' ')[1]);
+    return Number.isFinite(waited_ns) ? waited_ns / 1e6 : null;
+  } catch {
+    return null;
+  }
+}
+
 /** What `top -H` and `ps -L` show for the calling thread; the kernel keeps 15 bytes. */
 export function setThreadName(name: string): void {
   check(orErrno(cPrctlName(PR_SET_NAME, name)), 'prctl', 'PR_SET_NAME');

@@ -15,10 +15,10 @@
  * loops with a part of the connections each would need a Volume that may be used from several threads (a flush
  * gate in shared memory), and nothing else.
  */
-import { availableParallelism } from 'node:os';
 import { EPOLLET, EPOLLIN, Epoll } from '../../host/epoll.js';
 import type { Signal } from '../../host/eventfd.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
+import { waitedForProcessor_ms } from '../../host/process.js';
 import { Budget, ChunkPool, type Allocate } from './chunks.js';
 import { Clients } from './clients.js';
 import { AT_SERVER } from './counters.js';
@@ -111,7 +111,7 @@ export class Loop implements Reactor {
     const { mail, ringSignal, serverCounters } = parts;
     this.#parts = parts;
     const look = (timeout_ms: number): number => this.#epoll.wait(timeout_ms);
-    this.#waiting = new Waiting(look, parts.now_ms, availableParallelism());
+    this.#waiting = new Waiting(look, parts.now_ms, waitedForProcessor_ms);
     this.#pool = new ChunkPool(parts.allocate ?? ((length_bytes): Mapping => mapAnonymous(length_bytes)));
     const { post, now_ms, closedVolume, changeLayers, isFinishing, limitVolume } = parts;
     this.#clients = new Clients({
@@ -230,6 +230,7 @@ export class Loop implements Reactor {
   #tick(now_ms: number): void {
     this.#nextTick_ms = now_ms + TICK_MS;
     const counters = this.#parts.serverCounters;
+    this.#waiting.tick(now_ms);
     this.#clients.tick(now_ms);
     this.#guests?.tick();
     counters[AT_SERVER.bufferBytes] = this.#pool.mapped_bytes;

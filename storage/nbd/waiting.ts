@@ -7,30 +7,49 @@
  *      '---------------- came within EAGER_LIMIT_MS -------------------^
  *
  * For each time that it looks in vain there was one when it did not, so what has little to do hardly ever looks twice, and a thread
- * without clients never does. Where there is but one processor, looking would only hold up whom it waits for.
+ * without clients never does. Where processors are short (the kernel tells how long this thread waited for one), looking would
+ * hold up others, perhaps those who are waited for, and cost us our turn later: then it sleeps.
  */
 
 /** KVM does the same for guests that halt (halt_poll_ns), for four times as long. */
 const EAGER_LIMIT_MS = 0.05;
 /** A clock that stands still does not keep us from sleeping. */
 const LOOKS_LIMIT = 1000;
+/** Of the time: 0.002 where there are processors for all, 0.2 and more where they are short. */
+const CROWDED_SHARE = 0.02;
 
 export class Waiting {
   #look: (timeout_ms: number) => number;
   #now_ms: () => number;
-  #mayLook: boolean;
+  #delayed_ms: () => number | null;
+  /** Until the first ticks tell. */
+  #crowded = true;
   #eager = false;
+  #delayAtTick_ms = Infinity;
+  #tickedAt_ms = 0;
 
-  /** `look`: as epoll_wait, the number of events that came within `timeout_ms`; 0 does not sleep. */
-  constructor(look: (timeout_ms: number) => number, now_ms: () => number, processorCount: number) {
+  /**
+   * `look`: as epoll_wait, the number of events that came within `timeout_ms`; 0 does not sleep. `delayed_ms`: how long this thread
+   * has waited for a processor, as waitedForProcessor_ms.
+   */
+  constructor(look: (timeout_ms: number) => number, now_ms: () => number, delayed_ms: () => number | null) {
     this.#look = look;
     this.#now_ms = now_ms;
-    this.#mayLook = processorCount > 1;
+    this.#delayed_ms = delayed_ms;
+  }
+
+  /** A few times a second. */
+  tick(now_ms: number): void {
+    const delay_ms = this.#delayed_ms() ?? Infinity;
+    const share = (delay_ms - this.#delayAtTick_ms) / (now_ms - this.#tickedAt_ms);
+    this.#crowded = !(share >= 0 && share < CROWDED_SHARE);
+    this.#delayAtTick_ms = delay_ms;
+    this.#tickedAt_ms = now_ms;
   }
 
   /** The number of events, after `timeout_ms` at most. */
   wait(timeout_ms: number): number {
-    if (!this.#mayLook || timeout_ms === 0) return this.#look(timeout_ms);
+    if (this.#crowded || timeout_ms === 0) return this.#look(timeout_ms);
     const until_ms = this.#now_ms() + EAGER_LIMIT_MS;
     let count = 0;
     if (this.#eager) {

@@ -43,3 +43,12 @@ await t.test('bits of the own process', async t => {
   t.equal(host.getNoNewPrivs(), true);
   t.throws(() => host.setParentDeathSignal(1000), { code: 'EINVAL', syscall: 'prctl' });
 });
+
+await t.test('how long a thread waits for a processor', async t => {
+  const before_ms = host.waitedForProcessor_ms();
+  if (before_ms === null) return t.comment('this kernel does not say');
+  t.ok(before_ms > 0, `${before_ms} ms`);
+  fs.readFileSync('/proc/self/maps');
+  const since_ms = host.waitedForProcessor_ms()! - before_ms;
+  t.ok(since_ms >= 0 && since_ms < performance.now());
+});
