@@ -1,5 +1,5 @@
 /**
- * A small assembler for WebAssembly: just the opcodes that xxh3.ts uses, by their names in the specification
+ * A small assembler for WebAssembly: just the opcodes that xxh3.ts and blockSum.ts use, by their names in the specification
  * (WebAssembly Core 2.0, chapter 5, binary format), and the sections around one function that works on an imported memory.
  */
 
@@ -41,6 +41,7 @@ export const op = {
   i32Add: [0x6a],
   i32LtU: [0x49],
   i32WrapI64: [0xa7],
+  i64ExtendI32U: [0xad],
   i64Load: (offset: number) => [0x29, ...memory(offset)],
   i64Const: (value: bigint) => [0x42, ...signed(BigInt.asIntN(64, value))],
   i64Add: [0x7c],
@@ -54,6 +55,10 @@ export const op = {
   v128Const: (low: bigint, high: bigint) => [...simd(0x0c), ...bytesOf(low), ...bytesOf(high)],
   shuffle: (...lanes: number[]) => [...simd(0x0d), ...lanes],
   v128Xor: simd(0x51),
+  i32x4ExtractLane: (lane: number) => [...simd(0x1b), lane],
+  i32x4Add: simd(0xae),
+  /** Products of 8 pairs of signed 16 bits, added by twos. */
+  i32x4DotI16x8: simd(0xba),
   i64x2Add: simd(0xce),
   i64x2Mul: simd(0xd5),
   i64x2ShrU: simd(0xcd),

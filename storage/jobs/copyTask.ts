@@ -110,7 +110,11 @@ class Copier {
         continue;
       }
       const found = from.wordOf(bytes, i * BLOCK_BYTES, block + i);
+      const isSame = from.sumKind === into.sumKind;
+      let word = isSame ? found : into.wordOf(bytes, i * BLOCK_BYTES, block + i);
       if (kept !== 0 && kept !== found) {
+        // In words of another kind it has any wrong one.
+        word = isSame ? kept : ~word >>> 0 || 1;
         this.wrongBlocks++;
         this.#slices.found(
           `layer ${from.uuid}: a block does not match its checksum; it is kept as it is, with the checksum`,
@@ -118,7 +122,7 @@ class Copier {
           BLOCK_BYTES,
         );
       }
-      into.setData(block + i, kept === 0 ? found : kept);
+      into.setData(block + i, word);
     }
     copyAt(from.dataFd, into.dataFd, bytes, block * BLOCK_BYTES);
   }

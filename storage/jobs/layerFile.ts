@@ -12,7 +12,7 @@
  * Whoever reads the layer meanwhile has its map in memory, and blocks that it had are not touched by a pull; a crash leaves
  * regions open at worst.
  */
-import type { Checksum } from '../checksum/checksum.js';
+import type { Checksum, SumKind } from '../checksum/checksum.js';
 import {
   type ABSENT,
   BLOCK_BYTES,
@@ -38,6 +38,8 @@ export class LayerFile implements LayerStates {
   readonly uuid: string;
   readonly inherits_bytes: number;
   readonly checksums: boolean;
+  /** What its words are made of. */
+  readonly sumKind: SumKind;
   readonly dataFd: number;
   readonly mapFd: number;
   size_bytes: number;
@@ -61,6 +63,7 @@ export class LayerFile implements LayerStates {
     this.dataFd = opening.dataFd;
     this.mapFd = opening.mapFd;
     this.checksums = opening.checksums && opening.mapFd >= 0;
+    this.sumKind = opening.sum ?? 'xxh3';
     this.#map = new MapFile(opening.mapFd, opening.uuid, checksum.pageSum);
     this.#checksum = checksum;
   }
@@ -95,7 +98,7 @@ export class LayerFile implements LayerStates {
 
   /** What is kept of these 4096 bytes. */
   wordOf(bytes: Uint8Array, at: number, block: number): number {
-    return blockWord(this.#checksum.sum({ bytes }, at), block);
+    return blockWord(this.#checksum.sum(this.sumKind, { bytes }, at), block);
   }
 
   /** Regions that a batch will change. Nothing of it is written before. */

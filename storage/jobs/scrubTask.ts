@@ -225,6 +225,7 @@ class LayerScrub {
   #compare(region: number, from: number, count: number, words: Uint32Array | null, state: GroupState): void {
     const offset = region * REGION_BYTES + from * BLOCK_BYTES;
     if (!this.#read(offset, count * BLOCK_BYTES)) return;
+    const kind = this.#one.layer.sum ?? 'xxh3';
     for (let i = 0; i < count; i++) {
       const word = words === null ? 0 : words[from + i]!;
       if (word === 0) {
@@ -233,7 +234,8 @@ class LayerScrub {
       }
       const block = region * REGION_BLOCKS + from + i;
       this.#totals.checked_bytes += BLOCK_BYTES;
-      if (blockWord(this.#checksum.sum({ bytes: this.#buffer }, i * BLOCK_BYTES), block) === word) continue;
+      const sum = this.#checksum.sum(kind, { bytes: this.#buffer }, i * BLOCK_BYTES);
+      if (blockWord(sum, block) === word) continue;
       if (this.#changed(region, state)) return;
       this.#fault('a block does not match its checksum', block * BLOCK_BYTES, BLOCK_BYTES);
     }

@@ -10,6 +10,7 @@
  * which finds that it is not clean. The order within each piece is what every crash state is safe by (map.ts); that they do not
  * overlap is what makes two pages a group enough. `failed` is told once: a sync that failed is never tried again.
  */
+import type { SumKind } from '../checksum/checksum.js';
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import type { Later } from '../volume/later.js';
 import { ERRNO, type Waiter } from '../volume/volume.js';
@@ -66,7 +67,7 @@ interface Work {
 
 export interface CommitsParts {
   readonly io: LayerIo;
-  readonly sum: (memory: Mapping, at: number) => number;
+  readonly sum: (kind: SumKind, memory: Mapping, at: number) => number;
   /** Everything that may have to be flushed, the lowest first. */
   readonly layers: () => readonly Layer[];
   readonly later: Later;
@@ -354,7 +355,7 @@ export class Commits implements Waiter {
     const count = Math.floor(result / BLOCK_BYTES);
     for (let i = 0; i < count; i++)
       work.words[first + i] = blockWord(
-        this.#parts.sum(room, i * BLOCK_BYTES),
+        this.#parts.sum(layer.sumKind, room, i * BLOCK_BYTES),
         work.index * REGION_BLOCKS + first + i,
       );
     if (count <= 0 && result !== -ERRNO.EAGAIN && result !== -EINTR) work.unreadable = true;

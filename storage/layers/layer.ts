@@ -12,6 +12,7 @@
  * A page of the map that is not in memory (4 KiB for 32 MiB of the volume, states, or for 4 MiB, checksums) is brought by
  * mapReads.ts while others go on, for those who look by `groupNow` first; `group` waits for it.
  */
+import type { SumKind } from '../checksum/checksum.js';
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import type { LayerIo } from './io.js';
 import {
@@ -53,6 +54,7 @@ export interface LayerParts {
   readonly size_bytes: number;
   readonly inherits_bytes: number;
   readonly checksums: boolean;
+  readonly sum?: SumKind | undefined;
   /** A job works on it: nothing of it is to be written here. */
   readonly held?: boolean;
 }
@@ -83,6 +85,8 @@ export class Layer {
   readonly mapFd: number;
   readonly inherits_bytes: number;
   readonly checksums: boolean;
+  /** What words are made of. */
+  readonly sumKind: SumKind;
   size_bytes: number;
   /** Written since the last fdatasync of the data. */
   unsynced = false;
@@ -111,6 +115,7 @@ export class Layer {
     this.mapFd = parts.mapFd;
     this.inherits_bytes = parts.inherits_bytes;
     this.checksums = parts.checksums;
+    this.sumKind = parts.sum ?? 'xxh3';
     this.size_bytes = parts.size_bytes;
     this.foreign = parts.held === true;
     this.#io = io;

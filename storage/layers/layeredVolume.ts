@@ -115,7 +115,7 @@ export class LayeredVolume implements Volume {
     this.regions = new Regions({ chain, mapReads, later, budget, tell: reason => this.#tell(reason) });
     this.commits = new Commits({
       io,
-      sum: (memory, at) => checksum.sum(memory, at),
+      sum: (kind, memory, at) => checksum.sum(kind, memory, at),
       layers: () => this.chain.layers,
       later: parts.later,
       failed: result => this.#fail(result),
@@ -283,7 +283,7 @@ export class LayeredVolume implements Volume {
         }
         const place = at + pos - offset_bytes + (i - first) * BLOCK_BYTES;
         region.words[i] = top.checksums
-          ? blockWord(checksum.sum(memory, place), index * REGION_BLOCKS + i)
+          ? blockWord(checksum.sum(top.sumKind, memory, place), index * REGION_BLOCKS + i)
           : 0;
       }
       if (changed) result = Math.min(result, top.soften(index, first, count));

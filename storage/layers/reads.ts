@@ -122,10 +122,16 @@ export class Reads {
       const word = words[i]!;
       if (word === 0) continue;
       const place = at + (i - first) * BLOCK_BYTES;
-      if (blockWord(this.#checksum.sum(memory, place), region.index * REGION_BLOCKS + i) === word) continue;
+      if (this.#wordOf(region, i, memory, place) === word) continue;
       if (!this.#readAgain(region, i, memory, place)) return false;
     }
     return true;
+  }
+
+  /** What the layer that has this block would keep of these bytes. */
+  #wordOf(region: Region, block: number, memory: Memory, at: number): number {
+    const { sumKind } = this.#volume.chain.layer(region.owners[block]!);
+    return blockWord(this.#checksum.sum(sumKind, memory, at), region.index * REGION_BLOCKS + block);
   }
 
   #readAgain(region: Region, block: number, memory: Memory, at: number): boolean {
@@ -135,8 +141,7 @@ export class Reads {
     const word = region.words[block];
     if (n === BLOCK_BYTES) {
       if (word === 0) return true;
-      const found = blockWord(this.#checksum.sum(memory, at), region.index * REGION_BLOCKS + block);
-      if (found === word) return true;
+      if (this.#wordOf(region, block, memory, at) === word) return true;
     }
     this.#volume.mismatch(pos, layer);
     return false;
@@ -195,10 +200,11 @@ export class Reads {
     if (this.#volume.io.preadNoWait(dataFd, address, length_bytes, from) !== length_bytes) return false;
     for (let at = 0; at < length_bytes; at += BLOCK_BYTES) {
       const number = (from + at) / BLOCK_BYTES;
-      const index = Math.floor(number / REGION_BLOCKS);
-      const word = this.#volume.regions.get(index).words[number - index * REGION_BLOCKS]!;
+      const region = this.#volume.regions.get(Math.floor(number / REGION_BLOCKS));
+      const block = number % REGION_BLOCKS;
+      const word = region.words[block];
       // What differs is read again and told by tryRead.
-      if (word !== 0 && blockWord(this.#checksum.sum(looked!, at), number) !== word) return false;
+      if (word !== 0 && this.#wordOf(region, block, looked!, at) !== word) return false;
     }
     return true;
   }

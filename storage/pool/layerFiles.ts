@@ -89,7 +89,7 @@ export class LayerFiles {
 
   /** Open until `release`. Throws VOLUME_DAMAGED where something of it is lost, unless `rest` is enough. */
   acquire(layer: LayerRecord, rest = false): LayerOpening {
-    const { uuid, size_bytes, inherits_bytes, checksums } = layer;
+    const { uuid, size_bytes, inherits_bytes, checksums, sum } = layer;
     let open = this.#open.get(uuid);
     if (open === undefined) {
       try {
@@ -105,7 +105,7 @@ export class LayerFiles {
       throw new StorageError('VOLUME_DAMAGED', `${open.damage}. Restore it from a backup`);
     }
     const { dataFd, mapFd } = open;
-    return { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums, held: this.#held.has(uuid) };
+    return { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums, sum, held: this.#held.has(uuid) };
   }
 
   /** What is known to be lost of it, in words. */

@@ -505,7 +505,8 @@ export class Pool {
       );
     // Without checksums and with nothing below, a file needs no map to say what is in it.
     const plain = parts.parent === null && !parts.checksums;
-    return { uuid: randomUUID(), ...parts, plain, createdAt_ms: this.#now_ms() };
+    const sum = parts.checksums ? ({ sum: 'products' } as const) : {};
+    return { uuid: randomUUID(), ...parts, ...sum, plain, createdAt_ms: this.#now_ms() };
   }
 
   /** Makes the layer's files, then commits it with what else comes with it. Nothing is left when that fails. */

@@ -22,6 +22,8 @@ export const LayerRecord = z.strictObject({
   /** It has no map; see volume/opening.ts. */
   plain: z.boolean(),
   checksums: z.boolean(),
+  /** Which (checksum/checksum.ts); left out: XXH3, as all had it that were made before there was another. */
+  sum: z.literal('products').optional(),
   preallocated: z.boolean(),
   createdAt_ms: z.number(),
 });

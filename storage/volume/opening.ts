@@ -18,6 +18,8 @@ export interface LayerOpening {
   readonly inherits_bytes: number;
   /** Checksums are kept and verified. */
   readonly checksums: boolean;
+  /** Which; left out: XXH3, as older layers have it. */
+  readonly sum?: 'products' | undefined;
   /** A job works on it: what a process that died has left in it is not put in order meanwhile. Left out: nobody does. */
   readonly held?: boolean;
 }

@@ -54,9 +54,9 @@ const made = (value: (i: number) => number): Uint8Array =>
 
 await t.test('sums that the library of xxHash 0.8 makes (XXH3_64bits, low half)', async t => {
   const checksum = new Checksum();
-  t.equal(checksum.sum({ bytes: made(() => 0) }, 0), 0x48c689ba);
-  t.equal(checksum.sum({ bytes: made(i => i & 255) }, 0), 0x7879151);
-  t.equal(checksum.sum({ bytes: made(i => (i * 7 + (i >> 8)) & 255) }, 0), 0xeb6f9064);
+  t.equal(checksum.sum('xxh3', { bytes: made(() => 0) }, 0), 0x48c689ba);
+  t.equal(checksum.sum('xxh3', { bytes: made(i => i & 255) }, 0), 0x7879151);
+  t.equal(checksum.sum('xxh3', { bytes: made(i => (i * 7 + (i >> 8)) & 255) }, 0), 0xeb6f9064);
 });
 
 await t.test('as the slow one, wherever the bytes lie', async t => {
@@ -72,8 +72,8 @@ await t.test('as the slow one, wherever the bytes lie', async t => {
         outside.set(bytes, at);
         inside.bytes.set(bytes, at);
         return (
-          checksum.sum({ bytes: outside }, at) === wanted &&
-          checksum.sum(inside, at) === wanted &&
+          checksum.sum('xxh3', { bytes: outside }, at) === wanted &&
+          checksum.sum('xxh3', inside, at) === wanted &&
           checksum.pageSum(bytes) === wanted
         );
       },
@@ -86,11 +86,11 @@ await t.test('as the slow one, wherever the bytes lie', async t => {
 await t.test('one bit more or less is another sum', async t => {
   const checksum = new Checksum();
   const bytes = made(i => (i * 31) & 255);
-  const sum = checksum.sum({ bytes }, 0);
+  const sum = checksum.sum('xxh3', { bytes }, 0);
   const seen = new Set([sum]);
   for (let bit = 0; bit < 8 * SUMMED_BYTES; bit += 7) {
     bytes[bit >> 3]! ^= 1 << (bit & 7);
-    seen.add(checksum.sum({ bytes }, 0));
+    seen.add(checksum.sum('xxh3', { bytes }, 0));
     bytes[bit >> 3]! ^= 1 << (bit & 7);
   }
   t.equal(seen.size, 1 + Math.ceil((8 * SUMMED_BYTES) / 7));

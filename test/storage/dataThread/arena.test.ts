@@ -23,7 +23,7 @@ await t.test('the kernel fills it, and its sum is made where it lies', async t =
   t.equal(pread(fd, chunk.address + 100, 8192, 0), 8192);
   t.equal(Buffer.compare(chunk.bytes.subarray(100, 8292), data), 0);
   t.equal(chunk.view.getUint8(101), 7);
-  t.equal(checksum.sum(chunk, 100), new Checksum().sum({ bytes: data }, 0));
+  t.equal(checksum.sum('products', chunk, 100), new Checksum().sum('products', { bytes: data }, 0));
   chunk.bytes.fill(0x5a, 0, 10);
   t.equal(pwrite(fd, chunk.address, 10, 4), 10);
   t.equal(readFileSync(file)[13], 0x5a);
@@ -44,6 +44,6 @@ await t.test('beyond what is reserved it is mapped', async t => {
   const chunk = arena.allocate(1024 * 1024);
   t.not(chunk.bytes.buffer, checksum.bytes.buffer);
   chunk.bytes[5] = 1;
-  t.type(checksum.sum(chunk, 0), 'number');
+  t.type(checksum.sum('products', chunk, 0), 'number');
   chunk.unmap();
 });

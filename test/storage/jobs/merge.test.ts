@@ -237,3 +237,39 @@ for (const [way, which] of [
     const scrubbed = await scrubLayers((await rig.holdScrub()).layers, checksum, buffer, new TestSlices());
     t.match(scrubbed, { faults: 0, unchecked_bytes: 0 });
   });
+
+for (const way of ['pull', 'push'] as const)
+  for (const olderBelow of [true, false])
+    void t.test(
+      `a block that the disk changed stays wrong: ${way}, older sums ${olderBelow ? 'below' : 'above'}`,
+      async t => {
+        const rig = new Rig();
+        t.teardown(() => rig.close());
+        // Sums are of both kinds in turn: one layer more below changes which is which.
+        if (olderBelow) rig.addVolume('other', BLOCK_BYTES);
+        rig.addVolume('disk', BLOCKS * BLOCK_BYTES);
+        rig.write('disk', 1030, 40, 5);
+        await rig.snapshot('p', 'disk', 'a');
+        rig.write('disk', 1080, 40, 500);
+        await rig.snapshot('p', 'disk', 'b');
+        await rig.deleteSnapshot('p', 'disk', 'a');
+        const held = (await rig.holdMerge('p', rig.mergeable()[0]!.layer))!;
+        t.equal(held.lower.sum === undefined, olderBelow, 'the kinds are as they should be');
+        t.not(held.lower.sum, held.upper.sum);
+        const from = way === 'pull' ? held.lower : held.upper;
+        const block = way === 'pull' ? 1040 : 1090;
+        const data = fs.openSync(path.join(rig.directory, 'layers', from.uuid, 'data'), 'r+');
+        fs.writeSync(data, Buffer.alloc(1, 99), 0, 1, block * BLOCK_BYTES + 77);
+        fs.closeSync(data);
+        const slices = new TestSlices();
+        const [lower, upper] = [held.lower, held.upper].map(opening => new LayerFile(opening, checksum));
+        const merged = await mergeLayers(lower!, upper!, held.lowest, buffer, slices, way);
+        t.match(merged, { lostRegions: 0, wrongBlocks: 1 });
+        await rig.commitMerge(held, merged.kept, merged);
+        held.release();
+        const { scrubLayers } = await import('../../../storage/jobs/scrubTask.js');
+        const found = new TestSlices();
+        t.match(await scrubLayers((await rig.holdScrub()).layers, checksum, buffer, found), { faults: 1 });
+        t.match(found.findings, [{ offset_bytes: block * BLOCK_BYTES }]);
+      },
+    );

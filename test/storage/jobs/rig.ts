@@ -158,9 +158,11 @@ export class Rig implements JobDesk {
     const inherits_bytes =
       parent === null ? 0 : Math.min(size_bytes, this.layers.get(parent)!.opening.size_bytes);
     const checksums = options.checksums ?? mapFd >= 0;
+    // Every other one has the sums of older layers.
+    const sum = this.layers.size % 2 === 0 ? ('products' as const) : undefined;
     this.layers.set(uuid, {
       parent,
-      opening: { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums },
+      opening: { uuid, dataFd, mapFd, size_bytes, inherits_bytes, checksums, sum },
     });
     this.onLayer(this.layers.get(uuid)!.opening);
     return uuid;

@@ -5,6 +5,7 @@ import * as path from 'node:path';
 import t, { type Test } from 'tap';
 import { StorageError } from '../../../storage/volume/errors.js';
 import { Pool } from '../../../storage/pool/pool.js';
+import { line } from '../../../storage/pool/catalogText.js';
 import { kernelFiles, type PoolFiles } from '../../../storage/pool/files.js';
 import { formatPool, formatVolume } from '../../../storage/pool/meta.js';
 
@@ -68,6 +69,37 @@ void t.test('a volume is made thin, or with its space', async t => {
   t.ok(pool.allocated_bytes(full.top) >= 8 * MiB, 'preallocated');
   t.notOk(fs.existsSync(path.join(pool.directory, 'layers', full.top, 'map')), 'a plain layer has no map');
 });
+
+void t.test(
+  'layers made before there was a choice of sums keep theirs; new ones have the faster',
+  async t => {
+    const directory = room(t);
+    const pool = open(t, directory);
+    pool.make('one', { size_bytes: 8 * MiB });
+    pool.make('none', { size_bytes: 8 * MiB, checksums: false });
+    const sums = (of: Pool, volume: string): unknown[] => {
+      const chain = of.acquireChain(of.require(volume).top);
+      for (const { uuid } of chain) of.release(uuid);
+      return chain.map(({ sum }) => sum);
+    };
+    t.same(sums(pool, 'one'), ['products']);
+    t.same(sums(pool, 'none'), [undefined]);
+    await pool.close();
+    // As an earlier version wrote it.
+    const catalog = path.join(directory, 'catalog');
+    const older = fs
+      .readFileSync(catalog, 'utf8')
+      .trim()
+      .split('\n')
+      .map(text => line(JSON.parse(text.slice(9).replaceAll('"sum":"products",', ''))));
+    fs.writeFileSync(catalog, older.join(''));
+    const again = open(t, directory);
+    t.same(again.problems, []);
+    t.same(sums(again, 'one'), [undefined]);
+    snapshot(again, 'one', 's');
+    t.same(sums(again, 'one'), ['products', undefined]);
+  },
+);
 
 void t.test('growing, under whoever has it open', async t => {
   const pool = open(t, room(t));
