@@ -94,7 +94,7 @@ async function enterMany(path: string, name: string, count: number): Promise<Soc
 function ask(socket: Socket, length_bytes: number): Promise<number> {
   return new Promise((resolve, reject) => {
     let received = 0;
-    const timer = setTimeout(() => reject(new Error('no answer within 20 s')), 20_000);
+    const timer = setTimeout(() => reject(new Error('no answer within 120 s')), 120_000);
     const take = (chunk: Buffer): void => {
       received += chunk.length;
       // A simple reply's header has 16 bytes.
