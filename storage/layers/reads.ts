@@ -9,8 +9,8 @@ import type { LayeredVolume } from './layeredVolume.js';
 import { BLOCK_BYTES, REGION_BLOCKS, REGION_BYTES, blockWord } from './map.js';
 import type { Region } from './regions.js';
 
-/** What is compared before it is sent from its file. More than this is not sent so, less of it is in a nearer cache. */
-const COMPARED_LIMIT_BYTES = 256 * 1024;
+/** What is compared before it is sent from its file. More than this is not sent so: others would wait for it. */
+const COMPARED_LIMIT_BYTES = 1024 * 1024;
 const COMPARED_BYTES = 64 * 1024;
 
 /** A run that is sent from its file though what is around it is not: shorter ones are cheaper copied. */

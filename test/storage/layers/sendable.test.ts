@@ -24,8 +24,11 @@ void t.test('what was written may be sent, in any cut, up to a bound', async t =
   t.equal(volume.sendableFrom(0, 256 * 1024), dataFd);
   t.equal(volume.sendableFrom(BLOCK, 100 * 1024), dataFd);
   t.equal(volume.sendableFrom(1000, 70_001), dataFd, 'the blocks around it are compared');
-  t.equal(volume.sendableFrom(0, 256 * 1024 + 1), -1, 'more would hold up the others');
-  t.equal(volume.sendableFrom(1024 * 1024 - BLOCK, 2 * BLOCK), -1, 'a part was never written');
+  t.equal(volume.sendableFrom(0, 1024 * 1024), dataFd);
+  t.equal(volume.tryWrite(1024 * 1024, BLOCK, memory, 0), 0);
+  t.equal(volume.sendableFrom(BLOCK, 1024 * 1024), dataFd);
+  t.equal(volume.sendableFrom(0, 1024 * 1024 + BLOCK), -1, 'more would hold up the others');
+  t.equal(volume.sendableFrom(1024 * 1024, 2 * BLOCK), -1, 'a part was never written');
   const plain = written(false);
   t.equal(plain.volume.sendableFrom(0, 1024 * 1024), plain.layers[0]!.dataFd, 'there is nothing to compare');
 });
