@@ -9,6 +9,7 @@ import type { Session } from '../session.js';
 import { runJobs } from '../storage/jobs.js';
 import { parseVolume, rate_bytes_per_s } from '../storage/names.js';
 import { formatFields, formatTable } from '../table.js';
+import { registerTop } from './poolTop.js';
 
 const Pools = z.object({ pools: z.array(storage.PoolStatus) });
 const REPAIR_DEADLINE_MS = 60_000;
@@ -68,6 +69,8 @@ export const registerPool: Register = (program, session) => {
         ]),
       );
     });
+
+  registerTop(group, session, askPool);
 
   group
     .command('exports')

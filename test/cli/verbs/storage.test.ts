@@ -157,6 +157,66 @@ await t.test('long lists come in pages', async t => {
   t.equal((await weft('volume', 'list', 'm*/x')).code, 2);
 });
 
+await t.test('why a pool is full, and what another server offers', async t => {
+  const { api, weft } = await place(t);
+  const pool = { name: 'main', directory: '/p', state: 'open', reason: null, volumeCount: 2 };
+  const sizes = { capacity_bytes: GIB, free_bytes: 0, allocated_bytes: GIB, provisioned_bytes: GIB };
+  api.on('GET /v1/pools', () => ({ pools: [{ ...pool, ...sizes }] }));
+  const row = { pool: 'main', state: 'ok', reason: null, size_bytes: GIB };
+  api.on('GET /v1/volumes', () => ({
+    volumes: [
+      { ...row, name: 'old', allocated_bytes: 3 * 2 ** 20, configured: false, usedBy: [] },
+      { ...row, name: 'web', allocated_bytes: 2 ** 20, configured: true, usedBy: [], snapshotCount: 2 },
+    ],
+    next: null,
+  }));
+  const free = { ...SNAPSHOT, name: 'free', clones: [], allocated_bytes: 2 ** 19 };
+  api.on('GET /v1/volumes/:pool/:volume/snapshots', () => ({ snapshots: [SNAPSHOT, free], next: null }));
+  const { stdout } = await weft('pool', 'top', 'main');
+  t.same(stdout.trimEnd().split('\n'), [
+    'HOLDS            ALONE    REMOVED BY',
+    'main/old         3 MiB    weft volume delete main/old --destroy-data',
+    'main/web@free    512 KiB  weft volume delete-snapshot main/web@free',
+    'main/web         508 KiB  in use',
+    'main/web@monday  4 KiB    in use',
+  ]);
+  t.equal((await weft('pool', 'top', 'none')).code, 1);
+  const offered = { name: 'disk', description: 'the first', size_bytes: GIB, readOnly: true, reason: null };
+  api.on('GET /v1/pools/:pool/exports', () => ({ exports: [{ ...offered, volume: 'web' }], isCut: true }));
+  const far = await weft('pool', 'exports', 'main');
+  t.match(far.stdout, /^EXPORT.*\ndisk +1 GiB +read-only +web +the first/);
+  t.match(far.stderr, /There are more/);
+});
+
+await t.test('move: begun, watched, ended, refused', async t => {
+  const { api, weft } = await place(t);
+  const resource = (pool: string) => ({
+    kind: 'volume',
+    name: 'web',
+    generation: 1,
+    spec: { pool },
+    status: { observedGeneration: 1, conditions: [], lastError: null, observed: {} },
+    deleting: false,
+  });
+  api.on('POST /v1/volumes/:pool/:volume/move', () => ({}));
+  api.on('DELETE /v1/volumes/:pool/:volume/move', () => ({}));
+  const places = ['main', 'fast'];
+  api.on('GET /v1/resources/:kind/:name', () => resource(places.shift() ?? 'fast'));
+  let left = 2;
+  api.on('GET /v1/volumes/:pool/:volume', () =>
+    --left > 0 ? { ...VOLUME, movingTo: 'fast' } : new Refusal(404, 'VOLUME_UNKNOWN', 'none'),
+  );
+  const moved = await weft('volume', 'move', 'main/web', 'fast');
+  t.match(moved.stdout, /main\/web is fast\/web now/, moved.stderr);
+  t.match(moved.stderr, /say "pool: fast"/);
+  t.same(api.requests('POST /v1/volumes/:pool/:volume/move')[0]?.body, { to: 'fast', keepSource: false });
+  api.on('GET /v1/resources/:kind/:name', () => resource('main'));
+  left = 2;
+  t.match(await weft('volume', 'move', 'main/web', 'fast'), { code: 1, stderr: /was not moved/ });
+  t.equal((await weft('volume', 'move', 'main/web', '--cancel')).code, 0);
+  t.equal((await weft('volume', 'move', 'main/web')).code, 2);
+});
+
 await t.test('snapshots', async t => {
   const { api, weft } = await place(t);
   const made = await weft('volume', 'snapshot', 'main/web@s1', 'main/db', '--label', 'a=b=c');
