@@ -10,8 +10,10 @@
  * block would not have the sum that was made of it, or a mirror two contents; and what it does to a buffer that is
  * being read would look like a disk that fails. The copy costs a tenth of what the sum costs.
  *
- * When to sleep: as dataplane/ports/vhost/port.ts does it. While requests come, kicks are off and the rings are looked at
- * in each turn; LOOK_ON_MS after the last one kicks are on again.
+ * When to sleep. While requests come, kicks are off and the rings are looked at in each turn. After the last one kicks are on
+ * again: LOOK_ON_MS later where looking on found something the last time, or something came so soon after nobody looked;
+ * else at once. Each time that it looked in vain twice as many chances are let go by, up to CHANCES_MAX: where its guest shares
+ * a processor with us, looking keeps it from asking.
  *
  * Bounds: rings of RING_MAX, IN_FLIGHT_REQUESTS_LIMIT taken at a time, each with one chunk for which the common budget is
  * asked. A ring in which the driver wrote nonsense is stopped, and told, until it is set up anew (2.1.2: DEVICE_NEEDS_RESET
@@ -43,6 +45,7 @@ import {
 const TURN_REQUESTS = 64;
 const TURN_BYTES = 4 * 1024 * 1024;
 const LOOK_ON_MS = 0.05;
+const CHANCES_MAX = 64;
 /** No request: a look at the rings in the next turn. */
 const LOOK_TOKEN = -1;
 /** A chain of more has no length that we could count on. */
@@ -92,6 +95,12 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
   #isLooking = false;
   #willLook = false;
   #lookUntil_ms = 0;
+  /** Looking on is worth while. */
+  #isEager = false;
+  /** That are let go by before the next look, and after the next that is in vain. */
+  #chancesLeft = 0;
+  #chances = 1;
+  #kicksOnAt_ms = -Infinity;
   #turnBytes = 0;
   #fault: string | null = null;
 
@@ -150,6 +159,8 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
         : `the guest's queue ${failed.index} is stopped until its driver starts anew: ${failed.fault ?? ''}`,
     );
     this.#counters[AT_EXPORT.guestQueues] = this.#rings.length;
+    // No kick.
+    this.#kicksOnAt_ms = -Infinity;
     this.look();
   }
 
@@ -164,9 +175,9 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
   look(): void {
     if (!this.#isLooking) {
       this.#isLooking = true;
+      this.#isEager = this.#parts.now_ms() < this.#kicksOnAt_ms + LOOK_ON_MS && --this.#chancesLeft < 0;
       for (const ring of this.#rings) ring.quiet();
     }
-    this.#lookUntil_ms = 0;
     this.#parts.touch();
   }
 
@@ -187,11 +198,20 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
     if (this.#rings.some(ring => !ring.isRunning)) return this.ringsChanged();
     // Whoever answers looks again.
     if (!this.#mayTake) return;
-    const now_ms = this.#parts.now_ms();
-    if (taken > 0) this.#lookUntil_ms = now_ms + LOOK_ON_MS;
-    if (taken > 0 || now_ms < this.#lookUntil_ms || this.#kicksOn()) this.#lookAgain();
     // The first in the list is served best.
     if (taken >= TURN_REQUESTS && this.#rings.length > 1) this.#rings.push(this.#rings.shift()!);
+    const now_ms = this.#parts.now_ms();
+    if (taken > 0) {
+      // Something came while it was looked for.
+      if (now_ms < this.#lookUntil_ms) this.#chances = 1;
+      this.#lookUntil_ms = this.#isEager ? now_ms + LOOK_ON_MS : 0;
+    }
+    if (now_ms < this.#lookUntil_ms || this.#kicksOn()) return this.#lookAgain();
+    this.#kicksOnAt_ms = now_ms;
+    if (this.#isEager) {
+      this.#chancesLeft = this.#chances;
+      this.#chances = Math.min(2 * this.#chances, CHANCES_MAX);
+    }
   }
 
   /** True: something came meanwhile. */
