@@ -11,11 +11,7 @@
  * has payload, memory of its own; others overtake it. That memory is the input chunk itself (`tookInput`), unless what
  * lies behind the payload there is longer: then the payload is copied.
  *
- * A write longer than PIECE_BYTES is not gathered but applied as its payload comes, in pieces that end on blocks
- * of 4096 (longWrite.ts): a client that goes away in the middle of it leaves the beginning written, as
- * a machine that loses power does. Any other payload of that length, and the payload of what is refused, is read past.
- *
- * Reads that wait: slowReads.ts. Block status: blockStatus.ts.
+ * Writes: writes.ts. Reads that wait: slowReads.ts. Block status: blockStatus.ts.
  *
  * One clause is not kept to: a chunk that is sent from a file carries NBD_REPLY_FLAG_DONE, though an error may still come up
  * while it is sent ("MUST NOT do so for a content chunk if it would still be possible to detect an error while transmitting the
@@ -36,15 +32,15 @@ import {
   SKIPPED_PAYLOAD_LIMIT_BYTES,
   SLICE_BYTES,
 } from './limits.js';
-import { LongWrite } from './longWrite.js';
 import { Operations, howToZero, type Operation } from './operation.js';
 import type { FileSource, Output } from './output.js';
 import { layRead } from './readReply.js';
 import { Replies } from './replies.js';
 import { BLOCK_BYTES, SlowReads } from './slowReads.js';
+import { EXACT_RECEIVE_BYTES, Writes, type WritesOwner } from './writes.js';
 import { BAD_CONTEXT_LIST, SHUTTING_DOWN, nbdError, validate, type Agreed } from './validate.js';
 import { failure } from './words.js';
-import { ERRNO, newFileRuns, type Volume, type Waiter } from '../volume/volume.js';
+import { ERRNO, newFileRuns, type Volume } from '../volume/volume.js';
 import {
   EXTENDED_REQUEST_BYTES,
   NBD_CMD_BLOCK_STATUS,
@@ -65,9 +61,6 @@ import {
   request,
 } from './wire.js';
 
-/** Below this a payload that has not come whole may be received together with whatever follows it. */
-const EXACT_RECEIVE_BYTES = 32_768;
-
 const FILL_TOKEN = -2;
 
 /** Filled and used up within one request. */
@@ -87,8 +80,9 @@ export interface TransmissionParts {
 /** Why the client's stream of requests ended; each is a counter. */
 export type TransmissionEnd = 'disconnects' | 'badRequestMagic' | 'oversizedRequests';
 
-export class Transmission implements Waiter, BudgetWaiter, FileSource {
+export class Transmission implements BudgetWaiter, FileSource, WritesOwner {
   ended: TransmissionEnd | null = null;
+  readonly header_bytes: number;
   /** The export or the server ends: what is asked from now on is refused. */
   shuttingDown = false;
   /** How much more input the next step needs at least; what may be received beyond that. */
@@ -99,17 +93,16 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   #volume: Volume;
   #agreed: Agreed;
   #extended: boolean;
-  #header_bytes: number;
   #out: Output;
   #pool: ChunkPool;
   #budget: Budget;
   #counters: Float64Array;
   #touch: () => void;
   #operations = new Operations();
-  #longWrite: LongWrite | null = null;
   #replies: Replies;
   #status: BlockStatus;
   #slowReads: SlowReads;
+  #writes: Writes;
   #waitsForBudget = false;
   /** Of the long read at the beginning of the input, which goes piece by piece: how much was asked of the volume. */
   #trickled_bytes = 0;
@@ -124,11 +117,12 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     this.#touch = parts.touch;
     const { structuredReplies, extendedHeaders = false } = parts.agreed;
     this.#extended = extendedHeaders;
-    this.#header_bytes = extendedHeaders ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
-    this.wanted_bytes = this.#header_bytes;
+    this.header_bytes = extendedHeaders ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+    this.wanted_bytes = this.header_bytes;
     this.#replies = new Replies(parts.output, structuredReplies, extendedHeaders, parts.counters);
     this.#status = new BlockStatus(parts.volume, parts.agreed, this.#replies, parts.counters);
     this.#slowReads = new SlowReads(parts, this.#operations, this.#replies, this);
+    this.#writes = new Writes(parts, this.#operations, this.#replies, this);
   }
 
   get inFlightCount(): number {
@@ -148,14 +142,14 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   /** Takes whole requests from `chunk` between `at` and `end`; returns where the rest begins. */
   consume(chunk: Chunk, at: number, end: number): number {
     const view = chunk.view;
-    const header = this.#header_bytes;
+    const header = this.header_bytes;
     const magic = this.#extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
     while (this.ended === null && !this.stalled && !this.tookInput) {
-      if (this.#longWrite !== null) {
-        const taken = this.#continueLongWrite(this.#longWrite, chunk, at, end);
+      if (this.#writes.isWithin) {
+        const taken = this.#writes.proceed(chunk, at, end);
         at += taken;
         // What is left of the input is too short for a piece.
-        if (taken === 0 && this.#longWrite !== null) break;
+        if (taken === 0 && this.#writes.isWithin) break;
         continue;
       }
       const left = end - at;
@@ -165,7 +159,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         break;
       }
       if (left < header) {
-        this.#want(header - left, Infinity);
+        this.want(header - left, Infinity);
         break;
       }
       const type = request.type(view, at);
@@ -175,7 +169,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       if (left < whole) {
         // Long payloads are received alone, so that nothing behind them has to be moved; the next header may come along.
         const missing = whole - left;
-        this.#want(missing, payload < EXACT_RECEIVE_BYTES ? Infinity : missing + header);
+        this.want(missing, payload < EXACT_RECEIVE_BYTES ? Infinity : missing + header);
         break;
       }
       if (!this.#take(type, length, payload, chunk, at, end)) break;
@@ -198,7 +192,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       return;
     }
     const operation = this.#operations.slots[token]!;
-    if (operation.long !== null) this.#pieceWritten(operation, operation.long, result);
+    if (operation.long !== null) this.#writes.pieceWritten(operation, operation.long, result);
     else if (operation.type === NBD_CMD_READ && (operation.total > 0 || this.#inChunks(operation.flags))) {
       if (!this.#slowReads.pieceCame(operation, token, result)) return;
     } else {
@@ -251,7 +245,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     this.#budget.forget(this);
   }
 
-  #want(wanted_bytes: number, welcome_bytes: number): void {
+  want(wanted_bytes: number, welcome_bytes: number): void {
     this.wanted_bytes = wanted_bytes;
     this.welcome_bytes = welcome_bytes;
   }
@@ -272,7 +266,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       this.ended = 'disconnects';
       return true;
     }
-    const behind = at + this.#header_bytes;
+    const behind = at + this.header_bytes;
     // Of block status the payload says what is to be looked at, and by what.
     const names = payload > 0 && type === NBD_CMD_BLOCK_STATUS && payload <= PIECE_BYTES;
     if (names) length = BlockStatus.effectLength(view, behind, payload);
@@ -296,7 +290,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     if (refusal !== null) {
       const { error, words } = refusal;
       this.#replies.error(error, () => words(type, offset, length, size_bytes, this.#agreed));
-      if (payload > PIECE_BYTES) this.#longWrite = new LongWrite(0, 0, 0, payload, false, error);
+      if (payload > PIECE_BYTES) this.#writes.skip(payload, error);
       return true;
     }
     switch (type) {
@@ -304,9 +298,8 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
         return this.#read(flags, cookieHigh, cookieLow, offset, length);
       case NBD_CMD_WRITE: {
         if (payload <= PIECE_BYTES)
-          return this.#write(flags, cookieHigh, cookieLow, offset, length, chunk, behind, end);
-        const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-        this.#longWrite = new LongWrite(cookieHigh, cookieLow, offset, length, fua, 0);
+          return this.#writes.whole(flags, cookieHigh, cookieLow, offset, length, chunk, behind, end);
+        this.#writes.begin(flags, cookieHigh, cookieLow, offset, length);
         return true;
       }
       case NBD_CMD_BLOCK_STATUS:
@@ -361,11 +354,11 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
       }
       // Where a part of it may be good that is looked for, which takes a while.
       if (result !== -ERRNO.EAGAIN && !(inChunks && result === -ERRNO.EIO && length > BLOCK_BYTES)) {
-        this.#failed(NBD_CMD_READ, offset, length, nbdError(result), inChunks ? offset : -1);
+        this.failed(NBD_CMD_READ, offset, length, nbdError(result), inChunks ? offset : -1);
         return true;
       }
     }
-    if (!this.#mayWait(length)) {
+    if (!this.mayWait(length)) {
       if (length <= PIECE_BYTES || this.#operations.inFlightCount > 0) return false;
       this.#leaveLine();
       return this.#trickle(flags, cookieHigh, cookieLow, offset, length, inChunks);
@@ -410,117 +403,6 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     return true;
   }
 
-  #write(
-    flags: number,
-    cookieHigh: number,
-    cookieLow: number,
-    offset: number,
-    length: number,
-    chunk: Chunk,
-    at: number,
-    end: number,
-  ): boolean {
-    const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-    const result = length === 0 ? 0 : this.#volume.tryWrite(offset, length, chunk, at);
-    if (result === -ERRNO.EAGAIN) {
-      if (!this.#mayWait(length)) return false;
-      this.#counters[AT_EXPORT.slowWrites]!++;
-      const token = this.#operations.take(
-        NBD_CMD_WRITE,
-        flags,
-        cookieHigh,
-        cookieLow,
-        offset,
-        length,
-        length,
-      );
-      const operation = this.#operations.slots[token]!;
-      operation.done = length;
-      operation.fua = fua;
-      this.#giveToVolume(operation, token, chunk, at, end);
-    } else if (result < 0) {
-      this.#failed(NBD_CMD_WRITE, offset, length, nbdError(result));
-      return true;
-    } else this.#written(fua, cookieHigh, cookieLow, offset);
-    this.#count(AT_EXPORT.writes, AT_EXPORT.writtenBytes, length);
-    if (fua) this.#counters[AT_EXPORT.fuaWrites]!++;
-    return true;
-  }
-
-  /** The bytes are in the volume: answer, after a flush where that was asked for. */
-  #written(fua: boolean, cookieHigh: number, cookieLow: number, offset: number): void {
-    if (!fua) return this.#replies.success(NBD_CMD_WRITE);
-    this.#volume.flush(this, this.#operations.take(NBD_CMD_WRITE, 0, cookieHigh, cookieLow, offset, 0, 0));
-  }
-
-  /** The payload of a write that has to wait begins at chunk[at]; input ends at `end`. */
-  #giveToVolume(operation: Operation, token: number, chunk: Chunk, at: number, end: number): void {
-    const { offset, length } = operation;
-    if (length >= EXACT_RECEIVE_BYTES && end - at - length <= length) {
-      this.tookInput = true;
-      operation.chunks.push(chunk);
-      this.#volume.write(offset, length, chunk, at, this, token);
-      return;
-    }
-    const own = this.#pool.take(length);
-    own.bytes.set(chunk.bytes.subarray(at, at + length));
-    operation.chunks.push(own);
-    this.#volume.write(offset, length, own, 0, this, token);
-  }
-
-  /** Returns how much of the input was used up. */
-  #continueLongWrite(long: LongWrite, chunk: Chunk, at: number, end: number): number {
-    const length = long.piece(end - at);
-    const offset = long.next_bytes;
-    if (length > 0 && long.error === 0) {
-      const result = long.slow ? -ERRNO.EAGAIN : this.#volume.tryWrite(offset, length, chunk, at);
-      if (result !== -ERRNO.EAGAIN) long.written(result, offset);
-      else {
-        long.slow = true;
-        // Now a whole piece, if that is not there yet.
-        if (long.piece(end - at) !== length) return this.#continueLongWrite(long, chunk, at, end);
-        if (!this.#mayWait(length)) return 0;
-        this.#counters[AT_EXPORT.slowWrites]!++;
-        const { cookieHigh, cookieLow } = long;
-        const token = this.#operations.take(NBD_CMD_WRITE, 0, cookieHigh, cookieLow, offset, length, length);
-        const operation = this.#operations.slots[token]!;
-        operation.long = long;
-        long.open++;
-        this.#giveToVolume(operation, token, chunk, at, end);
-      }
-      this.#counters[AT_EXPORT.writtenBytes]! += length;
-    }
-    long.left_bytes -= length;
-    const there = end - at - length;
-    const missing = Math.min(long.left_bytes, long.slow ? PIECE_BYTES : 1) - there;
-    this.#want(Math.max(1, missing), Math.max(1, long.left_bytes - there + this.#header_bytes));
-    if (long.left_bytes > 0) return length;
-    this.#longWrite = null;
-    this.#want(this.#header_bytes, Infinity);
-    if (long.open === 0) this.#endLongWrite(long);
-    return length;
-  }
-
-  #pieceWritten(operation: Operation, long: LongWrite, result: number): void {
-    for (const chunk of operation.chunks) this.#pool.give(chunk);
-    operation.chunks.length = 0;
-    this.#budget.give(operation.payload_bytes);
-    long.open--;
-    long.written(result, operation.offset);
-    if (long.over) this.#endLongWrite(long);
-  }
-
-  #endLongWrite(long: LongWrite): void {
-    if (long.refused) return; // and answered already
-    const { cookieHigh, cookieLow, error, fua, offset_bytes, length_bytes } = long;
-    this.#replies.to(cookieHigh, cookieLow, offset_bytes);
-    if (error !== 0)
-      return this.#failed(NBD_CMD_WRITE, offset_bytes, length_bytes, error, long.failedAt_bytes);
-    this.#counters[AT_EXPORT.writes]!++;
-    if (fua) this.#counters[AT_EXPORT.fuaWrites]!++;
-    this.#written(fua, cookieHigh, cookieLow, offset_bytes);
-  }
-
   #later(
     type: number,
     flags: number,
@@ -553,7 +435,7 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
   }
 
   /** Whether a request may hold so many bytes while it waits. */
-  #mayWait(length: number): boolean {
+  mayWait(length: number): boolean {
     if (this.inFlightCount === 0 && length <= PIECE_BYTES) {
       this.#budget.force(length);
       return true;
@@ -571,14 +453,14 @@ export class Transmission implements Waiter, BudgetWaiter, FileSource {
     } else {
       for (const chunk of chunks) this.#pool.give(chunk);
       this.#budget.give(operation.payload_bytes);
-      if (error !== 0) this.#failed(type, offset, length, error);
+      if (error !== 0) this.failed(type, offset, length, error);
       else this.#replies.success(type);
     }
     chunks.length = 0;
   }
 
   /** What passed the gate was not done. `at`: where, if that is known more exactly than where the request begins. */
-  #failed(type: number, offset: number, length: number, error: number, at = -1): void {
+  failed(type: number, offset: number, length: number, error: number, at = -1): void {
     const { state } = this.#volume;
     if (at >= 0 && this.#replies.inChunks)
       this.#replies.errorAt(error, failure(type, at, offset + length - at, error, state), at, true);
