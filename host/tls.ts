@@ -252,6 +252,7 @@ export class TlsSession {
   /** How reading ended, once it has. */
   #ended: number | null = null;
   #address: number;
+  /** -1: a pipe, which needs no outbox. */
   #fd: number;
   /** While records are in it, or about to be. */
   #outbox: Outbox | null = null;
@@ -344,7 +345,7 @@ export class TlsSession {
    * record at most.
    */
   send(address: number, length_bytes: number): number {
-    if (length_bytes > RECORD_BYTES && this.#outbox === null) this.#takeOutbox();
+    if (length_bytes > RECORD_BYTES && this.#outbox === null && this.#fd >= 0) this.#takeOutbox();
     if (this.#outbox !== null) return this.#sendByOutbox(this.#outbox, address, length_bytes);
     const ssl = openssl();
     ssl.clearErrors();
