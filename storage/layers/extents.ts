@@ -13,6 +13,7 @@ import {
   type BlockMeta,
   type ContextExtentList,
   type ExtentList,
+  type Waiter,
 } from '../volume/volume.js';
 import { newOwners } from './chain.js';
 import type { LayeredVolume } from './layeredVolume.js';
@@ -21,6 +22,8 @@ import { BLOCK_BYTES, GROUP_BYTES, REGION_BLOCKS, REGION_BYTES } from './map.js'
 const ENXIO = 6;
 const DEPTH = 'qemu:allocation-depth';
 const CHANGED = 'qemu:dirty-bitmap:';
+/** State pages that are brought for one answer; what else it needs is waited for. */
+const BRING_LIMIT = 1024;
 
 const resolved = newOwners();
 
@@ -75,6 +78,21 @@ export class Extents implements BlockMeta {
       take,
     );
     return 0;
+  }
+
+  bring(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): boolean {
+    const { chain, mapReads } = this.#volume;
+    const last = Math.floor((offset_bytes + length_bytes - 1) / GROUP_BYTES);
+    let left = 0;
+    const arrived = (): void => void (--left === 0 && waiter.completed(token, 0));
+    let group = chain.nextWritten(Math.floor(offset_bytes / GROUP_BYTES));
+    for (; group <= last; group = chain.nextWritten(group + 1))
+      for (const layer of chain.layers) {
+        if (layer.plain || left === BRING_LIMIT || layer.groupNow(group) !== null) continue;
+        left++;
+        mapReads.bringGroup(layer, group, arrived);
+      }
+    return left > 0;
   }
 
   allocation(offset_bytes: number, length_bytes: number, into: ExtentList): number {

@@ -7,6 +7,7 @@
 import { AT_EXPORT } from './counters.js';
 import { EXTENTS_LIMIT, STATUS_STEPS_LIMIT, STATUS_STEP_BYTES } from './limits.js';
 import { BASE_ALLOCATION_ID, FIRST_CONTEXT_ID } from './negotiation.js';
+import type { Operations } from './operation.js';
 import type { Replies } from './replies.js';
 import { nbdError, type Agreed } from './validate.js';
 import { failure } from './words.js';
@@ -19,6 +20,7 @@ import {
   pushContextExtent,
   type ContextExtentList,
   type Volume,
+  type Waiter,
 } from '../volume/volume.js';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_FLAG_REQ_ONE, number64 } from './wire.js';
 
@@ -34,13 +36,21 @@ export class BlockStatus {
   /** Of all contexts, as `answer` takes it: a bit for each, in the order of #ids. */
   readonly all: number;
   #volume: Volume;
+  #operations: Operations;
   #replies: Replies;
   #counters: Float64Array;
   #block_bytes: number;
   #ids: readonly number[];
 
-  constructor(volume: Volume, agreed: Agreed, replies: Replies, counters: Float64Array) {
+  constructor(
+    volume: Volume,
+    agreed: Agreed,
+    operations: Operations,
+    replies: Replies,
+    counters: Float64Array,
+  ) {
     this.#volume = volume;
+    this.#operations = operations;
     this.#replies = replies;
     this.#counters = counters;
     this.#block_bytes = agreed.minimumBlock_bytes ?? 1;
@@ -65,6 +75,32 @@ export class BlockStatus {
   /** The first 8 bytes of such a payload. */
   static effectLength(view: DataView, at: number, length_bytes: number): number {
     return length_bytes < 8 ? 0 : number64(view, at);
+  }
+
+  /**
+   * Whether the volume has to bring a part of its map first: then an Operation stands for the request, and `answer` is to be called
+   * when `waiter` is told. Its `total` has the contexts.
+   */
+  waits(
+    flags: number,
+    cookieHigh: number,
+    cookieLow: number,
+    offset: number,
+    length: number,
+    contexts: number,
+    waiter: Waiter,
+  ): boolean {
+    const { meta } = this.#volume;
+    const step = Math.min(length, STATUS_STEP_BYTES);
+    if (meta?.bring === undefined || step === 0) return false;
+    const operations = this.#operations;
+    const token = operations.take(NBD_CMD_BLOCK_STATUS, flags, cookieHigh, cookieLow, offset, length, 0);
+    const operation = operations.slots[token]!;
+    operation.done = length;
+    operation.total = contexts;
+    if (meta.bring(offset, step, waiter, token)) return true;
+    operations.give(token);
+    return false;
   }
 
   /** The request has passed the gate; `replies` know whose it is. An error ends the answer, whatever came before it. */

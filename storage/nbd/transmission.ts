@@ -120,7 +120,13 @@ export class Transmission implements BudgetWaiter, FileSource, WritesOwner {
     this.header_bytes = extendedHeaders ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
     this.wanted_bytes = this.header_bytes;
     this.#replies = new Replies(parts.output, structuredReplies, extendedHeaders, parts.counters);
-    this.#status = new BlockStatus(parts.volume, parts.agreed, this.#replies, parts.counters);
+    this.#status = new BlockStatus(
+      parts.volume,
+      parts.agreed,
+      this.#operations,
+      this.#replies,
+      parts.counters,
+    );
     this.#slowReads = new SlowReads(parts, this.#operations, this.#replies, this);
     this.#writes = new Writes(parts, this.#operations, this.#replies, this);
   }
@@ -303,7 +309,8 @@ export class Transmission implements BudgetWaiter, FileSource, WritesOwner {
         return true;
       }
       case NBD_CMD_BLOCK_STATUS:
-        this.#status.answer(flags, offset, length, contexts);
+        if (!this.#status.waits(flags, cookieHigh, cookieLow, offset, length, contexts, this))
+          this.#status.answer(flags, offset, length, contexts);
         return true;
       default:
         this.#later(type, flags, cookieHigh, cookieLow, offset, length);
@@ -454,6 +461,8 @@ export class Transmission implements BudgetWaiter, FileSource, WritesOwner {
       for (const chunk of chunks) this.#pool.give(chunk);
       this.#budget.give(operation.payload_bytes);
       if (error !== 0) this.failed(type, offset, length, error);
+      else if (type === NBD_CMD_BLOCK_STATUS)
+        this.#status.answer(operation.flags, offset, length, operation.total);
       else this.#replies.success(type);
     }
     chunks.length = 0;

@@ -175,6 +175,11 @@ export interface BlockMeta {
     length_bytes: number,
     into: ContextExtentList,
   ): number;
+  /**
+   * Brings the parts of the map that an answer about this range would have to wait for: true, and `waiter` is told when it need not
+   * any more. False: nothing is missing, and nobody is told. Left out: nothing ever is.
+   */
+  bring?(offset_bytes: number, length_bytes: number, waiter: Waiter, token: number): boolean;
 }
 
 /** As ExtentList; depths need more than a byte. */

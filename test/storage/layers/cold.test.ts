@@ -2,7 +2,7 @@
 import t from 'tap';
 import { mapAnonymous } from '../../../host/memory.js';
 import { GROUP_BYTES, REGION_BYTES, checksumPageAt, statePageAt } from '../../../storage/layers/map.js';
-import type { Waiter } from '../../../storage/volume/volume.js';
+import { newExtentList, type Waiter } from '../../../storage/volume/volume.js';
 import { BLOCK, readBlock } from './history.js';
 import { Rig } from './rig.js';
 
@@ -239,4 +239,20 @@ void t.test('what a process that died has left is looked for in many places at a
   rig.kill();
   for (let group = 0; group < GROUPS; group += 7)
     readBlock(rig, rig.volume, group * IN_GROUP, bytes => t.equal(bytes[9], 1 + (group % 250)));
+});
+
+void t.test('what block status needs is brought first', async t => {
+  const rig = opened(rigOf(7, 2));
+  const { disk, volume } = rig;
+  const list = newExtentList(16);
+  disk.waitedCount = 0;
+  let told = 0;
+  const waiter = { completed: (token: number) => void (told = token) };
+  t.equal(volume.meta!.bring!(0, SIZE, waiter, 5), true);
+  t.equal(told, 0);
+  rig.until(() => told === 5, 'the map');
+  t.equal(volume.extents(0, SIZE, list), 0);
+  t.same([...list.lengths_bytes.subarray(0, 3)], [GROUP_BYTES + BLOCK, 2 * BLOCK, REGION_BYTES - 2 * BLOCK]);
+  t.equal(volume.meta!.bring!(0, SIZE, waiter, 6), false, 'now all is here');
+  t.equal(disk.waitedCount, 0);
 });

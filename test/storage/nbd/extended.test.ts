@@ -186,7 +186,20 @@ void t.test('block status: extents of 64 bits, as far as that is told quickly', 
 });
 
 class TwoContexts extends MemoryVolume {
+  readonly brought: [offset_bytes: number, length_bytes: number][] = [];
+  /** Its map has to be brought for every answer. */
+  cold = false;
+  readonly #later: Later;
+  constructor(size_bytes: number, later: Later) {
+    super(size_bytes, later);
+    this.#later = later;
+  }
   readonly meta: BlockMeta = {
+    bring: (offset_bytes, length_bytes, waiter, token) => {
+      if (this.cold) this.#later.answer(waiter, token, 0);
+      this.brought.push([offset_bytes, length_bytes]);
+      return this.cold;
+    },
     contexts: () => ['qemu:allocation-depth', '', 'qemu:dirty-bitmap:s'],
     contextExtents: (context: number, _offset: number, length: number, into: ContextExtentList) => {
       if (context === 1) return -ERRNO.EIO;
@@ -207,12 +220,20 @@ function statusPayload(length: number, ids: readonly number[]): Buffer {
 
 void t.test('block status of several contexts: a chunk for each, or for those that are named', async t => {
   const contexts = ['base:allocation', 'qemu:allocation-depth', 'qemu:dirty-bitmap:s'];
-  for (const extended of [false, true]) {
+  for (const [extended, cold] of [
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ] as const) {
     const later = new Later();
-    const talk = new Talk(new TwoContexts(MIB, later), later, { extended, contexts }).enter();
+    const volume = new TwoContexts(MIB, later);
+    volume.cold = cold;
+    const talk = new Talk(volume, later, { extended, contexts }).enter();
     talk.request(STATUS, 1, 0, 65_536);
     const all = talk.reply();
     t.same([...all.contexts.keys()], [1, 2, 4]);
+    t.same(volume.brought, [[0, 65_536]]);
     t.same(all.contexts.get(1), [[65_536, 3]]);
     t.same(all.contexts.get(4), [
       [4096, 3],
