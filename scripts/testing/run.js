@@ -76,18 +76,16 @@ export async function runUnits(units, take) {
 }
 
 /**
- * Lab tests by what their heads say. Most of them wait for the timers of protocols, and run beside each other; the longest of these
- * says `lab: first`, lest it begin when the others are done. Those that boot guests (`lab: guests`) keep the cores busy for some of
- * their time and run two at a time; what counts frames, has a limit in seconds or a peer that polls says `lab: alone`.
+ * Lab tests by what their heads say. Most of them wait for the timers of protocols, and run beside each other. Those that boot
+ * guests (`lab: guests`) keep the cores busy for some of their time and run two at a time; what counts frames, has a limit in
+ * seconds or a peer that polls says `lab: alone`.
  */
 export async function runLabs(labs, take) {
   const say = (file, what) => readFileSync(join(ROOT, file), 'utf8').includes(`lab: ${what}`);
   const run = async file => take(await runFile(file));
-  const [alone, guests, first] = ['alone', 'guests', 'first'].map(what =>
-    labs.filter(file => say(file, what)),
-  );
-  const others = labs.filter(file => ![...alone, ...guests, ...first].includes(file));
-  await atATime(3, [...first, ...others], run);
+  const [alone, guests] = ['alone', 'guests'].map(what => labs.filter(file => say(file, what)));
+  const others = labs.filter(file => !alone.includes(file) && !guests.includes(file));
+  await atATime(3, others, run);
   await atATime(2, guests, run);
   await atATime(1, alone, run);
 }
