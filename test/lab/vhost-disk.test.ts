@@ -9,7 +9,7 @@
  *
  * WEFT_LAB_KILLS=50 kills so often; the default is kept small.
  *
- * lab: alone (guests without KVM).
+ * lab: guests
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
