@@ -146,6 +146,7 @@ export class FakePlane {
       generation: this.config?.generation ?? -1,
       server: { connections: 1 },
       pools: (this.config?.pools ?? []).map(pool => ({
+        directory: '/somewhere',
         ...pool,
         state: 'open',
         reason: null,

@@ -75,9 +75,11 @@ await t.test('what is moved to another pool, and what is not', async t => {
   const bench = await Bench.make(t);
   const pools = 'pool: { main: {}, fast: {}, dev: { device: /dev/null } }';
   const spec = (more = ''): string => `{ pool: main, size: 64MiB${more} }`;
-  await bench.apply(
+  const applied = await bench.apply(
     `${pools}\nvolume: { v: ${spec()}, e: ${spec(', encryption: { keyFile: /k }')}, m: ${spec(', mirror: { pool: fast }')} }`,
   );
+  t.equal(applied.status, 200, applied.text);
+  t.same((applied.json as { problems: unknown }).problems, []);
   const { volumes } = bench.storage.stored;
   await bench.until('volumes', async () => ['main/v', 'main/e', 'main/m'].every(one => volumes.has(one)));
   const move = (volume: string, to: string) => bench.ask('POST', `/v1/volumes/main/${volume}/move`, { to });
@@ -97,7 +99,11 @@ await t.test('what is moved to another pool, and what is not', async t => {
   t.equal((await move('v', 'fast')).status, 200);
   await bench.until('its second side', async () => volumes.has('fast/v'));
   t.match((await bench.get('/v1/volumes/main/v')).json, { movingTo: 'fast' });
-  t.equal(codeOf(await bench.ask('DELETE', '/v1/volumes/fast/v')), '409 VOLUME_CONFIGURED', 'a part of the move');
+  t.equal(
+    codeOf(await bench.ask('DELETE', '/v1/volumes/fast/v')),
+    '409 VOLUME_CONFIGURED',
+    'a part of the move',
+  );
   const rollback = await bench.ask('POST', '/v1/volumes/main/v/rollback', { snapshot: 's' });
   t.equal(codeOf(rollback), '409 VOLUME_IN_USE');
   t.equal((await bench.ask('DELETE', '/v1/volumes/main/v/move')).status, 200);
