@@ -11,6 +11,7 @@
 import { mapAnonymous, type Mapping } from '../pool/file.js';
 import { ERRNO, type Memory, type Waiter } from '../volume/volume.js';
 import type { Later } from '../volume/later.js';
+import { RangeLock, type LockWaiter } from '../volume/rangeLock.js';
 import { LOST } from './chain.js';
 import type { LayeredVolume } from './layeredVolume.js';
 import { BLOCK_BYTES, REGION_BLOCKS, REGION_BYTES } from './map.js';
@@ -26,10 +27,10 @@ let zeroes: Mapping | null = null;
 export class SlowOps {
   readonly volume: LayeredVolume;
   readonly later: Later;
-  /** Changes that hold their blocks. */
-  #active: Change[] = [];
-  /** Changes that wait for others, or for the end of a pause; oldest first. */
-  #waiting: Change[] = [];
+  /** Of changes: each holds its blocks. */
+  #locks = new RangeLock();
+  /** Those that give space back. */
+  #punches = new Set<Change>();
   /** Reads and hints: they hold no blocks. */
   #readers = new Set<object>();
   #paused: (() => void) | null = null;
@@ -42,19 +43,18 @@ export class SlowOps {
   }
 
   get busy(): boolean {
-    return this.#active.length > 0 || this.#waiting.length > 0 || this.#readers.size > 0;
+    return this.#locks.count > 0 || this.#readers.size > 0;
   }
 
   /** Whether a change of these bytes must wait for another: the fast path asks. */
   blocks(offset_bytes: number, length_bytes: number): boolean {
-    if (this.#isPaused || this.#waiting.length > 0) return true;
-    for (const change of this.#active) if (change.meets(offset_bytes, length_bytes)) return true;
-    return false;
+    return this.#locks.blocks(floor(offset_bytes), ceil(offset_bytes + length_bytes));
   }
 
   /** `paused` is called when no change is on its way; from then on until `resume` none begins. */
   pause(paused: () => void): void {
     this.#isPaused = true;
+    this.#locks.pause();
     this.#paused = paused;
     // Never from within this call: the caller may hold several volumes.
     this.later.answer({ completed: () => this.#tellPaused() }, 0, 0);
@@ -62,7 +62,7 @@ export class SlowOps {
 
   resume(): void {
     this.#isPaused = false;
-    this.#admit();
+    this.#locks.resume();
   }
 
   /** `missed`: the page cache was found to lack the beginning, just now. */
@@ -113,17 +113,23 @@ export class SlowOps {
     const hole = new Change(this, 'punch', offset, length, null, 0, NOBODY, 0);
     hole.fd = fd;
     hole.mode = mode;
+    this.#punches.add(hole);
     this.#enter(hole);
   }
 
   /** Space of this file is being given back, or will be. */
   punches(fd: number): boolean {
-    return this.#active.some(change => change.fd === fd) || this.#waiting.some(change => change.fd === fd);
+    for (const hole of this.#punches) if (hole.fd === fd) return true;
+    return false;
   }
 
   /** What waits to be given back of other files than this one is not: they may be closed. */
   keepPunches(fd: number): void {
-    this.#waiting = this.#waiting.filter(change => change.fd < 0 || change.fd === fd);
+    for (const hole of this.#punches) {
+      if (hole.fd === fd || this.#locks.held(hole.lock)) continue;
+      this.#punches.delete(hole);
+      this.#locks.release(hole.lock);
+    }
   }
 
   /** A read or hint has ended. */
@@ -139,8 +145,8 @@ export class SlowOps {
 
   /** A change has ended: its blocks are free. */
   ended(change: Change): void {
-    this.#active.splice(this.#active.indexOf(change), 1);
-    this.#admit();
+    this.#punches.delete(change);
+    this.#locks.release(change.lock);
     this.#tellPaused();
   }
 
@@ -180,41 +186,29 @@ export class SlowOps {
   }
 
   #enter(change: Change): void {
-    if (this.blocks(change.offset, change.length)) this.#waiting.push(change);
-    else this.#start(change);
-  }
-
-  #start(change: Change): void {
-    this.#active.push(change);
-    // Not from within the call that asked.
-    this.later.answer(change, FIRST, 0);
-  }
-
-  #admit(): void {
-    if (this.#isPaused || this.#waiting.length === 0) return;
-    const still: Change[] = [];
-    for (const change of this.#waiting) {
-      const meets = (other: Change): boolean => other.meets(change.offset, change.length);
-      if (this.#active.some(meets) || still.some(meets)) still.push(change);
-      else this.#start(change);
-    }
-    this.#waiting = still;
+    const { offset, length } = change;
+    change.lock = this.#locks.acquire(floor(offset), ceil(offset + length), true, change);
+    if (this.#locks.held(change.lock)) change.granted();
   }
 
   #tellPaused(): void {
-    if (!this.#isPaused || this.#active.length > 0) return;
+    if (!this.#isPaused || this.#locks.heldCount > 0) return;
     const paused = this.#paused;
     this.#paused = null;
     paused?.();
   }
 }
 
+const floor = (offset_bytes: number): number => Math.floor(offset_bytes / BLOCK_BYTES) * BLOCK_BYTES;
+const ceil = (offset_bytes: number): number => Math.ceil(offset_bytes / BLOCK_BYTES) * BLOCK_BYTES;
+
 /** Tokens of a change's own waits. */
 const FIRST = 0;
 const FETCHED = 1;
 const WROTE = 2;
 
-class Change implements Waiter {
+class Change implements Waiter, LockWaiter {
+  lock = -1;
   readonly offset: number;
   readonly length: number;
   fd = -1;
@@ -254,11 +248,10 @@ class Change implements Waiter {
     return this.#kind;
   }
 
-  /** Whether both touch one block. */
-  meets(offset: number, length: number): boolean {
-    const first = Math.floor(this.offset / BLOCK_BYTES) * BLOCK_BYTES;
-    const end = Math.ceil((this.offset + this.length) / BLOCK_BYTES) * BLOCK_BYTES;
-    return offset < end && Math.ceil((offset + length) / BLOCK_BYTES) * BLOCK_BYTES > first;
+  /** Its blocks are its own. */
+  granted(): void {
+    // Not from within the call that asked, or that let go.
+    this.#ops.later.answer(this, FIRST, 0);
   }
 
   /** A commit that it waited for has ended. */
