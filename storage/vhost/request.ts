@@ -8,6 +8,7 @@
  * The buffers may be cut anywhere, the header too (VERSION_1: "no assumptions on framing").
  */
 import { copyMemory } from '../../host/foreign.js';
+import type { IoVector } from '../../host/iovec.js';
 import { Chain } from '../../host/vhost/chain.js';
 import { HEADER_LENGTH, SEGMENTS_MAX } from './virtioBlk.js';
 import type { Chunk } from '../nbd/chunks.js';
@@ -86,6 +87,26 @@ export class Request {
       left -= n;
       skip = 0;
     }
+  }
+
+  /** The same buffers as copyTo fills, for the kernel to fill; how many there are. */
+  vectorTo(to: number, length_bytes: number, vector: IoVector): number {
+    const { chain } = this;
+    let skip = to;
+    let left = length_bytes;
+    let count = 0;
+    for (let i = chain.readCount; left > 0; i++) {
+      const piece = chain.lengths[i]!;
+      if (skip >= piece) {
+        skip -= piece;
+        continue;
+      }
+      const n = Math.min(piece - skip, left);
+      vector.set(count++, chain.windows[i]!.address + chain.offsets[i]! + skip, n);
+      left -= n;
+      skip = 0;
+    }
+    return count;
   }
 
   /** The last byte of all. */

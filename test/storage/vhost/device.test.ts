@@ -1,6 +1,10 @@
 /** A guest's disk by vhost-user: what each request does, how its buffers may lie, and how connections begin and end. */
 import t, { type Test } from 'tap';
 import fc from 'fast-check';
+import * as fs from 'node:fs';
+import { IoVector } from '../../../host/iovec.js';
+import { mapAnonymous } from '../../../host/memory.js';
+import { RWF_NOWAIT, preadv2 } from '../../../host/raw.js';
 import { recvFds } from '../../../host/unix.js';
 import { REQUEST } from '../../../host/vhost/wire.js';
 import { offered } from '../../../storage/vhost/session.js';
@@ -213,6 +217,56 @@ await t.test('buffers cut anywhere, linked or in a table, across regions: the sa
     t.equal(rig.fault, null);
   }
   t.pass('all of them');
+});
+
+await t.test('long reads of what is in a file go from there to the buffers', async t => {
+  const path = `${t.testdir()}/data`;
+  fs.writeFileSync(path, pattern(100 * 1024, 3));
+  const fd = fs.openSync(path, 'r');
+  t.teardown(() => fs.closeSync(fd));
+  const room = mapAnonymous(4096);
+  const one = new IoVector(1);
+  one.set(0, room.address, 512);
+  if (preadv2(fd, one.address, 1, 0, RWF_NOWAIT) < 0)
+    return t.skip('this file system does not know RWF_NOWAIT');
+  const later = new Later();
+  // Other bytes than the file's, so that it shows who was asked.
+  const volume = new (class extends MemoryVolume {
+    override sendableFrom(): number {
+      return fd;
+    }
+  })(SIZE, later);
+  const rig = new Rig(t, volume, later);
+  const driver = new Driver({ turn: rig.turn });
+  t.teardown(() => driver.close());
+  driver.begin(rig.connect());
+  const at = driver.dataAt;
+  const read = (length: number): Uint8Array => {
+    driver.layHeader(0, 0, T.IN, 8);
+    driver.bytes.fill(0xa5, at, at + length + 4096);
+    driver.chain(0, 0, [
+      { at: driver.headerAt(0, 0), length: 16, write: false },
+      { at: at + 1000, length: 3000, write: true },
+      { at: at + 4000, length: length - 3000, write: true },
+      { at: driver.statusAt(0, 0), length: 1, write: true },
+    ]);
+    driver.kick(0);
+    t.equal(driver.wait(), 0);
+    t.equal(driver.status(0, 0), S.OK);
+    t.equal(driver.lastLength, length + 1);
+    t.equal(driver.bytes[at + 999], 0xa5);
+    t.equal(driver.bytes[at + 1000 + length], 0xa5);
+    return driver.bytes.slice(at + 1000, at + 1000 + length);
+  };
+  t.equal(Buffer.compare(read(65_536), pattern(100 * 1024, 3).subarray(4096, 4096 + 65_536)), 0);
+  t.equal(rig.count('sentReads'), 1);
+  t.equal(
+    Buffer.compare(read(131_072), new Uint8Array(131_072)),
+    0,
+    'the file is too short: as any other read',
+  );
+  t.equal(Buffer.compare(read(8192), new Uint8Array(8192)), 0, 'a short one');
+  t.equal(rig.count('sentReads'), 1);
 });
 
 await t.test('many at once on several queues, each answered once', async t => {
