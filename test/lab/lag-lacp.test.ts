@@ -228,7 +228,6 @@ await t.test('LACP with Open vSwitch', { skip }, async t => {
     'the silent peer to be given up',
     async () => ((await aggregateOf(wiring)).state === 'up' ? null : true),
     {
-      timeout_ms: 20_000,
       every_ms: 50,
     },
   );

@@ -40,14 +40,16 @@ const rule = (name: string, match: Rule['match'], actions: Rule['actions'], prio
   actions,
 });
 
-async function pings(from: Namespace, to: string): Promise<boolean> {
-  return (await from.run(['busybox', 'ping', '-c', '1', '-W', '1', to], { mayFail: true })).status === 0;
+/** Whether an answer comes in so many seconds: few where none is to come. */
+async function pings(from: Namespace, to: string, patience_s = 1): Promise<boolean> {
+  const argv = ['busybox', 'ping', '-c', '1', '-W', String(patience_s), to];
+  return (await from.run(argv, { mayFail: true })).status === 0;
 }
 
 /** Megabits per second that the far end took, or null when there was no connection. */
 async function iperf(from: Namespace, ...more: string[]): Promise<number | null> {
-  const argv = ['iperf3', '--json', '--client', B, '--connect-timeout', '1000', ...more];
-  const { status, stdout } = await from.run(argv, { mayFail: true, timeout_ms: 30_000 });
+  const argv = ['iperf3', '--json', '--client', B, '--connect-timeout', '10000', ...more];
+  const { status, stdout } = await from.run(argv, { mayFail: true, timeout_ms: 60_000 });
   if (status !== 0) return null;
   const { end } = JSON.parse(stdout) as { end: { sum_received?: { bits_per_second: number } } };
   return end.sum_received === undefined ? null : end.sum_received.bits_per_second / 1e6;
@@ -76,8 +78,8 @@ await t.test('rules between two stacks', { skip, timeout: 200_000 }, async t => 
       meters: [],
       rules: [rule('no-iperf', { protocols: [6], destinationPorts: [[5000, 6000]] }, { verdict: 'drop' })],
     });
-    t.equal(await iperf(a, '--bytes', '64K'), null);
-    t.ok(await pings(a, B));
+    t.equal(await iperf(a, '--bytes', '64K', '--connect-timeout', '1000'), null);
+    t.ok(await pings(a, B, 10));
     const view = await shown();
     t.equal(view.rules[0]?.name, 'no-iperf');
     t.ok((view.rules[0]?.frames ?? 0) > 0);
@@ -152,7 +154,7 @@ await t.test('rules between two stacks', { skip, timeout: 200_000 }, async t => 
   });
 
   await t.test('a change of rules loses no frame', async t => {
-    const ping = a.start(['busybox', 'ping', '-q', '-c', '300', '-i', '0.01', '-W', '2', B]);
+    const ping = a.start(['busybox', 'ping', '-q', '-c', '300', '-i', '0.01', '-W', '10', B]);
     for (let n = 0; ping.isRunning && n < 100; n++)
       await configure({
         default: 'allow',

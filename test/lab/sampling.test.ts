@@ -64,16 +64,12 @@ await t.test('a collector understands what it is told', { skip }, async t => {
     'tapA',
     Array.from({ length: 200 }, () => frame({ to: BROADCAST, from, length_bytes: 100 })),
   );
-  const rows = await eventually(
-    'flow samples and counters',
-    async () => {
-      const lines = shark.stdout.split('\n').map(line => line.split('|'));
-      const hasFlows = lines.some(([, , , , source]) => source?.includes(from));
-      const hasCounters = lines.some(([, , , broadcasts]) => (broadcasts ?? '').split(',').includes('200'));
-      return hasFlows && hasCounters ? lines.filter(line => line.length > 1) : null;
-    },
-    { timeout_ms: 20_000 },
-  );
+  const rows = await eventually('flow samples and counters', async () => {
+    const lines = shark.stdout.split('\n').map(line => line.split('|'));
+    const hasFlows = lines.some(([, , , , source]) => source?.includes(from));
+    const hasCounters = lines.some(([, , , broadcasts]) => (broadcasts ?? '').split(',').includes('200'));
+    return hasFlows && hasCounters ? lines.filter(line => line.length > 1) : null;
+  });
   for (const [version, agent, vlans = '', , , malformed] of rows) {
     t.equal(version, '5');
     t.equal(agent, '192.0.2.1');

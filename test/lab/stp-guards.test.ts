@@ -78,7 +78,7 @@ async function until(on: Bench, name: string, what: string, holds: (port: Port) 
       const now = await port(on, name);
       return holds(now) ? now : null;
     },
-    { timeout_ms: 20_000, every_ms: 50 },
+    { every_ms: 50 },
   );
 }
 

@@ -38,7 +38,6 @@ export class Capture {
   /** Until a frame with this text in it has been captured. */
   async waitFor(text: string): Promise<void> {
     await eventually(`"${text}" to arrive at ${this.path}`, () => (this.#contains(text) ? true : null), {
-      timeout_ms: 10_000,
       every_ms: 20,
     });
   }
