@@ -15,6 +15,7 @@
  * loops with a part of the connections each would need a Volume that may be used from several threads (a flush
  * gate in shared memory), and nothing else.
  */
+import { availableParallelism } from 'node:os';
 import { EPOLLET, EPOLLIN, Epoll } from '../../host/epoll.js';
 import type { Signal } from '../../host/eventfd.js';
 import { mapAnonymous, type Mapping } from '../../host/memory.js';
@@ -111,7 +112,9 @@ export class Loop implements Reactor {
     const { mail, ringSignal, serverCounters } = parts;
     this.#parts = parts;
     const look = (timeout_ms: number): number => this.#epoll.wait(timeout_ms);
-    this.#waiting = new Waiting(look, parts.now_ms, waitedForProcessor_ms);
+    // On the only processor looking would keep from working whoever we look for.
+    const delayed_ms = availableParallelism() > 1 ? waitedForProcessor_ms : (): null => null;
+    this.#waiting = new Waiting(look, parts.now_ms, delayed_ms);
     this.#pool = new ChunkPool(parts.allocate ?? ((length_bytes): Mapping => mapAnonymous(length_bytes)));
     const { post, now_ms, closedVolume, changeLayers, isFinishing, limitVolume } = parts;
     this.#clients = new Clients({

@@ -30,7 +30,7 @@ export class Waiting {
 
   /**
    * `look`: as epoll_wait, the number of events that came within `timeout_ms`; 0 does not sleep. `delayed_ms`: how long this thread
-   * has waited for a processor, as waitedForProcessor_ms.
+   * has waited for a processor, as waitedForProcessor_ms; null: it must not look.
    */
   constructor(look: (timeout_ms: number) => number, now_ms: () => number, delayed_ms: () => number | null) {
     this.#look = look;
