@@ -65,7 +65,7 @@ function source(
                 iodepth: 16,
                 io_size: places * 4096,
               };
-              await run(fio(uri, size_bytes, how), { timeout_ms: 300_000 });
+              await run(fio(uri, size_bytes, how), { timeout_ms: 1_200_000 });
               const value = (resident_bytes(pid) - before_bytes) / 1e6;
               return { value, seconds: (performance.now() - from_ms) / 1000 };
             },
@@ -88,7 +88,8 @@ const weft = source(OURS, [], lab => async (name, size_bytes) => {
     uri: `nbd+unix:///v?socket=${place.socket}`,
     stop: async () => {
       await place.stop();
-      await run(['rm', '-r', lab.path(name)]);
+      // Extents all over a file take their time to go.
+      await run(['rm', '-r', lab.path(name)], { timeout_ms: 600_000 });
     },
   };
 });
@@ -104,7 +105,7 @@ const qemuNbd = source('qemu-nbd-qcow2', ['qemu-nbd', 'qemu-img'], lab => async 
     uri: `nbd+unix:///?socket=${socket}`,
     stop: async () => {
       await program.stop();
-      await run(['rm', file]);
+      await run(['rm', file], { timeout_ms: 600_000 });
     },
   };
 });

@@ -112,7 +112,7 @@ export class Place {
   /** One block in each of so many parts of the volume, at random. */
   async touch(volume: string, size_bytes: number, count: number): Promise<void> {
     const how = { rw: 'randwrite', bs: '4k', iodepth: 32, norandommap: 1, io_size: count * 4096 };
-    await run(this.fio(volume, size_bytes, how), { timeout_ms: 120_000 });
+    await run(this.fio(volume, size_bytes, how), { timeout_ms: 600_000 });
   }
 
   async stop(): Promise<void> {
