@@ -6,7 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startProgress, withProgress } from '../../cli/progress.js';
 import { Session, type OutputStream } from '../../cli/session.js';
 
-function setUp(tty: boolean, env: Record<string, string> = {}): { session: Session; said: () => string } {
+interface SetUp {
+  session: Session;
+  said: () => string;
+  /** Until rows are shown, which is not at once. */
+  drawn: () => Promise<void>;
+}
+
+function setUp(tty: boolean, env: Record<string, string> = {}): SetUp {
   const stderr: PassThrough & OutputStream = new PassThrough();
   if (tty) Object.assign(stderr, { isTTY: true, columns: 30, rows: 6 });
   let text = '';
@@ -21,7 +28,10 @@ function setUp(tty: boolean, env: Record<string, string> = {}): { session: Sessi
     home: '/',
     onSignal: () => () => undefined,
   });
-  return { session, said: () => text };
+  const drawn = async (): Promise<void> => {
+    while (text === '') await sleep(10);
+  };
+  return { session, said: () => text, drawn };
 }
 
 /** What a terminal would show: cursor up and erase are all that progress uses. */
@@ -51,10 +61,10 @@ await t.test('not a terminal: a line when something has changed, none when not',
 });
 
 await t.test('a terminal: lines in place, cut to its width, notes above', async t => {
-  const { session, said } = setUp(true);
+  const { session, said, drawn } = setUp(true);
   const progress = startProgress(session);
   progress.update([busy('a', 'a: starting'), busy('b', `b: ${'long '.repeat(20)}`)]);
-  await sleep(700);
+  await drawn();
   t.match(screen(said()), [/^[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] a: starting$/, /^. b: (long )+lon…$/]);
   progress.note('a remark');
   progress.update([ok('a', 'a: ready'), ok('b', 'b: ready')]);
@@ -64,10 +74,10 @@ await t.test('a terminal: lines in place, cut to its width, notes above', async 
 });
 
 await t.test('a terminal: what is said meanwhile, or begins meanwhile, goes above the rows', async t => {
-  const { session, said } = setUp(true);
+  const { session, said, drawn } = setUp(true);
   const progress = startProgress(session);
   progress.update([busy('a', 'a: starting')]);
-  await sleep(700);
+  await drawn();
   session.say('weftd died');
   t.equal(await withProgress(session, 'starting it again', async () => 1), 1);
   t.match(screen(said()), ['weftd died', 'starting it again', /. a: starting/]);
@@ -77,11 +87,11 @@ await t.test('a terminal: what is said meanwhile, or begins meanwhile, goes abov
 });
 
 await t.test('a terminal: more rows than lines: what is done makes way', async t => {
-  const { session, said } = setUp(true);
+  const { session, said, drawn } = setUp(true);
   const progress = startProgress(session);
   const rows = 'abcdefgh'.split('').map((key, i) => (i < 4 ? ok(key, key) : busy(key, key)));
   progress.update(rows);
-  await sleep(700);
+  await drawn();
   t.equal(screen(said()).length, 4);
   t.match(screen(said()).join(''), /e.*f.*g.*h/);
   progress.end({ wipe: true });
@@ -103,7 +113,7 @@ await t.test('a dumb terminal gets plain lines, a terminal without UTF-8 gets AS
   const ascii = setUp(true, { LANG: 'C' });
   const spinning = startProgress(ascii.session);
   spinning.update([busy('a', 'x')]);
-  await sleep(700);
+  await ascii.drawn();
   spinning.end();
   t.match(ascii.said(), /^[\x00-\x7f]*$/);
 });
