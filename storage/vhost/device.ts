@@ -11,10 +11,7 @@
  * block would not have the sum that was made of it, or a mirror two contents; and what it does to a buffer that is
  * being read would look like a disk that fails. The copy costs a tenth of what the sum costs.
  *
- * When to sleep. While requests come, kicks are off and the rings are looked at in each turn. After the last one kicks are on
- * again: LOOK_ON_MS later where looking on found something the last time, or something came so soon after nobody looked;
- * else at once. Each time that it looked in vain twice as many chances are let go by, up to CHANCES_MAX: where its guest shares
- * a processor with us, looking keeps it from asking.
+ * When to sleep: while requests come, kicks are off and the rings are looked at in each turn; attention.ts says for how long.
  *
  * Bounds: rings of RING_MAX, IN_FLIGHT_REQUESTS_LIMIT taken at a time, each with one chunk for which the common budget is
  * asked. A ring in which the driver wrote nonsense is stopped, and told, until it is set up anew (2.1.2: DEVICE_NEEDS_RESET
@@ -30,27 +27,17 @@ import { AT_EXPORT } from '../nbd/counters.js';
 import { IN_FLIGHT_REQUESTS_LIMIT, PIECE_BYTES, SLICE_BYTES } from '../nbd/limits.js';
 import type { Later } from '../volume/later.js';
 import { ERRNO, type Volume, type Waiter } from '../volume/volume.js';
+import { Attention } from './attention.js';
 import { Request } from './request.js';
+import { takeSegments } from './segments.js';
 import type { DiskSession, DiskSide } from './session.js';
-import {
-  HEADER_LENGTH,
-  ID_LENGTH,
-  S,
-  SECTOR_BYTES,
-  SEGMENTS_MAX,
-  SEGMENT_F_UNMAP,
-  SEGMENT_LENGTH,
-  SEGMENT_MAX_SECTORS,
-  T,
-} from './virtioBlk.js';
+import { HEADER_LENGTH, ID_LENGTH, S, SECTOR_BYTES, SEGMENT_F_UNMAP, T } from './virtioBlk.js';
 
 /** Of requests answered in one turn; others have theirs then. */
 const TURN_REQUESTS = 64;
 const TURN_BYTES = 4 * 1024 * 1024;
 /** Reads from here on go to the guest without us where that is possible; shorter ones are cheaper copied. */
 const DIRECT_BYTES = 16_384;
-const LOOK_ON_MS = 0.05;
-const CHANCES_MAX = 64;
 /** No request: a look at the rings in the next turn. */
 const LOOK_TOKEN = -1;
 /** A chain of more has no length that we could count on. */
@@ -101,15 +88,10 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
   #headerChunk: Chunk;
   #isLooking = false;
   #willLook = false;
-  #lookUntil_ms = 0;
-  /** Looking on is worth while. */
-  #isEager = false;
-  /** That are let go by before the next look, and after the next that is in vain. */
-  #chancesLeft = 0;
-  #chances = 1;
-  #kicksOnAt_ms = -Infinity;
+  #attention = new Attention();
   #turnBytes = 0;
   #fault: string | null = null;
+  #fitsHere = (offset: number, length: number): boolean => this.#fits(offset, length);
 
   constructor(parts: DeviceParts) {
     this.#parts = parts;
@@ -167,7 +149,7 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
     );
     this.#counters[AT_EXPORT.guestQueues] = this.#rings.length;
     // No kick.
-    this.#kicksOnAt_ms = -Infinity;
+    this.#attention.forget();
     this.look();
   }
 
@@ -182,7 +164,7 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
   look(): void {
     if (!this.#isLooking) {
       this.#isLooking = true;
-      this.#isEager = this.#parts.now_ms() < this.#kicksOnAt_ms + LOOK_ON_MS && --this.#chancesLeft < 0;
+      this.#attention.wakes(this.#parts.now_ms());
       for (const ring of this.#rings) ring.quiet();
     }
     this.#parts.touch();
@@ -208,17 +190,8 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
     // The first in the list is served best.
     if (taken >= TURN_REQUESTS && this.#rings.length > 1) this.#rings.push(this.#rings.shift()!);
     const now_ms = this.#parts.now_ms();
-    if (taken > 0) {
-      // Something came while it was looked for.
-      if (now_ms < this.#lookUntil_ms) this.#chances = 1;
-      this.#lookUntil_ms = this.#isEager ? now_ms + LOOK_ON_MS : 0;
-    }
-    if (now_ms < this.#lookUntil_ms || this.#kicksOn()) return this.#lookAgain();
-    this.#kicksOnAt_ms = now_ms;
-    if (this.#isEager) {
-      this.#chancesLeft = this.#chances;
-      this.#chances = Math.min(2 * this.#chances, CHANCES_MAX);
-    }
+    if (this.#attention.staysUp(taken > 0, now_ms) || this.#kicksOn()) this.#lookAgain();
+    else this.#attention.sleeps(now_ms);
   }
 
   /** True: something came meanwhile. */
@@ -380,35 +353,10 @@ export class Device implements Waiter, BudgetWaiter, DiskSide {
     this.#finish(request, S.OK);
   }
 
-  /** 5.2.6.2: what is asked of any segment is looked at before anything is done. */
   #startSegments(request: Request): void {
-    const length = request.writable_bytes;
-    const discards = request.type === T.DISCARD;
-    if (
-      this.readOnly ||
-      length === 0 ||
-      length % SEGMENT_LENGTH !== 0 ||
-      length > SEGMENTS_MAX * SEGMENT_LENGTH
-    )
-      return this.#finish(request, S.IOERR);
-    request.copyFrom(HEADER_LENGTH, length, this.#headerChunk, 0);
-    request.segments = length / SEGMENT_LENGTH;
-    request.segment = 0;
-    for (let i = 0; i < request.segments; i++) {
-      const at = i * SEGMENT_LENGTH;
-      const offset =
-        (this.#header.getUint32(at + 4, true) * 2 ** 32 + this.#header.getUint32(at, true)) * SECTOR_BYTES;
-      const sectors = this.#header.getUint32(at + 8, true);
-      const flags = this.#header.getUint32(at + 12, true);
-      if ((flags & ~SEGMENT_F_UNMAP) !== 0 || (discards && flags !== 0))
-        return this.#finish(request, S.UNSUPP);
-      if (sectors > SEGMENT_MAX_SECTORS || !this.#fits(offset, sectors * SECTOR_BYTES))
-        return this.#finish(request, S.IOERR);
-      request.segmentOffsets[i] = offset;
-      request.segmentLengths[i] = sectors * SECTOR_BYTES;
-      request.segmentFlags[i] = flags;
-    }
-    this.#counters[discards ? AT_EXPORT.trims : AT_EXPORT.zeroes]!++;
+    const status = this.readOnly ? S.IOERR : takeSegments(request, this.#headerChunk, this.#fitsHere);
+    if (status !== S.OK) return this.#finish(request, status);
+    this.#counters[request.type === T.DISCARD ? AT_EXPORT.trims : AT_EXPORT.zeroes]!++;
     this.#nextSlice(request);
   }
 
