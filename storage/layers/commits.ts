@@ -16,6 +16,7 @@ import type { Later } from '../volume/later.js';
 import { ERRNO, type Waiter } from '../volume/volume.js';
 import type { LayerIo } from './io.js';
 import type { Layer } from './layer.js';
+import type { MapReads } from './mapReads.js';
 import {
   BLOCK_BYTES,
   DATA,
@@ -71,6 +72,7 @@ export interface CommitsParts {
   /** Everything that may have to be flushed, the lowest first. */
   readonly layers: () => readonly Layer[];
   readonly later: Later;
+  readonly mapReads: MapReads;
   readonly failed: (result: number) => void;
 }
 
@@ -367,6 +369,25 @@ export class Commits implements Waiter {
    * of a terabyte must not hold up the flushes of everybody.
    */
   #finishFrom(layer: Layer, known: ReadonlyMap<number, Closing>, from: number, done: Done): void {
+    this.#bringTouched(layer, from, () => this.#finishSlice(layer, known, from, done));
+  }
+
+  /** States that the next slice will look at, so that nobody waits for them then. */
+  #bringTouched(layer: Layer, from: number, next: Step): void {
+    let left = 1;
+    const arrived = (): void => void (--left === 0 && next());
+    let group = layer.nextTouched(from);
+    for (let i = 0; i < FINISH_GROUPS && group !== Infinity; i++) {
+      if (layer.groupNow(group) === null) {
+        left++;
+        this.#parts.mapReads.bringGroup(layer, group, arrived);
+      }
+      group = layer.nextTouched(group + 1);
+    }
+    arrived();
+  }
+
+  #finishSlice(layer: Layer, known: ReadonlyMap<number, Closing>, from: number, done: Done): void {
     let rest = Infinity;
     const next = (result: number): void => {
       if (result < 0) done(result);

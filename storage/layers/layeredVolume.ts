@@ -117,7 +117,8 @@ export class LayeredVolume implements Volume {
       io,
       sum: (kind, memory, at) => checksum.sum(kind, memory, at),
       layers: () => this.chain.layers,
-      later: parts.later,
+      later,
+      mapReads,
       failed: result => this.#fail(result),
     });
     this.reads = new Reads(this, checksum);

@@ -130,6 +130,8 @@ export class Upkeep {
     const { chain, commits, later, io } = this.#volume;
     for (const layer of chain.layers) {
       layer.unsynced = true;
+      // It says whether the layer is clean, which the first write has to know.
+      if (!layer.plain) layer.group(0);
       const result = layer.plain ? 0 : io.syncNow(layer.mapFd);
       if (result < 0) return result;
     }

@@ -207,7 +207,7 @@ void t.test('a chain that is longer than what is asked for at a time', async t =
 
 void t.test('what a process that died has left is looked for in many places at a time', async t => {
   const GROUPS = 300;
-  const rig = Rig.make(6, { size_bytes: GROUPS * GROUP_BYTES, checksums: true });
+  const rig = Rig.make(6, { size_bytes: 10 * GROUPS * GROUP_BYTES, checksums: true });
   const write = (group: number): void => {
     memory.bytes.fill(1 + (group % 250), 0, BLOCK);
     t.equal(
@@ -233,6 +233,16 @@ void t.test('what a process that died has left is looked for in many places at a
   t.equal(rig.flush(), 0);
   t.equal(cached.size, GROUPS);
   t.ok(most > 100 && most <= 128, `${most} together`);
+  t.equal(disk.waitedCount, 0);
+  // What is to be finished has left the memory again, driven out by others.
+  const { isAway } = disk;
+  disk.isAway = () => false;
+  for (let group = GROUPS; group < 10 * GROUPS; group++) rig.volume.chain.top.groupNow(group);
+  disk.isAway = isAway;
+  cached.clear();
+  t.equal(rig.shut(), 0);
+  t.ok(cached.size > GROUPS / 2, `${cached.size} were brought`);
+  t.equal(disk.waitedCount, 0);
   disk.isAway = () => false;
   // Nothing of the page cache is left: what the flush covered is there.
   disk.bootId.fill(9);

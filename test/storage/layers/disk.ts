@@ -118,7 +118,7 @@ export class Disk implements LayerIo {
   }
 
   pread(fd: number, address: number, length: number, offset: number): number {
-    if (this.neverCached.has(fd)) this.waitedCount++;
+    if (this.neverCached.has(fd) || this.isAway(fd, offset)) this.waitedCount++;
     const failed = this.#failed('pread', fd);
     return failed !== 0 ? failed : this.#read(fd, address, length, offset);
   }
