@@ -499,8 +499,7 @@ export class LayeredVolume implements Volume {
 
   /** True when nothing that was being read before is read any more. */
   readersOfNow(): () => boolean {
-    const [readers, mapReads] = [this.#slow.readersOfNow(), this.mapReads.readsOfNow()];
-    return () => readers() && mapReads();
+    return this.#slow.readersOfNow();
   }
 
   resume(): void {

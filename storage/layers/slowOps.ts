@@ -140,7 +140,8 @@ export class SlowOps {
   /** Answers whether those that read now have ended: then no file of before is in use any more. */
   readersOfNow(): () => boolean {
     const now = [...this.#readers];
-    return () => now.every(reader => !this.#readers.has(reader));
+    const mapReads = this.volume.mapReads.readsOfNow();
+    return () => mapReads() && now.every(reader => !this.#readers.has(reader));
   }
 
   /** A change has ended: its blocks are free. */
