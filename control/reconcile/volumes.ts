@@ -155,7 +155,7 @@ function whyNotMade(turn: Turn, spec: SpecOf['volume']): Verdict | undefined {
     turn.wakeBy(turn.at.now_ms + LOOK_AGAIN_MS);
     return bad(
       'DependencyNotReady',
-      `waits for snapshot "${from.snapshot}" of volume "${from.volume}": weft volume snapshot makes it`,
+      `waits for snapshot "${from.snapshot}" of volume "${from.volume}": weft volume snapshot ${spec.pool}/${from.volume}@${from.snapshot} makes it`,
     );
   }
   if (source.size_bytes > (sizeOfVolume(spec) ?? source.size_bytes))

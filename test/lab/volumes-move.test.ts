@@ -1,6 +1,6 @@
 /**
  * A machine's disk is moved to another pool under the machine that writes to it: there, back while weftd or weft-storage is killed,
- * and there again; and grown after that, seen from inside. What the guest was told to be on the disk is there.
+ * and there again; and grown after that. What the guest was told to be on the disk is there.
  *
  *   guest "writer" --- vda: numbered records with fsync --- weft-storage --- pool "main" <-> pool "other"
  *
