@@ -130,6 +130,8 @@ export class Upkeep {
     const { chain, commits, later, io } = this.#volume;
     for (const layer of chain.layers) {
       layer.unsynced = true;
+      // Before it is asked for anything: what it takes over from the dead process it would write.
+      if (layer !== chain.top && this.#budget.finishing.has(layer.uuid)) layer.foreign = true;
       // It says whether the layer is clean, which the first write has to know.
       if (!layer.plain) layer.group(0);
       const result = layer.plain ? 0 : io.syncNow(layer.mapFd);
@@ -138,8 +140,6 @@ export class Upkeep {
     this.topChanged();
     const left: Layer[] = [];
     for (const layer of chain.layers.slice(0, -1)) {
-      // Before it is asked for anything: what it takes over from the dead process it would write.
-      if (this.#budget.finishing.has(layer.uuid)) layer.foreign = true;
       if (layer.plain || layer.foreign || layer.clean) continue;
       this.#begin(layer);
       left.push(layer);
