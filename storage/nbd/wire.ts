@@ -221,6 +221,22 @@ export function emitSimpleReply(
   return SIMPLE_REPLY_BYTES;
 }
 
+function beginChunk(
+  v: DataView,
+  at: number,
+  magic: number,
+  flags: number,
+  type: number,
+  cookieHigh: number,
+  cookieLow: number,
+): void {
+  v.setUint32(at, magic);
+  v.setUint16(at + 4, flags);
+  v.setUint16(at + 6, type);
+  v.setInt32(at + 8, cookieHigh);
+  v.setInt32(at + 12, cookieLow);
+}
+
 /** Structured reply chunk header; `length` is that of the payload behind it. */
 export function emitChunk(
   v: DataView,
@@ -231,11 +247,7 @@ export function emitChunk(
   cookieLow: number,
   length: number,
 ): number {
-  v.setUint32(at, NBD_STRUCTURED_REPLY_MAGIC);
-  v.setUint16(at + 4, flags);
-  v.setUint16(at + 6, type);
-  v.setInt32(at + 8, cookieHigh);
-  v.setInt32(at + 12, cookieLow);
+  beginChunk(v, at, NBD_STRUCTURED_REPLY_MAGIC, flags, type, cookieHigh, cookieLow);
   v.setUint32(at + 16, length);
   return CHUNK_HEADER_BYTES;
 }
@@ -252,11 +264,7 @@ export function emitExtendedChunk(
   offsetLow: number,
   length: number,
 ): number {
-  v.setUint32(at, NBD_EXTENDED_REPLY_MAGIC);
-  v.setUint16(at + 4, flags);
-  v.setUint16(at + 6, type);
-  v.setInt32(at + 8, cookieHigh);
-  v.setInt32(at + 12, cookieLow);
+  beginChunk(v, at, NBD_EXTENDED_REPLY_MAGIC, flags, type, cookieHigh, cookieLow);
   v.setInt32(at + 16, offsetHigh);
   v.setInt32(at + 20, offsetLow);
   putOffset(v, at + 24, length);

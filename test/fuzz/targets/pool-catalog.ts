@@ -2,56 +2,20 @@ import assert from 'node:assert';
 import type { Change } from '../../../storage/pool/catalog.js';
 import { batchLine, headLine, line, parseNote, replay } from '../../../storage/pool/catalogText.js';
 import { recover } from '../../../storage/pool/recovery.js';
+import { layer, snapshot, topped, uuid, volume } from '../../storage/pool/catalogSample.js';
 import { bytesOf } from '../harness.js';
 import type { Target } from '../harness.js';
 
-const uuid = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
-const common = { size_bytes: 8192, createdAt_ms: 1, checksums: true, preallocated: false };
-const layer = (n: number, parent: number | null): Change => ({
-  do: 'layer',
-  layer: {
-    ...common,
-    uuid: uuid(n),
-    parent: parent === null ? null : uuid(parent),
-    inherits_bytes: 8192,
-    plain: false,
-  },
-});
-const volume = (n: number, name: string, top: number): Change => ({
-  do: 'volume',
-  volume: {
-    ...common,
-    uuid: uuid(n),
-    name,
-    top: uuid(top),
-    labels: {},
-    quota_bytes: null,
-    keyCheck: null,
-    keyUuid: null,
-  },
-});
-const snapshot: Change = {
-  do: 'snapshot',
-  snapshot: {
-    uuid: uuid(20),
-    volume: uuid(10),
-    name: 's',
-    layer: uuid(1),
-    size_bytes: 8192,
-    createdAt_ms: 1,
-    labels: {},
-  },
-};
 const HEAD = headLine(uuid(0));
 const BATCHES: Change[][] = [
-  [layer(1, null), volume(10, 'a', 1)],
-  [layer(2, 1), volume(10, 'a', 2)],
-  [snapshot],
-  [layer(3, 1), volume(11, 'b', 3)],
-  [volume(10, 'c', 2)],
+  topped(layer(1, null), volume(10, 'a', 1)),
+  topped(layer(2, 1), volume(10, 'a', 2)),
+  [{ do: 'snapshot', snapshot: snapshot(20, 's', 1) }],
+  topped(layer(3, 1), volume(11, 'b', 3)),
+  [{ do: 'volume', volume: volume(10, 'c', 2) }],
   [{ do: 'drop', kind: 'snapshot', uuid: uuid(20) }],
 ];
-const NOTE = headLine(uuid(0), 3) + batchLine(4, [layer(3, 1), volume(11, 'b', 3)]);
+const NOTE = headLine(uuid(0), 3) + batchLine(4, topped(layer(3, 1), volume(11, 'b', 3)));
 
 /** The sum of each line made right, so that what is behind it is reached. */
 function summed(input: Uint8Array): string {

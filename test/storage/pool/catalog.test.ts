@@ -1,60 +1,16 @@
 /** The catalogue's text: what is written is read, a torn end is dropped, damage in the middle is told, and nothing throws. */
 import fc from 'fast-check';
 import t from 'tap';
-import { Catalog, type Change, type LayerRecord, type VolumeRecord } from '../../../storage/pool/catalog.js';
+import { Catalog, type Change, type VolumeRecord } from '../../../storage/pool/catalog.js';
 import { batchLine, headLine, replay } from '../../../storage/pool/catalogText.js';
+import { layer, snapshot, topped, uuid, volume } from './catalogSample.js';
 
 const POOL = '00000000-0000-4000-8000-000000000000';
-const uuid = (n: number): string => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}`;
-
-const layer = (n: number, parent: number | null): LayerRecord => ({
-  uuid: uuid(n),
-  parent: parent === null ? null : uuid(parent),
-  size_bytes: 8192,
-  inherits_bytes: 8192,
-  plain: false,
-  checksums: true,
-  preallocated: false,
-  createdAt_ms: n,
-});
-
-const volume = (n: number, name: string, top: number): VolumeRecord => ({
-  uuid: uuid(n),
-  name,
-  top: uuid(top),
-  size_bytes: 8192,
-  createdAt_ms: n,
-  checksums: true,
-  preallocated: false,
-  labels: {},
-  quota_bytes: null,
-  keyCheck: null,
-  keyUuid: null,
-});
 
 const BATCHES: Change[][] = [
-  [
-    { do: 'layer', layer: layer(1, null) },
-    { do: 'volume', volume: volume(10, 'a', 1) },
-  ],
-  [
-    { do: 'layer', layer: layer(2, 1) },
-    { do: 'volume', volume: volume(10, 'a', 2) },
-  ],
-  [
-    {
-      do: 'snapshot',
-      snapshot: {
-        uuid: uuid(20),
-        volume: uuid(10),
-        name: 's',
-        layer: uuid(1),
-        size_bytes: 8192,
-        createdAt_ms: 3,
-        labels: {},
-      },
-    },
-  ],
+  topped(layer(1, null), volume(10, 'a', 1)),
+  topped(layer(2, 1), volume(10, 'a', 2)),
+  [{ do: 'snapshot', snapshot: snapshot(20, 's', 1) }],
   [{ do: 'volume', volume: volume(10, 'b', 2) }],
   [{ do: 'drop', kind: 'snapshot', uuid: uuid(20) }],
 ];
