@@ -2,8 +2,9 @@
  * What of a LayeredVolume cannot be answered at once: it is carried out step by step, and tried again from the beginning
  * when what it waited for has come.
  *
- *   read    run by run; a run that the page cache lacks is read by SlowIo, straight to where it belongs
- *   change  (write, trim, zero) waits for: nobody else changing these blocks, regions to be opened, the rest of a block that
+ *   read    run by run; a run that the page cache lacks is read by SlowIo, straight to where it belongs, after what is said of it in
+ *           maps (mapReads.ts)
+ *   change  (write, trim, zero) waits for: the map there, nobody else changing these blocks, regions to be opened, the rest of a block that
  *           it writes a part of; then it is done as the fast path does it. On a slow disk whole blocks are written by SlowIo
  *
  * Changes of the same blocks are done in the order in which they came. While paused none begins.
