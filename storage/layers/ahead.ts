@@ -2,14 +2,15 @@
  * Regions that will be written soon, opened before anyone waits for it.
  *
  * A committed region must be marked open, durably, before it is written over (map.ts). That is a sync of the map, and a client
- * that writes on and on would wait for one every 4 MiB. So with a region are opened those behind it, as many as are open before it;
- * and when the middle one of these is written the next are opened, for which then nobody waits. Who writes here and there
- * opens no more than that.
+ * that writes on and on would wait for one every 4 MiB. The mark of the other regions of a group (32 MiB) is in the same page and costs
+ * nothing more: they are opened with the second one that is needed of it, or the first where the one before it is open. When the middle
+ * one of these is written the next are opened, as many as are open before them, for which then nobody waits. Who writes far
+ * apart opens no more than that.
  *
  * What is opened and not written costs that it is closed again, and after a crash that its blocks are read and summed anew.
  */
 import type { LayeredVolume } from './layeredVolume.js';
-import { REGION_BYTES } from './map.js';
+import { GROUP_REGIONS, REGION_BYTES } from './map.js';
 import type { Region } from './regions.js';
 
 /** 64 MiB: some tens of milliseconds of a fast writer, in which a sync of the map ends. */
@@ -24,9 +25,13 @@ export class Ahead {
     this.#volume = volume;
   }
 
-  /** A region is being opened: those behind it that are to be opened with it, held until `opened`. */
-  behind(index: number): Region[] {
-    return this.#hold(index + 1, this.#openBefore(index));
+  /** A region is being opened: those that are to be opened with it, held until `opened`. */
+  together(index: number): Region[] {
+    const { regions } = this.#volume;
+    const first = index - (index % GROUP_REGIONS);
+    let isOpen = index === first && regions.peek(first - 1)?.open === true;
+    for (let i = first; i < first + GROUP_REGIONS && !isOpen; i++) isOpen = regions.peek(i)?.open === true;
+    return isOpen ? this.#hold(first, GROUP_REGIONS) : [];
   }
 
   /** All these are open, durably, and are held no more; `result` < 0: they are not. */

@@ -158,9 +158,9 @@ export class SlowOps {
     this.#opening ??= { regions: new Set(), ahead: [], waiters: [] };
     for (const region of regions) {
       this.#opening.regions.add(region);
-      for (const behind of this.volume.ahead.behind(region)) {
-        this.#opening.regions.add(behind.index);
-        this.#opening.ahead.push(behind);
+      for (const other of this.volume.ahead.together(region)) {
+        this.#opening.regions.add(other.index);
+        this.#opening.ahead.push(other);
       }
     }
     this.#opening.waiters.push(change);
