@@ -23,6 +23,8 @@ export function whyNotMoved(
       : `volume "${volume}" is on its way to pool "${fact.to}": weft volume move ${pool}/${volume} --cancel ends that`;
   if (fact?.drop !== undefined)
     return `what is left of volume "${volume}" in pool "${fact.drop}" is still being destroyed: try again in a moment`;
+  if (fact?.at !== undefined && fact.at !== pool)
+    return `a machine that runs still uses another volume "${volume}", in pool "${fact.at}": stop it first`;
   if (pool === to) return `volume "${volume}" is in pool "${to}" already`;
   for (const name of [pool, to]) {
     const one = specs.pool.get(name);
@@ -48,7 +50,7 @@ export function whyNotMoved(
     return `there is a volume ${to}/${volume} already: weft volume rename or weft volume delete makes room`;
   const snapshots = source.snapshots?.length ?? 0;
   if (snapshots > 0 && !keepSource)
-    return `volume ${pool}/${volume} has ${snapshots} snapshots, which do not move: delete them, or leave them there (--keep-source)`;
+    return `volume ${pool}/${volume} has snapshots (${snapshots}), which do not move: delete them, or leave them there (--keep-source)`;
   const free_bytes = status.pools.find(one => one.name === to)?.free_bytes ?? 0;
   return free_bytes < source.allocated_bytes
     ? `pool "${to}" has ${free_bytes} bytes free, and volume ${pool}/${volume} takes ${source.allocated_bytes}`

@@ -18,7 +18,7 @@ import {
   VolumeStatus,
 } from '../../storage/contract.js';
 import { legOf } from '../model/storage/volume.js';
-import { isPartOfMove, volumeOfDisk } from '../reconcile/moving.js';
+import { isPartOfMove, outOfConfiguration, volumeOfDisk } from '../reconcile/moving.js';
 import { isActive } from '../reconcile/observed.js';
 import type { Handlers } from './app.js';
 import { MoveRequest, SnapshotOrder } from './contract.js';
@@ -236,15 +236,15 @@ export function storingHandlers(system: System) {
       const refusal = whyNotMoved(keeper.desired, await storage.status(), pool, volume, asked);
       if (refusal !== null) throw new ApiError(409, 'VOLUME_NOT_MOVED', refusal);
       const { to, keepSource } = asked;
-      const { was } = keeper.desired.moveFacts.get(volume) ?? { was: [] };
-      await keeper.rememberMove(volume, { to, keepSource, was });
+      const { was, at } = keeper.desired.moveFacts.get(volume) ?? { was: [] };
+      await keeper.rememberMove(volume, { to, keepSource, was, ...(at === undefined ? {} : { at }) });
       ctx.body = {};
     },
     cancelMove: async (ctx, { pool = '', volume = '' }) => {
       const fact = keeper.desired.moveFacts.get(volume);
       if (fact?.to === undefined || keeper.desired.specs.volume.get(volume)?.pool !== pool)
         throw new ApiError(409, 'VOLUME_NOT_MOVED', `volume ${pool}/${volume} is not being moved`);
-      await keeper.rememberMove(volume, { was: fact.was });
+      await keeper.rememberMove(volume, outOfConfiguration(fact));
       ctx.body = {};
     },
     rollbackVolume: async (ctx, { pool = '', volume = '' }) => {

@@ -46,13 +46,17 @@ export const UndoFact = z.object({
 });
 export type UndoFact = z.infer<typeof UndoFact>;
 
-/** See moving.ts. `to`, `cutting`: on its way. `drop`: the pool where its remains are to be destroyed. `was`: pools it came from. */
+/**
+ * See moving.ts. `to`, `cutting`: on its way. `drop`: the pool where its remains are to be destroyed. `was`: pools it came from,
+ * and `at` where it arrived.
+ */
 export const MoveFact = z.object({
   to: z.string().optional(),
   cutting: z.boolean().optional(),
   notBefore_ms: z.number().optional(),
   keepSource: z.boolean().optional(),
   drop: z.string().optional(),
+  at: z.string().optional(),
   was: z.array(z.string()),
 });
 export type MoveFact = z.infer<typeof MoveFact>;

@@ -48,15 +48,12 @@ export function isPartOfMove(desired: Desired, pool: string, name: string): bool
   return desired.moveFacts.get(name)?.drop === pool || moveTarget(desired, name) === pool;
 }
 
-/** The volume that a guest's disk is now. */
+/** The volume that a guest's disk is now. Not by the spec, which may be another volume's of this name by now. */
 export function volumeOfDisk(desired: Desired, nbdName: string): DiskOf | undefined {
   const named = volumeOfNbdName(nbdName);
-  if (named === undefined || desired.moveFacts.get(named.volume)?.was.includes(named.pool) !== true)
-    return named;
-  const spec =
-    desired.specs.volume.get(named.volume) ??
-    (desired.burials.get(`volume/${named.volume}`)?.spec as Spec | undefined);
-  return spec === undefined ? named : { pool: spec.pool, volume: named.volume };
+  const fact = named === undefined ? undefined : desired.moveFacts.get(named.volume);
+  if (named === undefined || fact?.at === undefined || !fact.was.includes(named.pool)) return named;
+  return { pool: fact.at, volume: named.volume };
 }
 
 /** Takes the next step of a move, if one is under way; the words are for its condition. */
@@ -109,6 +106,11 @@ function isKnownByOldName(turn: Turn, name: string, { was }: MoveFact): boolean 
   return false;
 }
 
+/** When its resource goes, or another takes its name: what guests that live still need. */
+export function outOfConfiguration({ was, at }: MoveFact): MoveFact | null {
+  return at === undefined ? null : { was, at };
+}
+
 /** After the plane said that the sides differ. */
 export function cutFailed(fact: MoveFact, now_ms: number): MoveFact {
   return { ...fact, cutting: false, notBefore_ms: now_ms + CUT_AGAIN_MS };
@@ -117,6 +119,7 @@ export function cutFailed(fact: MoveFact, now_ms: number): MoveFact {
 /** When it lies in the other pool. `from` is kept where it is to be, or has snapshots, which do not move. */
 export function arrived({ was }: MoveFact, from: string, to: string, isKept: boolean): MoveFact {
   return {
+    at: to,
     was: [...new Set([...was, from])].filter(pool => pool !== to),
     ...(isKept ? {} : { drop: from }),
   };

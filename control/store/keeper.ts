@@ -18,6 +18,7 @@ import {
   undoFactName,
 } from '../reconcile/desired.js';
 import type { Desired, FillFact, MoveFact, UndoFact } from '../reconcile/desired.js';
+import { outOfConfiguration } from '../reconcile/moving.js';
 import type { Change, Contents, Revision, RevisionHead, Store, StoredResource, Tombstone } from './store.js';
 
 /** What the keeper must know of the world to judge a change. */
@@ -226,7 +227,15 @@ export class Keeper {
     };
     for (const { kind, name, written } of changes.put)
       if (kind === 'machine') this.#resetIntent(name, written, change.facts);
+    for (const key of changes.remove) this.#endMove(key, change.facts);
     await this.#write(change);
+  }
+
+  /** Nobody is to go on with it for another volume of this name. */
+  #endMove(key: Key, facts: Map<string, unknown>): void {
+    const [kind, name = ''] = key.split('/');
+    const fact = kind === 'volume' ? this.desired.moveFacts.get(name) : undefined;
+    if (fact !== undefined) facts.set(moveFactName(name), outOfConfiguration(fact));
   }
 
   #isReplaced(key: Key): boolean {

@@ -108,6 +108,18 @@ await t.test('what is moved to another pool, and what is not', async t => {
   t.equal(codeOf(rollback), '409 VOLUME_IN_USE');
   t.equal((await bench.ask('DELETE', '/v1/volumes/main/v/move')).status, 200);
   t.match((await bench.get('/v1/volumes/main/v')).json, { movingTo: null });
+
+  t.equal(codeOf(await move('v', 'fast')), '409 VOLUME_NOT_MOVED', 'what was copied is in the way');
+  t.equal((await bench.ask('DELETE', '/v1/volumes/fast/v')).status, 200);
+  t.equal((await move('v', 'fast')).status, 200);
+  t.equal((await bench.ask('DELETE', '/v1/resources/volume/v')).status, 200);
+  await bench.apply(`volume: { v: ${spec()} }`);
+  await bench.until('it again', async () => {
+    const { configured } = (await bench.get('/v1/volumes/main/v')).json as { configured: boolean };
+    return configured;
+  });
+  const again = (await bench.get('/v1/volumes/main/v')).json;
+  t.match(again, { movingTo: null }, 'a volume of the same name has no part in it');
 });
 
 await t.test('jobs: begun, watched to their end, cancelled; and their figures', async t => {

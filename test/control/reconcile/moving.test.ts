@@ -93,7 +93,7 @@ await t.test('back again, and on; the old name is known until the guest has gone
     t.equal(world.volumes.get(`${to}/v`)?.content, 'mine');
     t.equal(world.volumes.size, 1);
   }
-  t.same(world.desired.moveFacts.get('v'), { was: ['main'] });
+  t.same(world.desired.moveFacts.get('v'), { at: 'fast', was: ['main'] });
   world.guests.set('m', guest('m'));
   world.add('machine', 'm', { ...DISK, running: false });
   world.settle();
