@@ -48,6 +48,11 @@ machine:
 
   const ready = async () =>
     (await fabric.resource('volume', 'disk')).status.conditions.find(condition => condition.type === 'Ready');
+  // What needs no new room is still taken, and all is well until something wants some: the guest goes on trying.
+  await fabric.type(
+    'filler',
+    'while sleep 0.1; do dd if=/dev/zero of=/disk/vda/more bs=1M count=1 conv=fsync; done',
+  );
   const bad = await eventually('weft to say that the volume is full', async () => {
     const condition = await ready();
     return condition?.status === 'False' ? condition : null;
