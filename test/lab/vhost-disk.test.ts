@@ -3,7 +3,8 @@
  *
  *   guest "fio" --- vda: ext4, fio verifies what it writes ---+ memory shared with QEMU
  *              \--- vdb: discarded, zeroed, grown ------------+---- weft-storage (kill -9) --- pool "main"
- *   guest "ro"  --- vda: vdb's snapshot, read-only, blocks of 4096
+ *   guest "odd" --- vda: encrypted, under fio, too            +---- pool "other": the mirror's second side
+ *              \--- vdb: mirrored, vdc: limited, blocks of 4096, vdd: its changes thrown away, vde: read-only
  *
  * QEMU dials again after each kill and hands back what was under way: fio goes on, finds nothing wrong, and sees no error.
  *
@@ -11,6 +12,7 @@
  *
  * lab: guests
  */
+import { createHash, randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
@@ -46,6 +48,24 @@ done &
 ) &
 `;
 
+/** What the other guest finds of its disks: whether each takes 2 MiB and gives them back. */
+const ODD = `
+(
+  for name in vdb vdc vdd vde; do
+    yes $name | dd of=/dev/$name bs=64k count=32 iflag=fullblock conv=fsync 2>/run/dd
+    status=$?
+    sum=$(dd if=/dev/$name bs=64k count=32 iflag=direct 2>/run/dd | sha256sum | cut -d ' ' -f 1)
+    fact odd '"disk":"'$name'","status":'$status',"sum":"'$sum'","ro":'$(cat /sys/block/$name/ro)',"block":'$(cat /sys/block/$name/queue/logical_block_size)
+  done
+) &
+`;
+
+function sumOf(word: string): string {
+  return createHash('sha256')
+    .update(`${word}\n`.repeat(2 * MIB).slice(0, 2 * MIB))
+    .digest('hex');
+}
+
 /** Of `yes weft`, 2 MiB: what the guest must have read. */
 const SUM_OF_WHAT = 'yes weft | head -c 2097152 | sha256sum';
 
@@ -65,15 +85,35 @@ image: { tiny: { tiny: {} } }
 volume: { first: { pool: main, size: 64MiB }, second: { pool: main, size: 32MiB } }
 `,
     );
+    writeFileSync(lab.path('vault.key'), randomBytes(64), { mode: 0o600 });
     await fabric.up(first);
     const tiny = join(fabric.state, 'images', 'tiny');
     await makeFioInitrd(join(tiny, 'initrd'), lab.path('fio.initrd'), SECOND);
+    await makeFioInitrd(join(tiny, 'initrd'), lab.path('odd.initrd'), ODD);
     const machine = lab.path('machine.yaml');
     writeFileSync(
       machine,
       `
-image: { with-fio: { kernel: ${join(tiny, 'kernel')}, initrd: ${lab.path('fio.initrd')}, cmdline: console=ttyS0 quiet } }
+pool: { other: {} }
+image:
+  with-fio: { kernel: ${join(tiny, 'kernel')}, initrd: ${lab.path('fio.initrd')}, cmdline: console=ttyS0 quiet }
+  odd: { kernel: ${join(tiny, 'kernel')}, initrd: ${lab.path('odd.initrd')}, cmdline: console=ttyS0 quiet }
+volume:
+  vault: { pool: main, size: 64MiB, encryption: { keyFile: ${lab.path('vault.key')} } }
+  accounts: { pool: main, size: 8MiB, mirror: { pool: other } }
+  shared: { pool: main, size: 8MiB, block: 4096, limits: { iops: { rate: 500, burst: 500 } } }
+  kiosk: { pool: main, size: 8MiB }
+  still: { pool: main, size: 8MiB }
 machine:
+  odd:
+    image: odd
+    disks:
+      - { volume: vault, attach: vhost-user }
+      - { volume: accounts, attach: vhost-user }
+      - { volume: shared, attach: vhost-user }
+      - { volume: kiosk, attach: vhost-user, undo: discard }
+      - { volume: still, attach: vhost-user, readOnly: true }
+    ${FIO_MACHINE.replace(', ', '\n    ')}
   fio:
     image: with-fio
     cpus: 2
@@ -99,6 +139,26 @@ machine:
     const discarded = await fio.waitFor('what it discarded', fact => fact.fact === 'discarded');
     t.match(discarded, { status: 0, zeroes: 0, after: 0 }, SUM_OF_WHAT);
 
+    const odd = fabric.guest('odd');
+    for (const [disk, ro, block] of [
+      ['vdb', 0, 512],
+      ['vdc', 0, 4096],
+      ['vdd', 0, 512],
+    ] as const)
+      t.match(
+        await odd.waitFor(`its ${disk}`, fact => fact.fact === 'odd' && fact['disk'] === disk),
+        { status: 0, sum: sumOf(disk), ro, block },
+        `${disk} gives back what it was given`,
+      );
+    const still = await odd.waitFor('its vde', fact => fact.fact === 'odd' && fact['disk'] === 'vde');
+    t.match(still, {
+      ro: 1,
+      sum: createHash('sha256')
+        .update(Buffer.alloc(2 * MIB))
+        .digest('hex'),
+    });
+    t.not(still['status'], 0, 'what is read-only takes nothing');
+
     interface SeenDisk {
       state: string;
       attach: string;
@@ -117,18 +177,18 @@ machine:
       return exports.map(({ counters }) => counters);
     };
     /** A QEMU 7.2 whose server goes while it is connecting waits for ever: storage/vhost/README.md. */
-    const bothServed = (): Promise<true> =>
+    const allServed = (): Promise<true> =>
       eventually(
-        'both disks to be served',
+        'all disks to be served',
         async () => {
           const all = await served().catch(() => []);
-          return all.length === 2 && all.every(counters => counters['guestQueues'] === 2) ? true : null;
+          return all.length === 7 && all.every(counters => counters['guestQueues']! > 0) ? true : null;
         },
         { timeout_ms: 60_000, every_ms: 50 },
       );
     let resubmitted = 0;
     for (let kill = 1; kill <= KILLS; kill++) {
-      await bothServed();
+      await allServed();
       resubmitted += (await served())[0]!['resubmitted']!;
       const before = answered(fio);
       const pid = await eventually(
@@ -154,6 +214,14 @@ machine:
       [],
       `fio found nothing wrong in ${rounds(fio).length} rounds`,
     );
+    await eventually('two rounds of the other', () => (rounds(odd).length > 1 ? true : null), {
+      timeout_ms: 120_000,
+    });
+    t.same(
+      rounds(odd).filter(round => round['status'] !== 0),
+      [],
+      `nor on the encrypted disk in ${rounds(odd).length}`,
+    );
 
     writeFileSync(lab.path('grown.yaml'), 'volume: { second: { pool: main, size: 48MiB } }\n');
     await fabric.up(lab.path('grown.yaml'));
@@ -176,7 +244,7 @@ machine:
     t.comment(`${resubmitted} requests were done again`);
     t.ok(one!.counters!['writes']! > 0 && one!.counters!['flushes']! > 0, JSON.stringify(one!.counters));
 
-    await fabric.weft(['machine', 'kill', 'fio']);
+    for (const name of ['fio', 'odd']) await fabric.weft(['machine', 'kill', name]);
     await fabric.down();
     t.same(fabric.processes(), []);
   },
