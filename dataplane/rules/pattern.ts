@@ -66,8 +66,19 @@ export function prefixesOfRange(first: number, last: number, bits: number): [val
   return prefixes;
 }
 
+/** Ranges that meet or overlap are one, or their prefixes would be multiplied out twice. */
 function ranges(list: readonly (readonly [number, number])[], bits: number): [number, number][] {
-  return list.flatMap(([first, last]) => prefixesOfRange(first, last, bits));
+  const joined: [number, number][] = [];
+  for (const [first, last] of list.toSorted(([a], [b]) => a - b)) {
+    const before = joined.at(-1);
+    if (before !== undefined && first <= before[1] + 1) before[1] = Math.max(before[1], last);
+    else joined.push([first, last]);
+  }
+  return joined.flatMap(([first, last]) => prefixesOfRange(first, last, bits));
+}
+
+function once<T>(list: readonly T[]): T[] {
+  return [...new Set(list)];
 }
 
 /** Of the mask's bits; octets 0-1 into the upper or lower half of one word, the others into another. */
@@ -115,18 +126,18 @@ const FRAGMENTS: Readonly<Record<NonNullable<FlowMatch['fragment']>, [number, nu
 function* fields(match: FlowMatch, portNumber: (name: string) => number | undefined): Generator<Pattern[]> {
   const ip = (value: number, mask: number) => pattern([k.W_IP, value, mask], [k.W_IP, ANY_IP, ANY_IP]);
   if (match.inPorts !== undefined)
-    yield match.inPorts.flatMap(name => {
+    yield once(match.inPorts).flatMap(name => {
       const port = portNumber(name);
       return port === undefined ? [] : [pattern([k.W_PORT_TYPE, port, 0xffff])];
     });
   if (match.etherTypes !== undefined)
-    yield match.etherTypes.map(type =>
+    yield once(match.etherTypes).map(type =>
       pattern([k.W_PORT_TYPE, type << k.TYPE_SHIFT, 0xffff << k.TYPE_SHIFT]),
     );
   if (match.vlans !== undefined)
     yield ranges(match.vlans, 12).map(([value, mask]) => pattern([k.W_VLAN, value, mask]));
   if (match.priorities !== undefined)
-    yield match.priorities.map(p => pattern([k.W_VLAN, p << k.PRIORITY_SHIFT, 7 << k.PRIORITY_SHIFT]));
+    yield once(match.priorities).map(p => pattern([k.W_VLAN, p << k.PRIORITY_SHIFT, 7 << k.PRIORITY_SHIFT]));
   if (match.destinationMacs !== undefined)
     yield match.destinationMacs.map(one => mac(one, k.W_MAC_HIGH, 16, k.W_DESTINATION_LOW));
   if (match.sourceMacs !== undefined)
@@ -134,15 +145,18 @@ function* fields(match: FlowMatch, portNumber: (name: string) => number | undefi
   if (match.arp !== undefined) yield* arpFields(match.arp);
   if (match.ipVersion !== undefined)
     yield [pattern([k.W_IP, match.ipVersion << k.VERSION_SHIFT, VERSION_MASK])];
-  if (match.sources !== undefined) yield match.sources.map(text => prefix(text, k.W_SOURCE));
-  if (match.destinations !== undefined) yield match.destinations.map(text => prefix(text, k.W_DESTINATION));
+  if (match.sources !== undefined) yield once(match.sources).map(text => prefix(text, k.W_SOURCE));
+  if (match.destinations !== undefined)
+    yield once(match.destinations).map(text => prefix(text, k.W_DESTINATION));
   const hasPorts = match.sourcePorts !== undefined || match.destinationPorts !== undefined;
   const protocols = match.protocols ?? (hasPorts ? WITH_PORTS : undefined);
   if (protocols !== undefined)
     // Numbers that stand for ports elsewhere are ICMP's type and code: of such a protocol no port can match.
-    yield protocols.filter(p => !hasPorts || WITH_PORTS.includes(p)).map(protocol => ip(protocol, 0xff));
+    yield once(protocols)
+      .filter(p => !hasPorts || WITH_PORTS.includes(p))
+      .map(protocol => ip(protocol, 0xff));
   if (match.dscps !== undefined)
-    yield match.dscps.map(dscp =>
+    yield once(match.dscps).map(dscp =>
       and(ip(0, 0), pattern([k.W_VLAN, dscp << k.DSCP_SHIFT, 63 << k.DSCP_SHIFT]))!,
     );
   if (match.fragment !== undefined) {
