@@ -30,5 +30,6 @@ export function rulesOf(config: ExportConfig): OfferRules {
     identities: config.allow?.identities ?? null,
     connectionLimit: config.connectionLimit ?? Infinity,
     idleLimit_ms: config.idleLimit_ms ?? Infinity,
+    redialWhenGrown: config.redialWhenGrown ?? false,
   };
 }

@@ -96,6 +96,10 @@ export async function act(
       await markAsRun(keeper, action.plan.name);
       await guests.start(action.plan);
       return;
+    case 'growDisks':
+      for (const [index, size_bytes] of action.sizes_bytes)
+        await guests.growDisk(action.name, index, size_bytes);
+      return;
     case 'stopMachine':
       await guests.stop(action.name, action.timeout_ms);
       return;

@@ -30,6 +30,8 @@ export type Action =
   | { type: 'cutMove'; pool: string; name: string; to: string }
   | { type: 'prepareMachine'; name: string }
   | { type: 'startMachine'; plan: BootPlan }
+  /** By index: disks whose volumes have grown since QEMU looked. */
+  | { type: 'growDisks'; name: string; sizes_bytes: ReadonlyMap<number, number> }
   | { type: 'stopMachine'; name: string; timeout_ms: number }
   | { type: 'killMachine'; name: string }
   | { type: 'forgetMachine'; name: string }

@@ -114,6 +114,8 @@ function diskExport(
     volume: disk.volume,
     readOnly: disk.readOnly,
     ...(disk.block === undefined ? {} : { minimumBlock_bytes: disk.block }),
+    // QEMU does so; growth.ts tells it to look then.
+    ...(disk.vhost === undefined ? { redialWhenGrown: true } : {}),
     listen: [
       disk.vhost === undefined
         ? { kind: 'unix', ...at }

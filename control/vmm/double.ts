@@ -17,7 +17,17 @@ import { VmmError } from './errors.js';
 import type { BootPlan, GuestHost, ObservedGuest } from './host.js';
 
 type Verb =
-  'adopt' | 'prepare' | 'start' | 'stop' | 'kill' | 'reset' | 'pause' | 'resume' | 'forget' | 'console';
+  | 'adopt'
+  | 'prepare'
+  | 'start'
+  | 'stop'
+  | 'kill'
+  | 'reset'
+  | 'pause'
+  | 'resume'
+  | 'growDisk'
+  | 'forget'
+  | 'console';
 
 export class GuestHostDouble implements GuestHost {
   readonly calls: string[] = [];
@@ -136,6 +146,13 @@ export class GuestHostDouble implements GuestHost {
     this.#change(name, { state: 'running', qemuStatus: 'running' });
   }
 
+  async growDisk(name: string, index: number, size_bytes: number): Promise<void> {
+    this.#call('growDisk', `${name} ${index} ${size_bytes}`);
+    this.#mustRun(name);
+    const sizes = this.#guests.get(name)!.diskSizes_bytes;
+    this.#change(name, { diskSizes_bytes: sizes.map((size, at) => (at === index ? size_bytes : size)) });
+  }
+
   async forget(name: string): Promise<void> {
     this.#call('forget', name);
     if (this.#runs(name)) throw new VmmError('VMM_RUNNING', `machine ${name} still runs`);
@@ -236,5 +253,6 @@ function unstarted(name: string): ObservedGuest {
     plan: null,
     qemuStatus: null,
     diskErrors: null,
+    diskSizes_bytes: [],
   };
 }

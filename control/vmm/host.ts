@@ -61,6 +61,11 @@ export interface ObservedGuest {
   qemuStatus: string | null;
   /** Disk requests that failed and were reported to the guest since it was booted (as far as we saw them). */
   diskErrors: { count: number; last: string } | null;
+  /**
+   * How long QEMU takes each disk of the plan to be, in bytes; null for one by vhost-user, which has its size from the
+   * plane. Empty until QEMU was asked.
+   */
+  diskSizes_bytes: readonly (number | null)[];
 }
 
 export interface GuestHost {
@@ -82,6 +87,8 @@ export interface GuestHost {
   reset(name: string): Promise<void>;
   pause(name: string): Promise<void>;
   resume(name: string): Promise<void>;
+  /** The volume under this NBD disk of the plan is so long now: QEMU is made to look, and its guest is told. */
+  growDisk(name: string, index: number, size_bytes: number): Promise<void>;
   /** The guest's run directory is removed; refused while it runs. */
   forget(name: string): Promise<void>;
   /**

@@ -112,6 +112,10 @@ export class QemuHost implements GuestHost {
     await this.#guest(name).resume();
   }
 
+  async growDisk(name: string, index: number, size_bytes: number): Promise<void> {
+    await this.#guest(name).growDisk(index, size_bytes);
+  }
+
   async forget(name: string): Promise<void> {
     const guest = this.#guests.get(name);
     if (guest?.runs === true)

@@ -139,6 +139,8 @@ export const ExportConfig = z.strictObject({
     })
     .optional(),
   connectionLimit: z.int().min(1).max(16_384).optional(),
+  /** Clients dial again by themselves: they are hung up on when the volume has grown, since NBD tells its size once. */
+  redialWhenGrown: z.boolean().optional(),
   /** A client that asks nothing for so long is disconnected. */
   idleLimit_ms: z.int().min(1000).optional(),
   listen: z.array(ExportListen).min(1).max(16),

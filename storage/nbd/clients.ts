@@ -251,6 +251,13 @@ export class Clients {
     return drained;
   }
 
+  /** Those of this volume that dial again for its new size. */
+  hangUpForSize(volumeId: number): void {
+    for (const { connection } of this.#clients)
+      if (connection.offer?.volumeId === volumeId && connection.offer.rules.redialWhenGrown)
+        connection.hangUp();
+  }
+
   acceptAll(listener: Listener): void {
     const { reactor, serverCounters } = this.#parts;
     for (let count = 0; count < ACCEPTS_LIMIT; count++) {

@@ -154,6 +154,15 @@ export class Connection<O extends ServedOffer = ServedOffer> {
     this.#parts.touch(this);
   }
 
+  /**
+   * For a client that dials again and then asks again what got no answer: answers what is with the volume, takes nothing more,
+   * not even to refuse it, and closes. Nothing of the client is under way when it comes back.
+   */
+  hangUp(): void {
+    this.#draining = true;
+    this.#parts.touch(this);
+  }
+
   /** Gives up on the client: nothing more is sent. What is with the volume still has to end. */
   abandon(): void {
     this.#draining = true;

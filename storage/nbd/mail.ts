@@ -86,7 +86,7 @@ export class Mail {
         return;
       case 'growVolume':
         this.#volumes.get(message.volumeId)?.grow(message.size_bytes);
-        return;
+        return this.#parts.clients.hangUpForSize(message.volumeId);
       case 'hostAddresses':
         return this.#parts.hostAddresses(message.host, message.addresses);
       case 'remoteTls':

@@ -19,6 +19,8 @@ export interface OfferRules {
   readonly connectionLimit: number;
   /** A client that neither asks nor reads for so long, with nothing in flight, is disconnected. */
   readonly idleLimit_ms: number;
+  /** Clients are hung up on when the volume has grown: they dial again, and send again what was not answered. */
+  readonly redialWhenGrown: boolean;
 }
 
 export const NO_RULES: OfferRules = {
@@ -28,6 +30,7 @@ export const NO_RULES: OfferRules = {
   identities: null,
   connectionLimit: Infinity,
   idleLimit_ms: Infinity,
+  redialWhenGrown: false,
 };
 
 /** Who a client is: 'local' on a Unix socket, else its address as text; null where that could not be had. */

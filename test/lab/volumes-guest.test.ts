@@ -9,7 +9,7 @@
  * The one writes numbered records with fsync and says on its serial line up to which they were acknowledged, and what
  * it finds when it verifies them (control/image/guest/work.sh); in the other, fio verifies what it writes (harness/fioGuest.ts).
  * After each kill the first volume is exported as it is and e2fsck judges it: what a power cut would have left has to be a file
- * system whose journal mends it.
+ * system whose journal mends it. At the end the second disk grows under fio.
  *
  * WEFT_LAB_KILLS=50 kills so often; the default is kept small.
  *
@@ -163,6 +163,17 @@ machine: { fio: { image: with-fio, disks: [{ volume: second }], ${FIO_MACHINE} }
     if (kill % 2 === 0)
       await fabric.weft(['volume', 'delete-snapshot', `main/disk@s${kill}`], { mayFail: true });
   }
+  // Longer, while requests are under way.
+  writeFileSync(
+    lab.path('longer.yaml'),
+    'volume: { second: { pool: main, size: 96MiB, image: formatted } }\n',
+  );
+  await fabric.up(lab.path('longer.yaml'));
+  await fio.waitFor(
+    'its disk to be longer',
+    fact => fact.fact === 'disk-io' && fact['sectors'] === (96 * MIB) / 512,
+  );
+  t.pass('the guest sees that its disk has grown');
   // What was written under the last kill is read once more by then.
   const over = rounds(fio).length;
   await getsOn(fio, over + 1, () => rounds(fio).length);

@@ -82,10 +82,14 @@ export class Link {
     }
   }
 
-  call(execute: string, deadline_ms?: number): Promise<unknown> {
+  call(
+    execute: string,
+    options: { deadline_ms?: number; arguments?: Record<string, unknown> } = {},
+  ): Promise<unknown> {
     if (this.#main === undefined)
       return Promise.reject(new QmpError('QMP_CLOSED', `${execute}: not connected`));
-    return this.#main.call(execute, undefined, deadline_ms === undefined ? {} : { deadline_ms });
+    const { deadline_ms } = options;
+    return this.#main.call(execute, options.arguments, deadline_ms === undefined ? {} : { deadline_ms });
   }
 
   /** Out of band: works while QEMU's main loop stands still. */

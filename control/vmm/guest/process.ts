@@ -27,6 +27,8 @@ export const START_DEADLINE_ms = 45_000;
 /** An adopted guest that says nothing for so long is listed as unresponsive; it is still listened to. */
 export const ATTACH_DEADLINE_ms = 5000;
 const QUIT_DEADLINE_ms = 2000;
+/** To dial a disk's server anew and read a block. */
+const LOOK_DEADLINE_ms = 10_000;
 /** A guest that is still booting does not hear the power button; so it is pressed again. */
 const PRESS_AGAIN_ms = 5000;
 /** Between the end of a monitor and that of its process. */
@@ -45,6 +47,7 @@ export class Guest {
   #asking = false;
   #settling = false;
   #detached = false;
+  #diskSizes_bytes: readonly (number | null)[] = [];
   #console: Duplex | undefined;
   #told = '';
   #noticeTimer: NodeJS.Timeout | undefined;
@@ -79,6 +82,7 @@ export class Guest {
       plan: record?.plan ?? null,
       qemuStatus: this.#life.qemuStatus,
       diskErrors: this.#life.diskErrors,
+      diskSizes_bytes: this.runs ? this.#diskSizes_bytes : [],
     };
   }
 
@@ -94,6 +98,7 @@ export class Guest {
     const problem = planProblem(plan, this.#body.paths);
     if (problem !== null)
       throw new VmmError('VMM_BAD_PLAN', `machine ${this.name} cannot be booted: ${problem}`);
+    this.#diskSizes_bytes = [];
     const before = this.#life;
     const preparing = (this.#preparing = { calledOff: false });
     // Not written down: what is on disk speaks of the boot before until QEMU is about to be started.
@@ -120,6 +125,7 @@ export class Guest {
     try {
       await this.#link.connect(START_DEADLINE_ms);
       await this.#runCpus();
+      await this.#measure();
     } catch (error) {
       // A weftd that lets go in the middle leaves it to the next one.
       if (this.#detached) throw error;
@@ -217,6 +223,23 @@ export class Guest {
     await this.#ask();
   }
 
+  /**
+   * NBD tells a size once, so QEMU must have dialled anew since the volume grew. It does so with its next request: one is made
+   * here. `block_resize` refuses what the server does not have, and otherwise only tells the guest.
+   */
+  async growDisk(index: number, size_bytes: number): Promise<void> {
+    const node = `disk${index}`;
+    const options = { arguments: { 'node-name': node, size: size_bytes } };
+    try {
+      await this.#call('block_resize', options);
+    } catch {
+      const look = { 'command-line': `qemu-io ${node} "read 0 512"` };
+      await this.#call('human-monitor-command', { arguments: look, deadline_ms: LOOK_DEADLINE_ms });
+      await this.#call('block_resize', options);
+    }
+    await this.#measure();
+  }
+
   async console(): Promise<Duplex> {
     const busy = (who: string): VmmError =>
       new VmmError(
@@ -278,6 +301,7 @@ export class Guest {
     try {
       await this.#link.connect(ATTACH_DEADLINE_ms);
       await this.#ask();
+      await this.#measure();
     } catch (error) {
       if (!this.#detached) await this.#fellSilent(error);
     }
@@ -293,6 +317,16 @@ export class Guest {
       await this.#ask();
     }
     if (!this.runs) throw new QmpError('QMP_CLOSED', this.#life.reason ?? 'QEMU has ended');
+  }
+
+  /** How long its disks are to QEMU (qapi/block-core.json, BlockDeviceInfo). What it does not say is not known, and no fault. */
+  async #measure(): Promise<void> {
+    const disks = this.#body.record?.plan.disks ?? [];
+    if (disks.length === 0) return;
+    const ask = { arguments: { flat: true } };
+    const nodes = await this.#call('query-named-block-nodes', ask).catch(() => null);
+    this.#diskSizes_bytes = disks.map((_disk, index) => sizeOfNode(nodes, `disk${index}`));
+    this.#tell();
   }
 
   /** query-status, one at a time. Its outcome is in the guest's life. */
@@ -319,10 +353,10 @@ export class Guest {
       );
   }
 
-  async #call(execute: string): Promise<unknown> {
+  async #call(execute: string, options?: Parameters<Link['call']>[1]): Promise<unknown> {
     this.#mustBeUp();
     try {
-      return await this.#link.call(execute);
+      return await this.#link.call(execute, options);
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
       if (error.code === 'QMP_REFUSED')
@@ -372,7 +406,7 @@ export class Guest {
     // One that owes an answer already would not hear it.
     if (this.#link.connected && !this.#link.overdue) {
       // The answer may come after its end, or never.
-      this.#link.call('quit', QUIT_DEADLINE_ms).catch(() => {});
+      this.#link.call('quit', { deadline_ms: QUIT_DEADLINE_ms }).catch(() => {});
       if (await this.#body.waitGone(QUIT_DEADLINE_ms)) return;
     }
     await this.#body.kill(how);
@@ -408,4 +442,13 @@ export class Guest {
     this.#told = now;
     this.#changed(this.name);
   }
+}
+
+function sizeOfNode(nodes: unknown, name: string): number | null {
+  const node: unknown = Array.isArray(nodes)
+    ? nodes.find(one => isRecord(one) && one['node-name'] === name)
+    : undefined;
+  const image = isRecord(node) ? node['image'] : undefined;
+  const size = isRecord(image) ? image['virtual-size'] : undefined;
+  return typeof size === 'number' ? size : null;
 }

@@ -48,6 +48,7 @@ await t.test('what a plane is told', async t => {
       pool: 'main',
       volume: 'data',
       readOnly: false,
+      redialWhenGrown: true,
       listen: [{ kind: 'unix', path: '/s/run/machines/alice/disk0.sock', owner: { uid: 7, gid: 7 } }],
     },
   ]);
@@ -172,6 +173,33 @@ await t.test('volumes grow, and never shrink', async t => {
   world.add('volume', 'v', { pool: 'main', size: '1GiB' });
   t.same(world.plan().actions, []);
   t.equal(world.verdict('volume/v'), 'False ShrinkRefused');
+});
+
+await t.test('a guest is told that its disk has grown, one by vhost-user finds out by itself', async t => {
+  const world = new World()
+    .add('pool', 'main')
+    .add('image', 'k', { kernel: '/k' })
+    .add('volume', 'v', { pool: 'main', size: '1GiB' })
+    .add('volume', 'w', { pool: 'main', size: '1GiB' })
+    .add('machine', 'm', { image: 'k', disks: [{ volume: 'v' }, { volume: 'w', attach: 'vhost-user' }] });
+  world.settle();
+  const seen = (): readonly (number | null)[] => world.guests.get('m')!.diskSizes_bytes;
+  t.same(seen(), [2 ** 30, null]);
+  t.same(
+    world.storage.config.exports.map(one => one.redialWhenGrown ?? false),
+    [true, false],
+  );
+  for (const name of ['v', 'w']) world.add('volume', name, { pool: 'main', size: '2GiB' });
+  world.failing.set('growDisks m', 'Cannot grow NBD nodes');
+  world.settle();
+  t.same(seen(), [2 ** 30, null]);
+  t.equal(world.verdict('machine/m'), 'True Running');
+  t.match(world.plan().reports.get('machine/m')?.lastError, /has grown: Cannot grow NBD nodes/);
+  world.failing.clear();
+  world.now_ms += 60_000;
+  world.settle();
+  t.same(seen(), [2 ** 31, null]);
+  t.equal(world.plan().reports.get('machine/m')?.lastError, null);
 });
 
 await t.test('a volume is filled once, before anybody sees it', async t => {

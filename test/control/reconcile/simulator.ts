@@ -56,6 +56,7 @@ export function guest(name: string, change: Partial<ObservedGuest> = {}): Observ
     plan: null,
     qemuStatus: null,
     diskErrors: null,
+    diskSizes_bytes: [],
     ...change,
   };
 }
@@ -278,6 +279,17 @@ export class World {
       case 'startMachine':
         this.#start(action.plan);
         return;
+      case 'growDisks': {
+        const told = this.guests.get(action.name)!;
+        for (const [index, size_bytes] of action.sizes_bytes)
+          if (this.volumes.get(told.plan!.disks[index]!.nbdName)!.size_bytes !== size_bytes)
+            throw new Error('it is not so long');
+        const diskSizes_bytes = told.diskSizes_bytes.map(
+          (before, index) => action.sizes_bytes.get(index) ?? before,
+        );
+        this.guests.set(action.name, { ...told, diskSizes_bytes });
+        return;
+      }
       case 'stopMachine':
       case 'killMachine':
         this.guests.set(action.name, {
@@ -366,7 +378,11 @@ export class World {
       this.#exported(pool, volume, `machine/${name}/disk${index}`);
     }
     this.boots += 1;
-    this.guests.set(name, guest(name, { state: 'running', plan: bootPlan, bootId: `boot${this.boots}` }));
+    const diskSizes_bytes = bootPlan.disks.map(({ nbdName, vhost }) =>
+      vhost === undefined ? this.volumes.get(nbdName)!.size_bytes : null,
+    );
+    const bootId = `boot${this.boots}`;
+    this.guests.set(name, guest(name, { state: 'running', plan: bootPlan, bootId, diskSizes_bytes }));
   }
 
   #exported(pool: string, volume: string, exportName: string): void {

@@ -6,7 +6,7 @@
  * are known byte by byte, the round's number among them, so that a block of an earlier round is found too.
  *
  *   WEFT {"fact":"fio","round":3,"status":0,"error":""}      a round is over; not 0: a block was not what was written, or an error
- *   WEFT {"fact":"disk-io","reads":9000,"writes":7000}       what the disk has answered since the boot, each second
+ *   WEFT {"fact":"disk-io","reads":9000,"writes":7000,"sectors":131072}   what the disk has answered since the boot, and its size
  *
  * It is a machine with such an image, a volume that `volumes-guest` would take for its disk, and FIO_MACHINE.
  */
@@ -37,7 +37,7 @@ ${before}
 dd if=/dev/zero of="$1" bs=1M count=${ROUND_MIB} conv=fsync 2>/run/dd
 while :; do
   read -r reads a b c writes rest </sys/block/vda/stat
-  fact disk-io '"reads":'$reads',"writes":'$writes
+  fact disk-io '"reads":'$reads',"writes":'$writes',"sectors":'$(cat /sys/block/vda/size)
   sleep 1
 done &
 round=0

@@ -381,6 +381,25 @@ void t.test('drain: whoever asks nothing is gone at once, and half a request hol
   t.ok(talk.connection.closed);
 });
 
+void t.test('hangUp: what is with the volume is answered, what comes after is left unsaid', async t => {
+  const { talk } = setUp({ faults: { again_ppm: 1_000_000, delay_ppm: 1_000_000 } });
+  talk.enter();
+  for (let i = 0; i < 5; i++) talk.request(WRITE, i, 0, 4096, 0, Buffer.alloc(4096, i));
+  talk.turn();
+  talk.connection.hangUp();
+  talk.request(WRITE, 9, 0, 4096, 0, Buffer.alloc(4096, 9));
+  t.notOk(talk.connection.closed, 'not while a write is under way, that its client would do again');
+  const answers = talk.replies(5);
+  t.same(
+    new Set(answers.map(({ cookie, error }) => `${cookie} ${error}`)),
+    new Set([0, 1, 2, 3, 4].map(cookie => `${cookie} 0`)),
+  );
+  talk.turns(20);
+  t.ok(talk.connection.closed);
+  t.equal(talk.outstanding, 0);
+  t.equal(talk.unparsed_bytes, 0, 'no answer, not even an error');
+});
+
 void t.test('breaches in the transmission phase end the connection and are counted', async t => {
   const magic = setUp().talk.enter();
   magic.request(READ, 1, 0, 4096);

@@ -335,6 +335,22 @@ void t.test('an address may not take the places of all others', async t => {
   for (const fd of fds) close(fd);
 });
 
+void t.test('who dials again for a new size is hung up on when there is one, and nobody else', async t => {
+  const rig = new Rig(t);
+  rig.offer(4, 'guest', { ...NO_RULES, redialWhenGrown: true });
+  const guest = rig.enter('guest');
+  const other = rig.enter('disk');
+  rig.send({ type: 'growVolume', volumeId: 1, size_bytes: SIZE * 2 });
+  rig.turns(2);
+  t.equal(rig.hear(guest), null);
+  t.equal(rig.hear(other)?.length, 0);
+  const again = rig.enter('guest');
+  rig.say(again, requestBytes(wire.NBD_CMD_READ, 1, SIZE, 512));
+  rig.turns(2);
+  t.equal(rig.hear(again)?.length, 16 + 512, 'it may read beyond the old end');
+  for (const fd of [guest, other, again]) close(fd);
+});
+
 void t.test('idleLimit: who neither asks nor reads goes, and nobody else', async t => {
   const rig = new Rig(t);
   rig.offer(4, 'short', { ...NO_RULES, idleLimit_ms: 5000 });
