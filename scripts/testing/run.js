@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { ROOT } from '../setup/step.js';
 import { failureLines, fileLine, seconds, skipLines, slowLines, summaryLines } from './report.js';
 import { TapReader } from './tap.js';
@@ -13,6 +14,9 @@ const LIMIT_MS = 900_000;
 /** Of a test that sets no limit itself, for tap: the machine may be busy. */
 const TAP_TIMEOUT_S = 300;
 const GRACE_MS = 20_000;
+/** Sets the seed of all property tests: see there. */
+const SEEDED = pathToFileURL(join(ROOT, 'dist', 'test', 'seed.js')).href;
+const FIRST_SEED = process.env.WEFT_EXPLORE ? `${(Date.now() >>> 8) % 1_000_000}` : '20261';
 
 export function print(line = '') {
   process.stdout.write(`${line}\n`);
@@ -103,7 +107,7 @@ async function runFile(file) {
   const startedAt_ms = Date.now();
   const problem = await runProgram(
     process.execPath,
-    ['--enable-source-maps', file],
+    ['--enable-source-maps', '--import', SEEDED, file],
     text => reader.push(text),
     LIMIT_MS,
   );
@@ -139,7 +143,13 @@ function runProgram(command, args, take, limit_ms) {
     const child = spawn(command, args, {
       cwd: ROOT,
       stdio: ['ignore', 'pipe', 'inherit'],
-      env: { ...process.env, FORCE_COLOR: '0', TAP: '1', TAP_TIMEOUT: String(TAP_TIMEOUT_S) },
+      env: {
+        ...process.env,
+        FORCE_COLOR: '0',
+        TAP: '1',
+        TAP_TIMEOUT: String(TAP_TIMEOUT_S),
+        WEFT_FIRST_SEED: FIRST_SEED,
+      },
     });
     running.add(child);
     let late = false;

@@ -8,11 +8,12 @@ import { StorageError } from '../../../storage/volume/errors.js';
 import { random } from '../layers/disk.js';
 import { Rig } from './rig.js';
 import { STORIES, again, judge, newDirectory, tell, type Story } from './story.js';
+import { firstSeed } from '../../seed.js';
 
 // Seconds of work; a machine with much to do takes longer.
 t.setTimeout(300_000);
 
-const seed = Number(process.env['WEFT_SEED'] ?? (Date.now() >>> 8) % 1_000_000);
+const seed = Number(process.env['WEFT_SEED'] ?? firstSeed);
 const pick = random(seed);
 /** Of a story with more, so many are chosen. */
 const CALLS = 14;

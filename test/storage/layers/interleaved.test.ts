@@ -23,6 +23,7 @@ import { random } from './disk.js';
 import { BLOCK, History, readBlock } from './history.js';
 import { verifyFrozen } from './frozen.js';
 import { Rig, sums } from './rig.js';
+import { firstSeed } from '../../seed.js';
 
 // Seconds of work; a machine with much to do takes longer.
 t.setTimeout(300_000);
@@ -480,7 +481,7 @@ function cut(world: World, begun: number): string | null {
 }
 
 const only = process.env['WEFT_SEED'];
-const first = only === undefined ? (Date.now() >>> 8) % 1_000_000 : Number(only);
+const first = only === undefined ? firstSeed : Number(only);
 const SEEDS = only === undefined ? Number(process.env['WEFT_SEEDS'] ?? 2) : 1;
 
 for (const act of ACTS)
