@@ -16,6 +16,7 @@ import type { ObservedGuest } from '../vmm/host.js';
 import { idOf } from './action.js';
 import { ENDED_BY_ITSELF } from './attempts.js';
 import { bootPlanOf, nbdNameOf, restartReasons } from './boot.js';
+import { growDisks } from './growth.js';
 import { volumeOfDisk } from './moving.js';
 import { machineFact, referencesOf, shouldRun } from './desired.js';
 import type { MachineFact } from './desired.js';
@@ -113,23 +114,6 @@ function judgeActive(
     return { ready: turn.applying('dataplane'), usable: true };
   const ready = good('Running', guest.reason ?? `with ${guest.accel ?? 'an unknown accelerator'}`);
   return { ready, lastError: growDisks(turn, name, guest) };
-}
-
-/** Tells a guest of disks that have become longer; why it could not be told, if so. One by vhost-user is told by the plane. */
-function growDisks(turn: Turn, name: string, guest: ObservedGuest): string | null {
-  const { desired, observed } = turn.at;
-  const sizes_bytes = new Map<number, number>();
-  for (const [index, disk] of (guest.plan?.disks ?? []).entries()) {
-    const seen_bytes = guest.diskSizes_bytes[index] ?? null;
-    const volume = volumeOfDisk(desired, disk.nbdName);
-    if (seen_bytes === null || volume === undefined) continue;
-    if (observed.storage?.exports.get(diskExportName(name, index))?.state !== 'listening') continue;
-    const size_bytes = observed.storage.volumes.get(nbdNameOf(volume.pool, volume.volume))?.size_bytes;
-    if (size_bytes !== undefined && size_bytes > seen_bytes) sizes_bytes.set(index, size_bytes);
-  }
-  if (sizes_bytes.size === 0) return null;
-  const last = turn.act({ type: 'growDisks', name, sizes_bytes }, turn.generation(keyOf('machine', name)));
-  return last === undefined ? null : `the guest was not told that its disk has grown: ${last.error}`;
 }
 
 function portOf(turn: Turn, nic: Spec['nics'][number], name: string, index: number) {

@@ -232,7 +232,8 @@ export class Guest {
     const options = { arguments: { 'node-name': node, size: size_bytes } };
     try {
       await this.#call('block_resize', options);
-    } catch {
+    } catch (error) {
+      if (!(error instanceof VmmError) || error.code !== 'VMM_QMP') throw error;
       const look = { 'command-line': `qemu-io ${node} "read 0 512"` };
       await this.#call('human-monitor-command', { arguments: look, deadline_ms: LOOK_DEADLINE_ms });
       await this.#call('block_resize', options);
